@@ -1,0 +1,1 @@
+"""Shared diffusion backbones: one interface over ordinary diffusers and transformers models."""

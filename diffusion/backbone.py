@@ -1,0 +1,338 @@
+"""One interface over text encoder, VAE, UNet, schedule and CLIP towers; every backbone comes through `load`.
+
+Shapes: B objects, V views, C latent channels, h = H / downscale, L text tokens, D width of the CLIP space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from huggingface_hub import snapshot_download
+
+from diffusion import registry
+from diffusion.adapters.camera import camera_labels, has_camera_embedding
+from diffusion.adapters.multiview import add_multiview_attention
+from diffusion.errors import BackboneError
+from diffusion.layout import Parts, download_patterns, read_folder, write_folder
+from diffusion.schedule import Schedule
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conditioning:
+    """Encoded prompts. embeds: [B, L, C] for cross-attention; pooled: [B, D] one vector per prompt."""
+
+    embeds: torch.Tensor
+    pooled: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+    def __getitem__(self, rows: slice | torch.Tensor | list[int]) -> Conditioning:
+        return Conditioning(embeds=self.embeds[rows], pooled=self.pooled[rows])
+
+    def repeat(self, count: int) -> Conditioning:
+        """Every row `count` times in a row: [count B, ...]."""
+        return Conditioning(
+            embeds=self.embeds.repeat_interleave(count, 0), pooled=self.pooled.repeat_interleave(count, 0)
+        )
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        return Conditioning(embeds=self.embeds.to(device), pooled=self.pooled.to(device))
+
+    @staticmethod
+    def cat(items: Sequence[Conditioning]) -> Conditioning:
+        return Conditioning(
+            embeds=torch.cat([item.embeds for item in items]),
+            pooled=torch.cat([item.pooled for item in items]),
+        )
+
+
+class Backbone:
+    """A frozen text-to-image or text-to-multiview latent diffusion model.
+
+    Images are float32 [..., 3, H, W] in [0, 1], latents float32 [..., C, h, w] in the UNet's own scale,
+    whatever dtype the weights have. Weights do not require gradients, inputs may.
+    """
+
+    def __init__(
+        self, parts: Parts, *, name: str, revision: str | None = None, device: torch.device | str = "cpu"
+    ):
+        settings = parts.index.get("galatea", {})
+        self.name = name
+        self.revision: str | None = revision or settings.get("revision")
+        self.tokenizer = parts.tokenizer
+        self.scheduler = parts.scheduler
+        self.text_encoder: Any = parts.text_encoder.to(device)
+        self.vae: AutoencoderKL = parts.vae.to(device)
+        self.unet: UNet2DConditionModel = parts.unet.to(device)
+        self.image_encoder: Any | None = (
+            None if parts.image_encoder is None else parts.image_encoder.to(device)
+        )
+        self.device = torch.device(device)
+        self.schedule = Schedule.from_scheduler(parts.scheduler).to(self.device)
+        vae = parts.vae.config
+        self.downscale = 2 ** (len(vae["block_out_channels"]) - 1)
+        self.latent_channels = int(vae["latent_channels"])
+        self.num_views = _positive(settings.get("num_views", 1), "num_views")
+        default_size = int(parts.unet.config["sample_size"] or 64) * self.downscale
+        self.image_size = _positive(settings.get("image_size", default_size), "image_size")
+        self.max_tokens = min(
+            self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings
+        )
+        self._scale = float(vae["scaling_factor"])
+        self._shift = float(vae.get("shift_factor") or 0.0)
+        self._mean = torch.tensor(parts.image_mean or _CLIP_MEAN, device=device).view(3, 1, 1)
+        self._std = torch.tensor(parts.image_std or _CLIP_STD, device=device).view(3, 1, 1)
+        add_multiview_attention(self.unet)
+
+    @property
+    def has_camera(self) -> bool:
+        """Whether `predict` takes (and then requires) cameras."""
+        return has_camera_embedding(self.unet)
+
+    def truncation(self, prompt: str) -> int:
+        """How many tokens of `prompt` lie beyond the text encoder's limit and would be ignored."""
+        return max(0, len(self.tokenizer(prompt, verbose=False)["input_ids"]) - self.max_tokens)
+
+    @torch.no_grad()
+    def encode_prompt(self, prompts: Sequence[str]) -> Conditioning:
+        """B prompts (empty ones are fine) -> conditioning of B rows; tokens beyond the limit are dropped."""
+        output = self._encode_text(prompts)
+        pooled = output.text_embeds if "text_embeds" in output else output.pooler_output
+        return Conditioning(embeds=output.last_hidden_state.float(), pooled=pooled.float())
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [..., 3, H, W] in [0, 1] -> latents [..., C, h, w], the posterior's mode; differentiable."""
+        height, width = images.shape[-2:]
+        if images.shape[-3] != 3 or height % self.downscale or width % self.downscale:
+            raise ValueError(
+                f"images must be [..., 3, H, W] with H and W multiples of {self.downscale}, "
+                f"got {list(images.shape)}"
+            )
+        flat = images.reshape(-1, 3, height, width).to(self.vae.dtype) * 2.0 - 1.0
+        latents = self.vae.encode(flat).latent_dist.mode()  # pyright: ignore[reportAttributeAccessIssue]
+        latents = (latents.to(images.dtype) - self._shift) * self._scale
+        return latents.reshape(*images.shape[:-3], *latents.shape[1:])
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [..., C, h, w] -> images [..., 3, H, W] in [0, 1]; differentiable inside the range."""
+        flat = latents.reshape(-1, *latents.shape[-3:]) / self._scale + self._shift
+        images = self.vae.decode(flat.to(self.vae.dtype), return_dict=False)[0]  # pyright: ignore[reportArgumentType]
+        images = (images.to(latents.dtype) * 0.5 + 0.5).clamp(0.0, 1.0)
+        return images.reshape(*latents.shape[:-3], *images.shape[1:])
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor | int,
+        conditioning: Conditioning,
+        *,
+        camera: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The UNet's prediction in its own parameterisation (`schedule` converts), same shape as `latents`.
+
+        Args:
+            latents: [B, V, C, h, w], where the views of an object see each other if the backbone is a
+                multiview one; or [B, C, h, w], one view each.
+            timestep: int, [], [B] or [B, V], long.
+            conditioning: one row (for all), B rows or B V rows.
+            camera: c2w [B, V, 4, 4], or [B, 4, 4] beside [B, C, h, w]; required if and only if `has_camera`.
+        """
+        if latents.ndim not in (4, 5):
+            raise ValueError(f"latents must be [B, V, C, h, w] or [B, C, h, w], got {list(latents.shape)}")
+        lead = latents.shape[:-3]
+        if camera is not None and camera.shape[:-2] != lead:
+            raise ValueError(f"camera must be {[*lead, 4, 4]} for these latents, got {list(camera.shape)}")
+        labels = camera_labels(self.unet, camera)
+        flat = latents.flatten(0, -4)
+        rows = len(flat)
+        if len(conditioning) not in (1, lead[0], rows):
+            raise ValueError(f"conditioning must have 1, {lead[0]} or {rows} rows, got {len(conditioning)}")
+        # Views of a single-view backbone are strangers to each other, so each is an object of its own.
+        num_views = lead[1] if len(lead) == 2 and self.num_views > 1 else 1
+        dtype = self.unet.dtype
+        output = self.unet(
+            flat.to(dtype),
+            _timestep_rows(timestep, lead, rows, latents.device),
+            conditioning.embeds.to(dtype),
+            class_labels=None if labels is None else labels.to(dtype),
+            cross_attention_kwargs={"num_views": num_views},
+            return_dict=False,
+        )[0]
+        return output.to(latents.dtype).reshape(latents.shape)
+
+    def embed_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [B, 3, H, W] in [0, 1] -> unit vectors [B, D] of the CLIP space; differentiable."""
+        if self.image_encoder is None:
+            raise BackboneError(f"backbone {self.name!r} has no image_encoder, so it cannot embed images")
+        size = self.image_encoder.config.image_size
+        if tuple(images.shape[-2:]) != (size, size):
+            images = F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False)
+        pixels = (images.clamp(0.0, 1.0) - self._mean) / self._std
+        embeds = self.image_encoder(pixel_values=pixels.to(self.image_encoder.dtype)).image_embeds
+        return F.normalize(embeds.float(), dim=-1)
+
+    @torch.no_grad()
+    def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
+        """B prompts -> unit vectors [B, D] of the CLIP space."""
+        output = self._encode_text(prompts)
+        if "text_embeds" not in output:
+            raise BackboneError(
+                f"text_encoder of backbone {self.name!r} is a {type(self.text_encoder).__name__}, which "
+                "cannot be compared with images; it must be a CLIPTextModelWithProjection"
+            )
+        return F.normalize(output.text_embeds.float(), dim=-1)
+
+    def image_text_similarity(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Cosine similarities [B, P] of images [B, 3, H, W] in [0, 1] and P prompts."""
+        return self.embed_image(images) @ self.embed_text(prompts).T
+
+    def _encode_text(self, prompts: Sequence[str]) -> Any:
+        if isinstance(prompts, str):
+            raise ValueError("prompts must be a list of strings, got one string; write [prompt]")
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.max_tokens,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self.text_encoder(input_ids=tokens["input_ids"].to(self.device))
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    offline: bool = False,
+) -> Backbone:
+    """Loads a backbone by its registered name or from a folder in diffusers layout.
+
+    Args:
+        name_or_path: a name of `registry.names()`, or a folder (./tiny for a folder of that name).
+        revision: commit, tag or branch of a hub repository; for a folder, the revision it must say it has.
+        dtype: of the weights in memory; files in half precision load as float32 by default.
+        offline: use what the hub's cache already holds and nothing else.
+    """
+    name = str(name_or_path)
+    if name in registry.names():
+        folder, found_revision = _fetch(registry.find(name), revision, offline)
+    elif Path(name).is_dir():
+        folder, found_revision = Path(name), None
+    elif Path(name).exists() or "/" in name or "\\" in name:
+        raise BackboneError(
+            f"{name} is not a folder; give a folder in diffusers layout or one of "
+            f"{', '.join(registry.names())}"
+        )
+    else:
+        registry.find(name)
+        raise AssertionError("registry.find raises for an unknown name")
+    backbone = Backbone(read_folder(folder, dtype), name=name, revision=found_revision, device=device)
+    if revision is not None and found_revision is None and backbone.revision != revision:
+        raise BackboneError(
+            f"{folder} holds revision {backbone.revision!r}, asked for {revision!r}; leave revision out"
+        )
+    return backbone
+
+
+def save_backbone(
+    folder: str | Path,
+    *,
+    tokenizer: Any | None = None,
+    text_encoder: Any | None = None,
+    image_encoder: Any | None = None,
+    vae: Any | None = None,
+    unet: Any | None = None,
+    scheduler: Any | None = None,
+    num_views: int | None = None,
+    image_size: int | None = None,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Writes a backbone folder, or replaces the given parts and settings of one; each part atomically.
+
+    The modules passed in are left as they are; on disk the weights have `dtype`.
+    """
+    parts = {
+        "tokenizer": tokenizer,
+        "text_encoder": text_encoder,
+        "image_encoder": image_encoder,
+        "vae": vae,
+        "unet": unet,
+        "scheduler": scheduler,
+    }
+    settings = {"num_views": num_views, "image_size": image_size, "revision": revision}
+    if tokenizer is not None and text_encoder is not None:
+        expected, got = tokenizer.eos_token_id, text_encoder.config.eos_token_id
+        # 2 is what OpenAI's configs say; transformers then takes the greatest token id for the end instead.
+        if expected != got and not (got == 2 and expected == len(tokenizer) - 1):
+            raise BackboneError(
+                f"text_encoder.config.eos_token_id is {got}, but the tokenizer's is {expected}: "
+                "pooled text would be wrong"
+            )
+    write_folder(
+        Path(folder),
+        {part: value for part, value in parts.items() if value is not None},
+        {key: value for key, value in settings.items() if value is not None},
+        dtype,
+    )
+
+
+def _fetch(entry: registry.Entry, revision: str | None, offline: bool) -> tuple[Path, str | None]:
+    """Folder of a registered backbone, and the exact revision when it comes from the hub."""
+    if entry.folder is not None:
+        return entry.folder, None
+    problem: Exception | None = None
+    for repo in entry.repos:
+        # A pinned revision names a commit of the first repository; a fallback is another history.
+        wanted = revision or (entry.revision if repo == entry.repos[0] else None)
+        try:
+            path = Path(
+                snapshot_download(
+                    repo,
+                    revision=wanted,
+                    allow_patterns=download_patterns(entry.variant),
+                    local_files_only=offline,
+                )
+            )
+        except Exception as error:  # errors of the hub, of HTTP and of the disk have no common base
+            problem = problem or error
+            continue
+        return path, path.name
+    at = f" at revision {revision!r}" if revision else ""
+    how = "offline=True and the hub's cache does not hold it" if offline else f"{type(problem).__name__}"
+    raise BackboneError(
+        f"backbone {entry.name!r}{at} is not on this machine and could not be fetched ({how}); run once with "
+        f"a network (it comes from {entry.repos[0]}), or give a folder that holds it in diffusers layout, "
+        "or use 'tiny'"
+    ) from problem
+
+
+def _positive(value: Any, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise BackboneError(f"{name} in model_index.json must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def _timestep_rows(
+    timestep: torch.Tensor | int, lead: torch.Size, rows: int, device: torch.device
+) -> torch.Tensor:
+    """[] or [(B V)] from int, [], [B] or [B, V]."""
+    t = torch.as_tensor(timestep, device=device)
+    if t.ndim == 0:
+        return t
+    if t.shape != lead[: t.ndim]:
+        raise ValueError(f"timestep must be [] or {list(lead[:1])} or {list(lead)}, got {list(t.shape)}")
+    return t.reshape(-1).repeat_interleave(rows // t.numel())

@@ -1,0 +1,294 @@
+"""The folder of a backbone: diffusers' layout, safetensors only.
+
+    model_index.json     {"unet": ["diffusers", "UNet2DConditionModel"], ...,
+                          "galatea": {"num_views": 4, "image_size": 128, "revision": "..."}}
+    tokenizer/           CLIPTokenizer: tokenizer.json, or vocab.json and merges.txt
+    text_encoder/        CLIPTextModel or CLIPTextModelWithProjection
+    image_encoder/       CLIPVisionModelWithProjection (optional)
+    vae/ unet/           AutoencoderKL, UNet2DConditionModel
+    scheduler/           scheduler_config.json
+
+The `galatea` block may be absent, as in a public Stable Diffusion folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
+from transformers.utils import logging as transformers_logging
+
+from diffusion.errors import BackboneError
+
+MODEL_INDEX = "model_index.json"
+
+# part -> (library, stem of its weight files, classes that may fill it; the first where the index names none)
+_MODELS: dict[str, tuple[str, str, tuple[type[Any], ...]]] = {
+    "text_encoder": ("transformers", "model", (CLIPTextModel, CLIPTextModelWithProjection)),
+    "image_encoder": ("transformers", "model", (CLIPVisionModelWithProjection,)),
+    "vae": ("diffusers", "diffusion_pytorch_model", (AutoencoderKL,)),
+    "unet": ("diffusers", "diffusion_pytorch_model", (UNet2DConditionModel,)),
+}
+_OPTIONAL = "image_encoder"
+_VARIANTS = (None, "fp16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a folder holds: model_index.json, components, and the image tower's constants if written."""
+
+    index: dict[str, Any]
+    tokenizer: Any
+    text_encoder: Any
+    vae: Any
+    unet: Any
+    scheduler: Any
+    image_encoder: Any | None
+    image_mean: tuple[float, ...] | None
+    image_std: tuple[float, ...] | None
+
+
+def download_patterns(variant: str | None) -> list[str]:
+    """The files of a hub repository that `read_folder` needs, and no others."""
+    patterns = [MODEL_INDEX, "tokenizer/*", "scheduler/scheduler_config.json", "feature_extractor/*.json"]
+    for part, (_, stem, _) in _MODELS.items():
+        patterns += [f"{part}/*.json", f"{part}/{_weights_name(stem, variant)}"]
+    return patterns
+
+
+def read_folder(folder: Path, dtype: torch.dtype) -> Parts:
+    """Loads every part of a backbone; BackboneError when something is missing, damaged or foreign."""
+    index = _check_folder(folder)
+    with _quiet():
+        models = {
+            part: _load_model(folder, part, index, dtype)
+            for part in _MODELS
+            if part != _OPTIONAL or (folder / part / "config.json").is_file()
+        }
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
+            scheduler = _load_scheduler(folder / "scheduler")
+        except Exception as error:  # the two libraries raise whatever their parsers do
+            raise BackboneError(
+                f"tokenizer or scheduler in {folder} cannot be read: {_first_line(error)}"
+            ) from error
+    text_encoder = models["text_encoder"]
+    if len(tokenizer) > text_encoder.config.vocab_size:
+        raise BackboneError(
+            f"tokenizer in {folder} has {len(tokenizer)} entries, but text_encoder only "
+            f"{text_encoder.config.vocab_size}: they do not belong together"
+        )
+    mean, std = _image_constants(folder)
+    return Parts(
+        index=index,
+        tokenizer=tokenizer,
+        scheduler=scheduler,
+        text_encoder=text_encoder,
+        vae=models["vae"],
+        unet=models["unet"],
+        image_encoder=models.get(_OPTIONAL),
+        image_mean=mean,
+        image_std=std,
+    )
+
+
+def write_folder(
+    folder: Path, parts: dict[str, Any], settings: dict[str, Any], dtype: torch.dtype = torch.float16
+) -> None:
+    """Writes or replaces the given parts, each complete in a temporary folder before it takes its place.
+
+    Args:
+        parts: any of tokenizer, text_encoder, image_encoder, vae, unet, scheduler; they are not changed.
+        settings: entries of the `galatea` block to set; others are kept.
+        dtype: of the weights on disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    index_file = folder / MODEL_INDEX
+    index: dict[str, Any] = _read_json(index_file) if index_file.is_file() else {"_class_name": "Backbone"}
+    for part, value in parts.items():
+        temporary = Path(tempfile.mkdtemp(prefix=f".{part}-", dir=folder))
+        try:
+            _save_part(value, temporary, dtype)
+            _replace_folder(temporary, folder / part)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        library = (
+            _MODELS[part][0] if part in _MODELS else "diffusers" if part == "scheduler" else "transformers"
+        )
+        index[part] = [library, type(value).__name__]
+    index["galatea"] = {**index.get("galatea", {}), **settings}
+    temporary_index = folder / f".{MODEL_INDEX}.tmp"
+    temporary_index.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary_index, index_file)
+
+
+def _save_part(value: Any, folder: Path, dtype: torch.dtype) -> None:
+    if not isinstance(value, torch.nn.Module):
+        value.save_pretrained(str(folder))
+        return
+    # A copy, because .to() would turn the caller's own module, perhaps in training, into halves.
+    with _quiet():
+        module: Any = copy.deepcopy(value).to("cpu", dtype)
+        module.save_pretrained(str(folder), safe_serialization=True)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    source.chmod(0o755)  # mkdtemp makes private folders; a packaged model is for everyone
+    if not target.exists():
+        os.replace(source, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    os.replace(target, old)
+    os.replace(source, target)
+    shutil.rmtree(old)
+
+
+def _check_folder(folder: Path) -> dict[str, Any]:
+    """Names everything that is missing at once, then reads the header of every weight file."""
+    missing = [] if (folder / MODEL_INDEX).is_file() else [MODEL_INDEX]
+    tokenizer = folder / "tokenizer"
+    pair = (tokenizer / "vocab.json").is_file() and (tokenizer / "merges.txt").is_file()
+    if not pair and not (tokenizer / "tokenizer.json").is_file():
+        missing.append("tokenizer/tokenizer.json (or vocab.json and merges.txt)")
+    if not (folder / "scheduler" / "scheduler_config.json").is_file():
+        missing.append("scheduler/scheduler_config.json")
+    weights: list[Path] = []
+    for part, (_, stem, _) in _MODELS.items():
+        if part == _OPTIONAL and not (folder / part).exists():
+            continue
+        if not (folder / part / "config.json").is_file():
+            missing.append(f"{part}/config.json")
+        variant = _find_variant(folder / part, stem)
+        if variant is False:
+            pickled = any((folder / part).glob("*.bin")) or any((folder / part).glob("*.ckpt"))
+            hint = " (only pickled weights are there: convert them to safetensors)" if pickled else ""
+            missing.append(f"{part}/{_weights_name(stem, None)}{hint}")
+        else:
+            weights.append(folder / part / _weights_name(stem, variant))
+    if missing:
+        raise BackboneError(f"{folder} is no backbone in diffusers layout; missing: {', '.join(missing)}")
+    for file in weights:
+        try:
+            with safe_open(str(file), framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise BackboneError(
+                f"{file} is damaged or cut short ({_first_line(error)}); fetch or write it again"
+            ) from error
+    index = _read_json(folder / MODEL_INDEX)
+    if not isinstance(index, dict) or not isinstance(index.get("galatea", {}), dict):
+        raise BackboneError(
+            f"{folder / MODEL_INDEX} must hold a JSON object, and so must its 'galatea' entry"
+        )
+    return index
+
+
+def _load_model(folder: Path, part: str, index: dict[str, Any], dtype: torch.dtype) -> Any:
+    library, stem, classes = _MODELS[part]
+    entry = index.get(part) or [library, classes[0].__name__]
+    name = entry[-1] if isinstance(entry, list) and entry else str(entry)
+    by_name = {cls.__name__: cls for cls in classes}
+    if name not in by_name:
+        raise BackboneError(f"{part} in {folder} is a {name}, allowed: {', '.join(by_name)}")
+    cls = by_name[name]
+    variant = _find_variant(folder / part, stem)
+    options: dict[str, Any] = {"dtype" if library == "transformers" else "torch_dtype": dtype}
+    if variant:
+        options["variant"] = variant
+    try:
+        model, info = cls.from_pretrained(
+            str(folder / part),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # the two libraries raise whatever their parsers do
+        raise BackboneError(f"{part} in {folder} cannot be loaded: {_first_line(error)}") from error
+    absent = sorted(str(key) for key in info["missing_keys"])
+    if absent:
+        raise BackboneError(
+            f"{folder / part / _weights_name(stem, variant or None)} does not fit its config.json: "
+            f"{len(absent)} tensors are missing, such as {absent[0]}"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _load_scheduler(folder: Path) -> Any:
+    config = _read_json(folder / "scheduler_config.json")
+    flow = str(config.get("_class_name", "")).startswith("FlowMatch")
+    # Only noise levels and parameterisation are taken from it, so one class stands for all of DDPM's kind.
+    cls: Any = FlowMatchEulerDiscreteScheduler if flow else DDIMScheduler
+    return cls.from_config({key: value for key, value in config.items() if not key.startswith("_")})
+
+
+def _find_variant(folder: Path, stem: str) -> str | bool | None:
+    """The variant whose weight file is there, plain before half precision; False when none is."""
+    for variant in _VARIANTS:
+        if (folder / _weights_name(stem, variant)).is_file():
+            return variant
+    return False
+
+
+def _weights_name(stem: str, variant: str | bool | None) -> str:
+    return f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
+
+
+def _image_constants(folder: Path) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    for place in (folder / _OPTIONAL, folder / "feature_extractor"):
+        file = place / "preprocessor_config.json"
+        if file.is_file():
+            config = _read_json(file)
+            mean, std = config.get("image_mean"), config.get("image_std")
+            return (tuple(mean) if mean else None), (tuple(std) if std else None)
+    return None, None
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{file} cannot be read as JSON: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, no load reports: what they say is checked and raised here."""
+    levels = transformers_logging.get_verbosity(), diffusers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(levels[0])
+        diffusers_logging.set_verbosity(levels[1])
+        if bar:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,234 @@
+"""Sampling: a pure loop over a diffusers scheduler, and the helper from prompts and cameras to views."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+from diffusion.backbone import Backbone, Conditioning
+from diffusion.guidance import cfg, rescale
+
+SamplerName = Literal["ddim", "dpm++"]
+Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleStep:
+    """What a callback sees after a step: `step` counts from 0, `latents` are at the next noise level."""
+
+    step: int
+    num_steps: int
+    timestep: int
+    latents: torch.Tensor
+
+
+def make_scheduler(scheduler: Any, sampler: SamplerName = "ddim") -> Any:
+    """A fresh DDIM or DPM-Solver++ (2M) scheduler with the noise levels of `scheduler`, trailing spacing."""
+    if sampler not in get_args(SamplerName):
+        raise ValueError(f"sampler is {sampler!r}, allowed: {', '.join(get_args(SamplerName))}")
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        if sampler == "ddim":  # for a rectified flow both are Euler's method
+            return FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)
+        return DPMSolverMultistepScheduler(
+            num_train_timesteps=scheduler.config["num_train_timesteps"],
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=scheduler.config["shift"],
+        )
+    # Trailing spacing starts at the last timestep, as zero-terminal-SNR models require. Latents have no fixed
+    # range, so nothing is clipped.
+    if sampler == "ddim":
+        return DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing", clip_sample=False)
+    return DPMSolverMultistepScheduler.from_config(
+        scheduler.config,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        timestep_spacing="trailing",
+        thresholding=False,
+    )
+
+
+def plan_timesteps(scheduler: Any, num_steps: int, start_timestep: int | None = None) -> torch.Tensor:
+    """The timesteps of `num_steps` steps over the whole schedule, or those from `start_timestep` down.
+
+    Latents to start from must be noised to the first of them, the greatest not above `start_timestep`.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    scheduler.set_timesteps(num_steps)
+    timesteps = scheduler.timesteps
+    if start_timestep is None:
+        return timesteps
+    remaining = timesteps[timesteps <= start_timestep]
+    if start_timestep > scheduler.config.num_train_timesteps or len(remaining) == 0:
+        raise ValueError(
+            f"start_timestep must be in [{math.ceil(timesteps[-1])}, {scheduler.config.num_train_timesteps}] "
+            f"with {num_steps} steps, got {start_timestep}"
+        )
+    return remaining
+
+
+def sample(
+    denoise: Denoise,
+    latents: torch.Tensor,
+    scheduler: Any,
+    *,
+    num_steps: int,
+    start_timestep: int | None = None,
+    generator: torch.Generator | None = None,
+    callback: Callable[[SampleStep], None] | None = None,
+) -> torch.Tensor:
+    """Runs `latents` from noise down to clean latents; gradients are not recorded.
+
+    Args:
+        denoise: (latents, timestep []) -> prediction in the scheduler's parameterisation.
+        latents: [...] at the noise level of the first timestep of `plan_timesteps`.
+        scheduler: any diffusers scheduler; a copy is stepped, so the one given keeps no state of this run.
+        num_steps: steps over the whole schedule; with `start_timestep` only the rest of them are taken.
+        generator: for schedulers that add noise.
+    """
+    scheduler = type(scheduler).from_config(scheduler.config)
+    timesteps = plan_timesteps(scheduler, num_steps, start_timestep)
+    if start_timestep is not None and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(len(scheduler.timesteps) - len(timesteps))
+    accepts_generator = "generator" in inspect.signature(scheduler.step).parameters
+    extra = {"generator": generator} if accepts_generator else {}
+    with torch.no_grad():
+        for step, timestep in enumerate(timesteps):
+            prediction = denoise(scheduler.scale_model_input(latents, timestep), timestep)
+            latents = scheduler.step(prediction, timestep, latents, return_dict=False, **extra)[0]
+            if callback is not None:
+                callback(
+                    SampleStep(step=step, num_steps=len(timesteps), timestep=int(timestep), latents=latents)
+                )
+    return latents
+
+
+def guided_denoise(
+    backbone: Backbone,
+    conditioning: Conditioning,
+    unconditional: Conditioning | None,
+    *,
+    cameras: torch.Tensor | None,
+    guidance_scale: float,
+    guidance_rescale: float = 0.0,
+) -> Denoise:
+    """A `denoise` for `sample` with classifier-free guidance in one batched call of the UNet.
+
+    Without `unconditional`, or with a guidance scale of 1, there is no guidance.
+    """
+    if unconditional is None or guidance_scale == 1.0:
+        return lambda latents, timestep: backbone.predict(latents, timestep, conditioning, camera=cameras)
+    both = Conditioning.cat([unconditional, conditioning])
+    cameras_twice = None if cameras is None else torch.cat([cameras, cameras])
+
+    def denoise(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        prediction = backbone.predict(torch.cat([latents, latents]), timestep, both, camera=cameras_twice)
+        uncond, cond = prediction.chunk(2)
+        return rescale(cfg(uncond, cond, guidance_scale), cond, guidance_rescale)
+
+    return denoise
+
+
+def sample_views(
+    backbone: Backbone,
+    prompts: list[str] | Conditioning,
+    cameras: torch.Tensor | None,
+    *,
+    generator: torch.Generator,
+    guidance_scale: float = 5.0,
+    guidance_rescale: float = 0.5,
+    num_steps: int = 20,
+    sampler: SamplerName = "ddim",
+    negative_prompt: str = "",
+    init_images: torch.Tensor | None = None,
+    start_timestep: int | None = None,
+    callback: Callable[[SampleStep], None] | None = None,
+) -> torch.Tensor:
+    """Samples views of objects from words.
+
+    Args:
+        prompts: one for all, B (one per object) or B V (one per view); or their conditioning.
+        cameras: c2w [B, V, 4, 4] (glTF camera, world +Y up), or None for a backbone without camera embedding.
+        guidance_scale: standard classifier-free guidance, 1 = none.
+        guidance_rescale: in [0, 1], see `guidance.rescale`.
+        num_steps: over the whole schedule, also when sampling starts in its middle.
+        init_images: [B, V, 3, H, W] in [0, 1] to start from, noised to `start_timestep` (SDEdit).
+        start_timestep: required with `init_images` and only then.
+
+    Returns:
+        [B, V, 3, H, W] in [0, 1]; V is the backbone's own number of views when there are no cameras.
+    """
+    if (init_images is None) != (start_timestep is None):
+        raise ValueError("init_images and start_timestep belong together: give both or neither")
+    if not 0.0 <= guidance_rescale <= 1.0:
+        raise ValueError(f"guidance_rescale must lie in [0, 1], got {guidance_rescale}")
+    conditioning = backbone.encode_prompt(prompts) if isinstance(prompts, list) else prompts
+    shape = _views_shape(backbone, conditioning, cameras, init_images)
+    if len(conditioning) == 1:
+        conditioning = conditioning.repeat(shape[0])
+    unconditional = None
+    if guidance_scale != 1.0:
+        unconditional = backbone.encode_prompt([negative_prompt]).repeat(len(conditioning))
+
+    scheduler = make_scheduler(backbone.scheduler, sampler)
+    noise = torch.randn(shape, generator=generator, device=generator.device).to(backbone.device)
+    if init_images is None:
+        latents = noise * float(scheduler.init_noise_sigma)
+    else:
+        first = plan_timesteps(scheduler, num_steps, start_timestep)[0].round().long()
+        with torch.no_grad():
+            clean = backbone.encode(init_images.to(backbone.device))
+        latents = backbone.schedule.add_noise(clean, noise, first)
+    denoise = guided_denoise(
+        backbone,
+        conditioning,
+        unconditional,
+        cameras=None if cameras is None else cameras.to(backbone.device),
+        guidance_scale=guidance_scale,
+        guidance_rescale=guidance_rescale,
+    )
+    latents = sample(
+        denoise,
+        latents,
+        scheduler,
+        num_steps=num_steps,
+        start_timestep=start_timestep,
+        generator=generator,
+        callback=callback,
+    )
+    with torch.no_grad():
+        return backbone.decode(latents)
+
+
+def _views_shape(
+    backbone: Backbone, conditioning: Conditioning, cameras: torch.Tensor | None, images: torch.Tensor | None
+) -> tuple[int, ...]:
+    """Shape [B, V, C, h, w] of the latents; B and V must agree among all inputs."""
+    if cameras is not None:
+        batch, num_views = cameras.shape[:2]
+    elif images is not None:
+        batch, num_views = images.shape[:2]
+    else:
+        batch, num_views = len(conditioning), backbone.num_views
+    if images is not None:
+        if images.ndim != 5 or tuple(images.shape[:2]) != (batch, num_views):
+            raise ValueError(f"init_images must be [{batch}, {num_views}, 3, H, W], got {list(images.shape)}")
+        height, width = images.shape[-2:]
+    else:
+        height = width = backbone.image_size
+    if len(conditioning) not in (1, batch, batch * num_views):
+        raise ValueError(
+            f"prompts must be 1, {batch} (one per object) or {batch * num_views} (one per view), "
+            f"got {len(conditioning)}"
+        )
+    factor = backbone.downscale
+    return batch, num_views, backbone.latent_channels, height // factor, width // factor

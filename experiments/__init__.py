@@ -1,0 +1,1 @@
+"""The application: command line, tasks, run folders, the procedural world and its benchmarks."""

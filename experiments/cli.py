@@ -1,0 +1,272 @@
+"""The console script `galatea`: an ordinary Hydra application with literal text arguments and short errors.
+
+Nothing heavy is imported at the top: `galatea --help` reads a few small YAML files and prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments import arguments, catalog
+from experiments.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    UserError,
+    debug,
+    describe,
+    did_you_mean,
+    one_line,
+)
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+HELP = """\
+Galatea turns words into a 3D figure.
+
+    galatea experiment=FAMILY/NAME key=value ...
+
+Experiments
+{experiments}
+
+Keys every experiment has
+  out=DIR          run folder; without it outputs/<task>/<date>-<hash>. The same command continues a stopped run
+  budget=NAME      {budgets} (how much work; default cpu)
+  backbone=NAME    {backbones}, or a folder in diffusers layout
+  seed=N           same seed, same machine: the same bytes
+  device=cuda      cpu unless you say otherwise
+  overwrite=true   begin again in a folder that holds a finished or another run
+
+Text and paths (prompt=, negative_prompt=, out=, ...) are taken as typed: quote them for your shell and nothing else.
+
+Examples
+  galatea experiment=text_to_3d/quickstart prompt="a red mushroom" out=out/mushroom
+  galatea experiment=sample/multiview prompt="a blue cone on a yellow cube" budget=smoke
+  galatea experiment=text_to_3d/quickstart prompt="a red mushroom" --cfg job     show every setting, run nothing
+  galatea -m experiment=text_to_3d/quickstart prompt="a green duck" seed=0,1,2   one run per seed
+  galatea -m experiment=text_to_3d/quickstart 'prompt=choice("a red car","a blue car")'
+
+Hydra's own flags work too (--hydra-help). GALATEA_DEBUG=1 shows tracebacks.
+"""
+
+# What the user typed, for the line that says how to continue. Hydra hands a job its config only.
+_typed: list[str] = []
+
+
+def help_text() -> str:
+    """The text of `galatea --help`."""
+    known = catalog.experiments()
+    width = max(map(len, known), default=0)
+    listing = "\n".join(f"  {name:<{width}}  {catalog.description(path)}" for name, path in known.items())
+    backbones = ", ".join(name for name in catalog.options("backbone") if name != "folder")
+    order = ["smoke", "cpu", "gpu"]
+    budgets = sorted(catalog.options("budget"), key=lambda name: order.index(name) if name in order else 9)
+    return HELP.format(experiments=listing, budgets=", ".join(budgets), backbones=backbones)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name) and return its exit status."""
+    typed = list(sys.argv[1:] if argv is None else argv)
+    if not typed or typed[0] in ("help", "-h", "--help") or "--help" in typed or "-h" in typed:
+        print(help_text(), end="")
+        return EXIT_OK
+    if typed == ["--version"]:
+        from experiments.run.provenance import version
+
+        print(f"galatea {version()}")
+        return EXIT_OK
+    try:
+        with _one_line_warnings(), _terminate_like_interrupt():
+            return _dispatch(typed)
+    except KeyboardInterrupt:
+        print("\ngalatea: stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        return _report(error)
+
+
+def _dispatch(typed: list[str]) -> int:
+    parsed = arguments.parse(typed)
+    hydra_only = any(flag.startswith(("--hydra-help", "--version", "--shell-completion", "-sc")) for flag in parsed.flags)
+    if not hydra_only:
+        name = parsed.values.get("experiment")
+        if not name:
+            listing = ", ".join(catalog.experiments(parsed.config_dir))
+            raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
+        names = name.split(",") if parsed.multirun else [name]
+        for task in dict.fromkeys(catalog.task_of(each, parsed.config_dir) for each in names):
+            _register(task)
+        _check_backbone(parsed)
+    _typed[:] = typed
+    return _run_hydra(parsed)
+
+
+def _check_backbone(parsed: arguments.Arguments) -> None:
+    name = parsed.values.get("backbone")
+    if name is None or arguments.is_folder_like(name) or parsed.multirun:
+        return
+    known = [option for option in catalog.options("backbone", parsed.config_dir) if option != "folder"]
+    if name not in known:
+        raise UserError(f"unknown backbone {name!r}; it must be one of {', '.join(known)}, or a folder")
+
+
+def _register(task: str) -> None:
+    """Put a task's schema into Hydra's ConfigStore."""
+    from hydra.core.config_store import ConfigStore
+
+    from experiments import tasks
+    from experiments.run.schema import twin
+
+    node = twin(tasks.load(task).Config)
+    ConfigStore.instance().store(group="task", name=task, node=node(task=task), package="_global_", provider="galatea")
+
+
+def _run_hydra(parsed: arguments.Arguments) -> int:
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    statuses: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        statuses.append(_job(config))
+
+    application = hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")(job)
+    before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["galatea", *parsed.argv()]
+    # Hydra would print its own several lines and exit with 1; this makes it raise instead.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        application()
+    finally:
+        sys.argv = before
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+        GlobalHydra.instance().clear()
+    return max(statuses, default=EXIT_OK)
+
+
+def _job(composed: DictConfig) -> int:
+    """One composed config: check it, open its run folder, do the task."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from experiments import tasks
+    from experiments.run.run_dir import execute
+    from experiments.run.schema import build
+
+    try:
+        module = tasks.load(composed.task)
+        config = build(module.Config, composed)
+        hydra_config = HydraConfig.get()
+        many = OmegaConf.select(hydra_config, "mode") is not None and hydra_config.mode.name == "MULTIRUN"
+        return execute(module, config, typed=_typed, one_of_many=many)
+    except Exception as error:
+        # Not re-raised as it is: Hydra would add lines of its own.
+        raise SystemExit(_report(error)) from None
+
+
+def _report(error: BaseException) -> int:
+    """Print one line for `error` (and the traceback when asked) and return the exit status."""
+    hydra_line = _hydra_message(error)
+    message, status = (hydra_line, EXIT_USAGE) if hydra_line else describe(error)
+    if debug():
+        traceback.print_exception(error)
+    print(f"galatea: {message}", file=sys.stderr)
+    return status
+
+
+def _hydra_message(error: BaseException) -> str | None:
+    """One line for what Hydra and OmegaConf raise while composing; None for any other error."""
+    module = type(error).__module__
+    if not module.startswith(("hydra", "omegaconf")):
+        return None
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause: Any = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if cause is None:
+        return _composition_message(error)
+    key, text = cause.full_key, one_line(str(cause.msg or cause).splitlines()[0])
+    if "is not in struct" in str(cause) or "not in '" in str(cause):
+        return f"unknown key {key!r}.{_similar_keys(key)}"
+    return f"{key}: {text}" if key else text
+
+
+def _composition_message(error: BaseException) -> str:
+    """One line for a config or an override that Hydra could not make sense of."""
+    text = str(error).partition("Config search path")[0]
+    missing = re.search(r"Could not find '([\w/]+)/([^'/]*)'\s+Available options in '[^']*':\s(.*)", text, re.DOTALL)
+    if missing:
+        group, name, known = missing[1], missing[2], missing[3].split()
+        return f"unknown {group} {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}"
+    override = getattr(error, "override", None)
+    if override:
+        reason = text.splitlines()[0]
+        return f"{override!r} cannot be read as a setting: {one_line(reason)}"
+    return one_line(text)
+
+
+def _similar_keys(key: str | None) -> str:
+    """The nearest known key, or the keys of the same level."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    from experiments.run.settings import flatten
+
+    known: set[str] = set()
+    for node in ConfigStore.instance().repo.get("task", {}).values():
+        known |= flatten(OmegaConf.to_container(node.node)).keys()  # type: ignore[arg-type]
+    parent = (key or "").rpartition(".")[0]
+    siblings = sorted({name.removeprefix(f"{parent}.").split(".")[0] for name in known if name.startswith(parent)})
+    listing = f" Keys{' of ' + parent if parent else ''}: {', '.join(siblings)}" if siblings else ""
+    return did_you_mean(key or "", known) + listing
+
+
+@contextlib.contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Our own warnings as one line on stderr; other libraries' as Python shows them."""
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        place = "" if issubclass(category, UserWarning) and _is_ours(filename) else f" ({filename}:{lineno})"
+        print(f"galatea: warning: {one_line(message)}{place}", file=sys.stderr)
+
+    before = warnings.showwarning
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(str(catalog.CONFIG_ROOT.parent))
+
+
+@contextlib.contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM (a scheduler's, a container's) stops a run the way Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: signals are not ours to set
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

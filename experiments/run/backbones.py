@@ -1,0 +1,67 @@
+"""The `backbone` config group, and what a run says about the backbone it used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffusion.backbone import Backbone
+    from experiments.run.run_dir import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """Which backbone, and how it is loaded.
+
+    name: a name of `diffusion.registry` or a folder in diffusers layout. revision: commit or branch on the hub.
+    dtype: of the weights; offline: never ask the network.
+    """
+
+    name: str
+    revision: str | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    offline: bool = False
+
+    def build(self, device: torch.device | str = "cpu") -> Backbone:
+        """Load it."""
+        import torch
+
+        from diffusion import backbone
+
+        kind = getattr(torch, self.dtype)
+        return backbone.load(self.name, revision=self.revision, device=device, dtype=kind, offline=self.offline)
+
+
+def load_into(run: Run, config: BackboneConfig) -> Backbone:
+    """Load the backbone as a timed stage of `run`, and record its id, revision and place of origin there."""
+    with run.stage("load"):
+        loaded = config.build(run.device)
+    run.facts["backbone"] = describe(loaded, config)
+    return loaded
+
+
+def describe(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
+    """A backbone for the report: id, revision, dtype. A local folder is named by its last part only."""
+    name = Path(config.name).name if "/" in config.name and Path(config.name).exists() else config.name
+    return {"name": name, "revision": backbone.revision, "dtype": config.dtype, "num_views": backbone.num_views}
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse a prompt with nothing in it."""
+    if not prompt.strip():
+        raise ValueError('prompt is empty; say what to make, for example prompt="a red mushroom"')
+
+
+def announce_truncation(run: Run, backbone: Backbone, **prompts: str) -> None:
+    """Say, and put into the report, how much of a long prompt the text encoder leaves out."""
+    for name, prompt in prompts.items():
+        dropped = backbone.truncation(prompt)
+        if dropped:
+            run.note(
+                f"{name} is longer than the {backbone.max_tokens} tokens the text encoder of {backbone.name} reads: "
+                f"its last {dropped} tokens are left out"
+            )

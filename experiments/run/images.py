@@ -1,0 +1,30 @@
+"""Image tensors to PNG files and grids. Images: float32 [..., 3, H, W] in [0, 1], sRGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from experiments.run.files import atomic_path
+
+
+def save_png(image: torch.Tensor, path: Path) -> None:
+    """Write one image [3, H, W]. The same tensor always gives the same bytes."""
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"image must have shape [3, H, W], got {list(image.shape)}")
+    pixels = (image.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous()
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels.numpy()).save(temporary, format="PNG")
+
+
+def grid(images: torch.Tensor, gap: int = 2) -> torch.Tensor:
+    """[R, C, 3, H, W] -> [3, R H + gaps, C W + gaps] on white, row by row."""
+    rows, columns, channels, height, width = images.shape
+    sheet = images.new_ones(channels, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + gap)
+            sheet[:, top : top + height, left : left + width] = images[row, column]
+    return sheet

@@ -1,0 +1,216 @@
+"""A run: the folder, checkpoints, generators, timing and log of one execution of a task, and `execute` around it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TextIO
+
+import torch
+
+from experiments.errors import EXIT_INTERRUPTED, EXIT_OK, RunFailed, UserError
+from experiments.run import folder as folders
+from experiments.run import report, seeding
+from experiments.run.checkpoint import Checkpoint, CheckpointStore
+from experiments.run.progress import ProgressDisplay
+from experiments.run.schema import to_plain
+from experiments.run.settings import Settings, identity_hash
+
+_SECONDS, _LINES = "run.seconds", "run.metrics_lines"
+
+
+class Run:
+    """What a task works with.
+
+    folder: the run folder. device: torch device. resumed: the newest whole checkpoint, or None for a fresh run.
+    inputs: name -> `provenance.describe_text(...)` or `describe_file(...)`. facts: more for provenance and report
+    (backbone id and revision). metrics: numbers for the report; may be nested.
+    """
+
+    def __init__(self, folder: Path, config: Settings, *, display: ProgressDisplay | None = None) -> None:
+        self.folder = folder
+        self.config = config
+        self.device = seeding.resolve_device(config.device)
+        self.display = display or ProgressDisplay()
+        self.checkpoints = CheckpointStore(folder / folders.CHECKPOINTS)
+        self.resumed: Checkpoint | None = self.checkpoints.latest()
+        self.inputs: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {"device": describe_device(self.device)}
+        self.metrics: dict[str, Any] = {}
+        self.artefacts: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+        self._log: TextIO | None = None
+        self._lines = 0
+        self._stage, self._stage_began = "", 0.0
+        if self.resumed is not None:
+            self.seconds = json.loads(self.resumed.metadata.get(_SECONDS, "{}"))
+        self._open_log(int(self.resumed.metadata.get(_LINES, 0)) if self.resumed else 0)
+
+    def _open_log(self, keep: int) -> None:
+        """Open metrics.jsonl, cut to the lines that were there when the checkpoint was written."""
+        path = self.folder / folders.METRICS
+        kept = path.read_bytes().splitlines(keepends=True)[:keep] if path.is_file() else []
+        path.write_bytes(b"".join(kept))
+        self._lines = len(kept)
+        self._log = open(path, "a", encoding="utf-8")
+
+    def generator(self, name: str = "main", device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator of its own for the stream `name`; the same run gives the same stream every time."""
+        return seeding.make_generator(self.config.seed, name, device)
+
+    def say(self, text: str) -> None:
+        """Tell the user something."""
+        self.display.say(text)
+
+    def note(self, text: str) -> None:
+        """Tell the user, and put it into the report."""
+        self.notes.append(text)
+        self.say(text)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, steps: int | None = None, done: int = 0) -> Iterator[None]:
+        """Time a part of the run and show its progress. `done` steps lie behind a resumed stage."""
+        self.begin_stage(name, steps, done)
+        yield
+        self.end_stage()
+
+    def begin_stage(self, name: str, steps: int | None = None, done: int = 0) -> None:
+        """As `stage`, for loops that tell of their stages by a callback."""
+        if self._stage:
+            self.end_stage()
+        self._stage, self._stage_began = name, time.monotonic()
+        self.display.begin(name, steps, done)
+
+    def end_stage(self) -> None:
+        """The current stage is done."""
+        if self._stage:
+            self._count_seconds()
+            self._stage = ""
+            self.display.end()
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._stage_began
+        self._stage_began = now
+
+    def log(self, step: int, metrics: Mapping[str, float] | None = None, **more: float) -> None:
+        """`step` steps of the current stage are done; write the metrics to metrics.jsonl and show them.
+
+        A metric that is not finite stops the run.
+        """
+        values = {name: float(value) for name, value in {**(metrics or {}), **more}.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise RunFailed(f"{name} is {value} in stage {self._stage or 'run'!r} at step {step}; {self._kept()}")
+        assert self._log is not None
+        self._log.write(json.dumps({"stage": self._stage, "step": step, **values}) + "\n")
+        self._log.flush()
+        self._lines += 1
+        self.display.update(step, values)
+
+    def _kept(self) -> str:
+        steps = self.checkpoints.steps()
+        return f"the checkpoint of step {steps[-1]} is kept" if steps else "there was no checkpoint yet"
+
+    def save(self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+        """Write a checkpoint that this run can be continued from. `step` counts all steps of the run."""
+        if self._stage:
+            self._count_seconds()
+        own = {_SECONDS: json.dumps(self.seconds), _LINES: str(self._lines)}
+        self.checkpoints.save(step, tensors, {**(metadata or {}), **own})
+
+    def artefact(self, name: str, *, kind: str) -> Path:
+        """Name a file in the run folder as a result; returns its path. It must be there when the task ends."""
+        if Path(name).name != name:
+            raise ValueError(f"artefact {name!r} is no plain file name")
+        self.artefacts[name] = kind
+        return self.folder / name
+
+    def close(self) -> None:
+        """Close the log and give the terminal back."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        self.display.close()
+
+
+def describe_device(device: torch.device) -> dict[str, Any]:
+    """The device by name, with the CPU threads in use."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else report.cpu_name()
+    return {"type": device.type, "name": name, "threads": torch.get_num_threads()}
+
+
+def continue_command(typed: Sequence[str], out: Path) -> str:
+    """The command that continues a run: the one typed, with the run folder named and nothing overwritten."""
+    kept = [argument for argument in typed if not argument.startswith(("overwrite=", "out="))]
+    return shlex.join(["galatea", *kept, f"out={out}"])
+
+
+def execute(module: ModuleType, config: Settings, *, typed: Sequence[str] = (), one_of_many: bool = False) -> int:
+    """Do the task of `module` with `config` in its run folder; returns an exit status.
+
+    Errors of the user are raised before anything is written, or leave no folder behind.
+    """
+    plain = to_plain(config)
+    seeding.resolve_device(config.device)
+    if hasattr(module, "validate"):
+        module.validate(config)
+    folder = folders.choose(plain, one_of_many=one_of_many)
+    existed = folder.exists()
+    held = folders.lock(folder)
+    try:
+        return _execute_locked(module, config, plain, folder, typed)
+    except Exception:
+        if not existed and folder.is_dir():
+            folders.forget_if_empty(folder)
+        raise
+    finally:
+        held.release()
+
+
+def _execute_locked(
+    module: ModuleType, config: Settings, plain: dict[str, Any], folder: Path, typed: Sequence[str]
+) -> int:
+    saved = folders.check(folder, plain)
+    if saved is not None and folders.finished(folder):
+        print(f"{folder} is finished already (overwrite=true makes it again)", file=sys.stderr)
+        return EXIT_OK
+    plain["threads"] = (saved or {}).get("threads") or config.threads or seeding.default_threads()
+    determinism = seeding.make_deterministic(config.seed, plain["threads"], seeding.resolve_device(config.device))
+    if saved is None:
+        folders.write_config(folder, plain)
+    run = Run(folder, config)
+    run.facts["determinism"] = determinism
+    began = time.monotonic()
+    try:
+        if run.resumed is not None:
+            run.note(f"continuing {folder} from step {run.resumed.step}")
+        module.run(config, run)
+        run.end_stage()
+        missing = [name for name in run.artefacts if not (folder / name).is_file()]
+        if missing:
+            raise RunFailed(f"the task ended without writing {', '.join(missing)}")
+        report.write(run, plain, identity_hash(plain))
+    except KeyboardInterrupt:
+        steps = run.checkpoints.steps()
+        begin = f"continues from step {steps[-1]}" if steps else "begins again"
+        where, command = run.display.where(), continue_command(typed, folder)
+        run.close()
+        print(f"\nstopped at {where}; this {begin}:\n  {command}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    finally:
+        run.close()
+    names = ", ".join(run.artefacts)
+    print(f"{folder}: {names}, {folders.PAGE} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+    return EXIT_OK
+
+
+__all__ = ["Run", "Settings", "UserError", "execute"]

@@ -1,0 +1,77 @@
+"""`Settings`: the keys every task has. A task's own `Config` is a subclass that adds its fields."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Keys that say where and how to run, not what comes out. Only the others make a run's identity.
+# `budget` and `experiment` are labels: the values they set are all in the config and count there.
+NOT_IDENTITY = frozenset({"budget", "checkpoint_every", "experiment", "out", "overwrite", "threads"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Common settings of all tasks.
+
+    task: name in `experiments.tasks.TASKS`; set by the experiment's YAML.
+    seed: every random draw of the run derives from it.
+    device: "cpu", "cuda" or "cuda:N".
+    threads: torch's CPU threads; None takes what the process may use. A resumed run keeps the number it began
+        with, because sums in another order are other bits.
+    out: run folder; None takes `outputs/<task>/<date>-<hash>`.
+    overwrite: start again in a folder that already holds a run.
+    checkpoint_every: steps between checkpoints.
+    """
+
+    task: str
+    experiment: str = ""
+    budget: str = "cpu"
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    out: str | None = None
+    overwrite: bool = False
+    checkpoint_every: int = 50
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must be in 0 ... 2**63 - 1")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; it must be at least 1, or null for all there are")
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every is {self.checkpoint_every}; it must be at least 1")
+        if self.device != "cpu" and not self.device.split(":")[0] == "cuda":
+            raise ValueError(f"device is {self.device!r}; it must be cpu, cuda or cuda:N")
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config (as plain containers) that decides the result."""
+    return {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+
+
+def identity_hash(config: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits that two configs share exactly when they ask for the same result."""
+    text = json.dumps(identity(config), sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as {'a.b': value}; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Dotted names of the result-changing keys on which two configs differ."""
+    before, after = flatten(identity(old)), flatten(identity(new))
+    absent = object()
+    return sorted(key for key in before.keys() | after.keys() if before.get(key, absent) != after.get(key, absent))

@@ -1,0 +1,51 @@
+"""The jobs that `galatea` can do, by name.
+
+How to add one. Write a module with two names, add a line to `TASKS`, and write
+`configs/experiment/<family>/<name>.yaml` that names the task:
+
+    # my_task.py
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Settings):              # experiments.run.settings: seed, device, out, checkpoint_every, ...
+        learning_rate: float = 1e-4      # fields may be other components' frozen dataclasses
+        def __post_init__(self) -> None: # checks here fail before anything is written
+            super().__post_init__()
+
+    def run(config: Config, run: Run) -> None: ...   # experiments.run.run_dir.Run
+
+    # configs/experiment/train/mine.yaml
+    # @package _global_
+    # One line that `galatea --help` shows.
+    defaults:
+      - /task: my_task
+      - _self_
+      - optional /budget/my_task: ${budget}          # configs/budget/my_task/{smoke,cpu,gpu}.yaml
+    learning_rate: 3.0e-4
+
+What `run` offers (see `Run`): `run.folder`, `run.device`, `run.generator("name")`; `run.checkpoints.latest()` and
+`run.save(step, tensors, metadata)`; `run.resumed`, the newest good checkpoint or None; `with run.stage("fit", 400):`
+around timed parts, `run.log(step, loss=...)` inside; `run.artefact("mesh.glb", kind="mesh")` to record what was
+written; `run.inputs[...]`, `run.facts[...]`, `run.metrics[...]` for the report; `run.say("...")` for the user.
+Saying that the run is finished, locking, provenance.json and report.json are done by the caller.
+
+A task may also define `validate(config) -> None` for checks that need files or models but no work.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from experiments.errors import UserError, did_you_mean
+
+# Task name -> module. Modules are imported when their task is asked for, never for `--help`.
+TASKS: dict[str, str] = {
+    "text_to_3d": "experiments.tasks.text_to_3d",
+    "sample": "experiments.tasks.sample",
+}
+
+
+def load(name: str) -> ModuleType:
+    """The module of a task."""
+    if name not in TASKS:
+        raise UserError(f"unknown task {name!r}.{did_you_mean(name, TASKS)} There are: {', '.join(sorted(TASKS))}")
+    return importlib.import_module(TASKS[name])

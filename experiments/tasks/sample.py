@@ -1,0 +1,73 @@
+"""Words to a grid of views (views.png), one object a row: what the multiview prior believes before there is any 3D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from diffusion.backbone import Backbone
+from diffusion.views import SampleConfig, sample_views
+from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
+from experiments.run.images import grid, save_png
+from experiments.run.provenance import describe_text
+from experiments.run.run_dir import Run
+from experiments.run.settings import Settings
+from gen3d.cameras import orbit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """prompt: what to show. num_objects: rows of the grid, each from noise of its own.
+
+    azimuth_deg: of the first view; the others follow at equal angles. elevation_deg: of all.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    num_objects: int = 4
+    azimuth_deg: float = 0.0
+    elevation_deg: float = 15.0
+    backbone: BackboneConfig
+    sampling: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_prompt(self.prompt)
+        if self.num_objects < 1:
+            raise ValueError(f"num_objects is {self.num_objects}; it must be at least 1")
+        if not -90.0 <= self.elevation_deg <= 90.0:
+            raise ValueError(f"elevation_deg is {self.elevation_deg}; it must be in -90 ... 90")
+
+
+def run(config: Config, run: Run) -> None:
+    """Sample the views and write the grid."""
+    backbone = load_into(run, config.backbone)
+    run.inputs["prompt"] = describe_text(config.prompt)
+    run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
+    announce_truncation(run, backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
+    sampling = replace(config.sampling, negative_prompt=config.negative_prompt or config.sampling.negative_prompt)
+    with run.stage("sample", sampling.num_steps):
+        views = sample_views(
+            backbone,
+            [config.prompt] * config.num_objects,
+            _cameras(config, backbone),
+            generator=run.generator("sample"),
+            config=sampling,
+            callback=lambda at: run.display.update(at.step + 1, {}),
+        )
+    if backbone.image_encoder is not None:
+        similarity = backbone.image_text_similarity(views.flatten(0, 1), [config.prompt])
+        run.metrics["image_text_similarity"] = float(similarity.mean())
+    with run.stage("write"):
+        save_png(grid(views), run.artefact("views.png", kind="image"))
+
+
+def _cameras(config: Config, backbone: Backbone) -> torch.Tensor | None:
+    """[B, V, 4, 4] on an orbit, or None for a backbone that knows no cameras."""
+    if not backbone.has_camera:
+        return None
+    count = backbone.num_views
+    azimuths = [config.azimuth_deg + 360.0 * view / count for view in range(count)]
+    cameras = orbit(azimuths, [config.elevation_deg] * count)
+    return cameras.c2w[None].expand(config.num_objects, -1, -1, -1)

@@ -1,0 +1,180 @@
+"""Training pictures of the world, rendered once into shards and read back in any order.
+
+A shard is one safetensors file of groups: V pictures of one scene from cameras evenly around it, with the caption,
+the cameras and what the caption means. Shard i of a set depends on the set's settings and i alone, so that a set can be
+made by any number of processes, stopped and continued.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
+from experiments.world.render import Light
+from experiments.world.scene import scene_from_caption
+from gen3d.cameras import ring
+
+KINDS = ("thing", "pair", "head")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetConfig:
+    """What pictures to make.
+
+    shares: relative frequency of things, pairs and heads. held_out: pictures of captions training never sees.
+    fovy_deg, elevation_deg: ranges drawn from, degrees; one draw a group.
+    """
+
+    num_scenes: int = 8_000
+    scenes_per_shard: int = 50
+    num_views: int = 4
+    size: int = 128
+    seed: int = 0
+    held_out: bool = False
+    shares: tuple[float, float, float] = (0.44, 0.31, 0.25)
+    fovy_deg: tuple[float, float] = (40.0, 40.0)
+    elevation_deg: tuple[float, float] = (-10.0, 45.0)
+
+    def __post_init__(self) -> None:
+        for name in ("num_scenes", "scenes_per_shard", "num_views", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.shares) < 0 or sum(self.shares) <= 0:
+            raise ValueError(f"shares must be three numbers >= 0, not all zero, got {self.shares}")
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_scenes // self.scenes_per_shard)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One scene: pictures ``[V, 3, H, W]`` uint8 sRGB, masks ``[V, 1, H, W]`` uint8, cameras c2w ``[V, 4, 4]``."""
+
+    images: Tensor
+    masks: Tensor
+    c2w: Tensor
+    fovy_deg: float
+    caption: str
+    kind: str
+
+
+def make_group(config: DatasetConfig, index: int) -> Group:
+    """Group ``index`` of the set: a pure function of its arguments."""
+    rng = np.random.default_rng([config.seed, index, int(config.held_out)])
+    shares = np.asarray(config.shares) / sum(config.shares)
+    kind = KINDS[rng.choice(3, p=shares)]
+    caption = sample_caption(rng, kinds=(kind,), held_out=config.held_out)
+    scene = scene_from_caption(caption, seed=int(rng.integers(1 << 31)))
+    if rng.random() < 0.6:
+        name = str(rng.choice(list(BACKGROUNDS)))
+        background = BACKGROUNDS[name]
+        caption = with_background(caption, name)
+    else:
+        grey = rng.uniform(0.1, 1.0)
+        background = tuple(float(v) for v in np.clip(grey + rng.normal(0, 0.06, 3), 0, 1))
+    cameras = ring(
+        config.num_views,
+        azimuth_deg=float(rng.uniform(0, 360)),
+        elevation_deg=float(rng.uniform(*config.elevation_deg)),
+        fovy_deg=float(rng.uniform(*config.fovy_deg)),
+    )
+    azimuth, elevation = np.radians(rng.uniform(-60, 75)), np.radians(rng.uniform(35, 65))
+    direction = (
+        float(np.cos(elevation) * np.sin(azimuth)), float(np.sin(elevation)), float(np.cos(elevation) * np.cos(azimuth))
+    )  # fmt: skip
+    r = scene.render(cameras, config.size, background=background, light=Light(direction=direction))
+    return Group(
+        images=(r.images.clamp(0, 1) * 255).round().byte(),
+        masks=(r.mask * 255).round().byte(),
+        c2w=cameras.c2w,
+        fovy_deg=float(cameras.fovy_deg[0]),
+        caption=caption,
+        kind=kind,
+    )
+
+
+def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
+    torch.set_num_threads(1)
+    first = shard * config.scenes_per_shard
+    groups = [make_group(config, i) for i in range(first, min(first + config.scenes_per_shard, config.num_scenes))]
+    tensors = {
+        "images": torch.stack([g.images for g in groups]),
+        "masks": torch.stack([g.masks for g in groups]),
+        "c2w": torch.stack([g.c2w for g in groups]),
+        "fovy_deg": torch.tensor([g.fovy_deg for g in groups]),
+    }
+    words = {"captions": json.dumps([g.caption for g in groups]), "kinds": json.dumps([g.kind for g in groups])}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(tensors, temporary, metadata=words)
+    os.replace(temporary, path)
+
+
+def make_dataset(folder: Path, config: DatasetConfig, *, workers: int) -> Iterator[Path]:
+    """Make every shard that ``folder`` lacks; yields each shard's path, in order, once it is there.
+
+    Raises:
+        ValueError: ``folder`` holds a set made with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "dataset.json"
+    wanted = json.dumps(asdict(config), indent=2)
+    if settings.exists() and settings.read_text() != wanted:
+        raise ValueError(
+            f"{folder} holds pictures made with other settings ({settings.name} differs): choose another folder "
+            "or remove this one"
+        )
+    if shutil.disk_usage(folder).free < config.num_scenes * config.num_views * config.size**2 * 4:
+        raise ValueError(f"{folder} has too little room for {config.num_scenes} scenes: free some or lower num_scenes")
+    settings.write_text(wanted)
+    paths = [folder / f"shard_{i:05d}.safetensors" for i in range(config.num_shards)]
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        jobs = {i: pool.submit(_make_shard, config, i, p) for i, p in enumerate(paths) if not p.exists()}
+        for i, path in enumerate(paths):
+            if i in jobs:
+                jobs[i].result()
+            yield path
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """All groups of a folder of shards in memory, as arrays: images ``[N, V, 3, H, W]`` uint8 and so on."""
+
+    images: Tensor
+    c2w: Tensor
+    fovy_deg: Tensor
+    captions: list[str]
+    kinds: list[str]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def load_shards(paths: Sequence[Path]) -> Shards:
+    """Read shards whole. Raises ``ValueError`` when there are none."""
+    if not paths:
+        raise ValueError("no shards to read: make the data set first")
+    columns: dict[str, list[Tensor]] = {"images": [], "c2w": [], "fovy_deg": []}
+    captions: list[str] = []
+    kinds: list[str] = []
+    for path in paths:
+        with safe_open(str(path), framework="pt") as file:
+            for name, column in columns.items():
+                column.append(file.get_tensor(name))
+            words = file.metadata()
+        captions += json.loads(words["captions"])
+        kinds += json.loads(words["kinds"])
+    joined = {name: torch.cat(column) for name, column in columns.items()}
+    return Shards(joined["images"], joined["c2w"], joined["fovy_deg"], captions, kinds)

@@ -1,0 +1,99 @@
+"""A scene of the world: geometry, colours, pictures and mesh of one caption."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.world import captions, heads, objects
+from experiments.world.heads import HeadSpec, Rig
+from experiments.world.render import Light, Rendering, render
+from experiments.world.sdf import Color, Field, Part, compile_parts
+
+if TYPE_CHECKING:
+    from gen3d.asset import Mesh
+    from gen3d.cameras import Cameras
+
+_CHUNK = 1 << 15
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One caption made solid. Points are ``[N, 3]`` float32 in the world; the scene fits the unit sphere.
+
+    kind: 'thing', 'pair' or 'head'. background: sRGB, from the caption's clause, else a light grey.
+    """
+
+    caption: str
+    kind: str
+    parts: tuple[Part, ...]
+    background: Color
+    field: Field
+
+    def sdf(self, points: Tensor) -> Tensor:
+        """Signed distance ``[N]``, negative inside."""
+        return torch.cat([self.field.sdf(p[None])[0] for p in points.split(_CHUNK)])
+
+    def albedo(self, points: Tensor) -> Tensor:
+        """sRGB albedo ``[N, 3]`` in [0, 1] of the part nearest to each point."""
+        return torch.cat([self.field.sdf_and_albedo(p[None])[1][0] for p in points.split(_CHUNK)])
+
+    def render(
+        self, cameras: Cameras, size: int = 128, *, background: Color | None = None, light: Light | None = None
+    ) -> Rendering:
+        """V square pictures, ``[V, ...]``."""
+        over = torch.tensor(background or self.background, dtype=torch.float32)[None]
+        r = render(self.field, cameras, size, over, light or Light())
+        return Rendering(r.images[0], r.mask[0], r.depth[0], r.normals[0], r.albedo[0])
+
+    def mesh(self, resolution: int = 128) -> Mesh:
+        """Marching cubes of the field at ``resolution`` samples a side, with the albedo at the vertices."""
+        from skimage.measure import marching_cubes
+
+        from gen3d.asset import Mesh
+
+        axis = torch.linspace(-1.05, 1.05, resolution)
+        grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
+        volume = self.sdf(grid).view(resolution, resolution, resolution).numpy()
+        # Index order (x, y, z) with a positive outside wants descending gradients for outward faces.
+        vertices, faces, normals, _ = marching_cubes(volume, 0.0, gradient_direction="ascent")
+        points = torch.from_numpy(np.ascontiguousarray(vertices)).float() * (2.1 / (resolution - 1)) - 1.05
+        return Mesh(
+            vertices=points,
+            faces=torch.from_numpy(np.ascontiguousarray(faces)).long(),
+            normals=torch.from_numpy(np.ascontiguousarray(normals)).float(),
+            vertex_colors=self.albedo(points),
+        )
+
+
+def scene_from_caption(caption: str, seed: int | None = None, *, rig: Rig | None = None) -> Scene:
+    """Build the scene a caption names; ``seed`` None gives canonical proportions, a number varies them.
+
+    ``rig`` poses a head's face and is refused for anything else.
+
+    Raises:
+        ValueError: a word is unknown (it is named, with what is known), or a rig is given for a thing.
+    """
+    spec = captions.parse(caption)
+    rng = None if seed is None else np.random.default_rng([seed, _stable_hash(caption)])
+    if isinstance(spec, HeadSpec):
+        generator = None if rng is None else torch.Generator().manual_seed(int(rng.integers(1 << 31)))
+        parts = heads.build_head(spec, generator, rig or Rig())
+        return _scene(caption, "head", parts, captions.background_of(caption))
+    if rig is not None:
+        raise ValueError(f"a rig poses heads, but the caption is {caption!r}: say 'a portrait of ...' or leave it out")
+    kind = "pair" if isinstance(spec, captions.PairSpec) else "thing"
+    return _scene(caption, kind, objects.build_parts(spec, rng), captions.background_of(caption))
+
+
+def _scene(caption: str, kind: str, parts: list[Part], background: Color | None) -> Scene:
+    return Scene(caption, kind, tuple(parts), background or (0.83, 0.83, 0.83), compile_parts([parts]))
+
+
+def _stable_hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -1,0 +1,1 @@
+"""Differentiable renderers: volumes by ray marching, meshes by rasterisation."""

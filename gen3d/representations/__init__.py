@@ -1,0 +1,1 @@
+"""What an asset is made of while it is optimised."""

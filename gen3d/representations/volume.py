@@ -1,0 +1,214 @@
+"""A voxel grid of density and colour in the cube [-1, 1]^3: the field that views are fitted to.
+
+The grid is one tensor ``[R, R, R, 4]`` indexed ``[x, y, z]``, voxel 0 on -1 and voxel R - 1 on +1, the last axis
+(raw density, raw red, raw green, raw blue). Raw values are interpolated first and passed through their activation
+afterwards, so that a surface may lie anywhere between two voxels. One row of the table holds everything about a
+voxel: a sample is eight row reads, and its gradient eight row writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# A raw colour of +-6 is within 0.3 % of black or white; the clamp keeps its logit finite.
+_COLOR_EPSILON = 2.5e-3
+_EMPTY = 1e-2  # optical density per unit length of a cell that no ray can notice
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeConfig:
+    """How a volume begins.
+
+    resolution: voxels along an edge. density_scale: raw density to optical density per unit length; larger makes
+    sharper surfaces for the same learning rate. blob_radius, blob_strength: the initial raw density falls linearly
+    from ``blob_strength`` at the centre through zero at ``blob_radius`` (Magic3D's blob).
+    """
+
+    resolution: int = 48
+    density_scale: float = 10.0
+    blob_radius: float = 0.5
+    blob_strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.resolution <= 512:
+            raise ValueError(f"volume resolution must lie in 4..512 voxels, got {self.resolution}; 48 is a good start")
+        for name in ("density_scale", "blob_radius", "blob_strength"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"volume {name} must be above 0, got {getattr(self, name)}")
+
+    def build(self, device: torch.device | str = "cpu") -> Volume:
+        axis = torch.linspace(-1.0, 1.0, self.resolution, device=device)
+        x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
+        radius = (x * x + y * y + z * z).sqrt()
+        grid = torch.zeros(*radius.shape, 4, device=device)
+        grid[..., 0] = self.blob_strength * (1.0 - radius / self.blob_radius)
+        return Volume(grid, density_scale=self.density_scale)
+
+
+class _Trilinear(torch.autograd.Function):
+    """Weighted sums of table rows; the gradient goes to the table alone."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(corners, weights)
+        ctx.table_shape = table.shape
+        return F.embedding_bag(corners, table, mode="sum", per_sample_weights=weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
+        corners, weights = ctx.saved_tensors
+        grad = grad_outputs[0]
+        grad_table = grad.new_zeros(ctx.table_shape)
+        rows = (weights[:, :, None] * grad[:, None, :]).view(-1, grad.shape[-1])
+        return grad_table.index_add_(0, corners.view(-1), rows), None, None
+
+
+class Volume:
+    """A density and colour field; see the module's docstring for the layout.
+
+    grid: ``[R, R, R, 4]`` raw values, the only parameter. cell_density: ``[(R-1)^3, 2]`` least and greatest optical
+    density at the corners of each cell, by which the renderer skips what is empty or hidden. It is as of the last
+    ``refresh()`` and part of the state: a resumed run must skip exactly what the unbroken one skips.
+    """
+
+    def __init__(self, grid: Tensor, *, density_scale: float = 10.0, cell_density: Tensor | None = None) -> None:
+        if grid.ndim != 4 or grid.shape[3] != 4 or len(set(grid.shape[:3])) != 1 or grid.shape[0] < 2:
+            raise ValueError(f"a volume's grid must have shape [R, R, R, 4], got {list(grid.shape)}")
+        self.grid = grid
+        self.density_scale = float(density_scale)
+        self.cell_density = cell_density if cell_density is not None else grid.new_zeros((self.resolution - 1) ** 3, 2)
+        self._bounds: tuple[Tensor, Tensor] | None = None
+        if cell_density is None:
+            self.refresh()
+
+    @property
+    def resolution(self) -> int:
+        return self.grid.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.grid.device
+
+    def state_dict(self) -> dict[str, Tensor]:
+        scale = torch.tensor(self.density_scale, dtype=torch.float64)
+        return {"grid": self.grid, "cell_density": self.cell_density, "density_scale": scale}
+
+    @staticmethod
+    def from_state_dict(tensors: Mapping[str, Tensor]) -> Volume:
+        missing = [name for name in ("grid", "cell_density", "density_scale") if name not in tensors]
+        if missing:
+            raise ValueError(f"a volume needs the tensors grid, cell_density and density_scale; missing: {missing}")
+        return Volume(
+            tensors["grid"], density_scale=float(tensors["density_scale"]), cell_density=tensors["cell_density"]
+        )
+
+    @torch.no_grad()
+    def refresh(self, dilate: int = 0) -> None:
+        """Recompute ``cell_density`` from the grid; ``dilate`` > 0 also keeps that many cells around what is dense,
+        into which a surface may grow before the next refresh."""
+        raw = self.grid.detach()[..., 0][None, None]
+        greatest = F.max_pool3d(raw, 2, stride=1)
+        least = -F.max_pool3d(-raw, 2, stride=1)
+        if dilate:
+            greatest = F.max_pool3d(greatest, 2 * dilate + 1, stride=1, padding=dilate)
+        self.cell_density = self.density_of(torch.stack([least.reshape(-1), greatest.reshape(-1)], dim=-1))
+
+        self._bounds = None
+
+    @torch.no_grad()
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Corners ``[3]``, ``[3]`` of the box around every cell that is not empty."""
+        if self._bounds is not None:
+            return self._bounds
+        n = self.resolution - 1
+        full = (self.cell_density[:, 1] > _EMPTY).view(n, n, n)
+        low, high = [], []
+        for other in ((1, 2), (0, 2), (0, 1)):
+            used = full.amax(dim=other).nonzero()
+            low.append(used.amin() if len(used) else torch.zeros((), device=self.device))
+            high.append(used.amax() + 1 if len(used) else torch.zeros((), device=self.device))
+        scale = 2.0 / n
+        self._bounds = torch.stack(low) * scale - 1.0, torch.stack(high) * scale - 1.0
+        return self._bounds
+
+    def density_of(self, raw: Tensor) -> Tensor:
+        """Raw density to optical density per unit length, same shape."""
+        return self.density_scale * F.softplus(raw, beta=self.density_scale)
+
+    def _locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Points ``[..., 3]`` to cell coordinates (int64) and the fractions within the cell."""
+        scaled = (points + 1.0) * (0.5 * (self.resolution - 1))
+        cell = scaled.floor().clamp_(0, self.resolution - 2)
+        return cell.long(), (scaled - cell).clamp_(0.0, 1.0)
+
+    def cells(self, points: Tensor) -> Tensor:
+        """Row of ``cell_density`` that holds each of ``points [..., 3]``: int64 ``[...]``."""
+        scaled = ((points + 1.0) * (0.5 * (self.resolution - 1))).clamp_(0, self.resolution - 1.001).to(torch.int32)
+        x, y, z = scaled.unbind(-1)
+        n = self.resolution - 1
+        return (x * n + y) * n + z
+
+    def sample(self, points: Tensor) -> Tensor:
+        """Raw values at ``points [K, 3]``: ``[K, 4]``, differentiable in the grid. Outside the cube the nearest
+        face's value holds."""
+        cell, fraction = self._locate(points)
+        n = self.resolution
+        base = (cell[:, 0] * n + cell[:, 1]) * n + cell[:, 2]
+        offsets = torch.tensor([0, 1, n, n + 1, n * n, n * n + 1, n * n + n, n * n + n + 1], device=points.device)
+        both = torch.stack([1.0 - fraction, fraction], dim=-1)
+        weights = both[:, 0, :, None, None] * both[:, 1, None, :, None] * both[:, 2, None, None, :]
+        corners = base[:, None] + offsets
+        result = _Trilinear.apply(self.grid.view(-1, 4), corners, weights.reshape(-1, 8))
+        assert isinstance(result, Tensor)
+        return result
+
+    @torch.no_grad()
+    def color_at(self, points: Tensor) -> Tensor:
+        """Colours ``[K, 3]`` sRGB in [0, 1] at ``points [K, 3]``."""
+        return torch.sigmoid(self.sample(points)[:, 1:])
+
+    def normals_at(self, points: Tensor) -> Tensor:
+        """Outward unit normals ``[K, 3]``: the direction of falling density, by central differences."""
+        step = 2.0 / (self.resolution - 1)
+        offsets = torch.eye(3, device=points.device) * step
+        raw = self.sample((points[:, None, None] + torch.stack([-offsets, offsets])).reshape(-1, 3))[:, 0]
+        low, high = raw.view(-1, 2, 3).unbind(1)
+        return F.normalize(low - high, dim=-1)
+
+    @torch.no_grad()
+    def density_grid(self, resolution: int | None = None) -> np.ndarray:
+        """Raw density ``[n, n, n]`` float32 indexed ``[x, y, z]`` on [-1, 1]^3; zero is a surface, inside is above."""
+        raw = self.grid.detach()[..., 0]
+        if resolution is not None and resolution != self.resolution:
+            size = (resolution, resolution, resolution)
+            raw = F.interpolate(raw[None, None], size=size, mode="trilinear", align_corners=True)[0, 0]
+        return raw.cpu().numpy().astype(np.float32, copy=True)
+
+    @torch.no_grad()
+    def upsample(self, resolution: int) -> Volume:
+        """The same field on ``resolution``^3 voxels: a new volume, for going from coarse to fine."""
+        if resolution < self.resolution:
+            raise ValueError(f"upsample goes from coarse to fine: {resolution} is below {self.resolution} voxels")
+        channels = self.grid.detach().permute(3, 0, 1, 2)[None]
+        size = (resolution, resolution, resolution)
+        grid = F.interpolate(channels, size=size, mode="trilinear", align_corners=True)
+        return Volume(grid[0].permute(1, 2, 3, 0).contiguous(), density_scale=self.density_scale)
+
+    def total_variation(self, generator: torch.Generator, fraction: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Mean squared difference of neighbouring raw densities, and of neighbouring colours: two scalars.
+
+        ``fraction`` < 1 looks at a random slab of that share of the x planes, for speed; its mean is the same.
+        """
+        planes = max(2, round(self.resolution * fraction))
+        low = int(torch.randint(self.resolution - planes + 1, (), generator=generator, device=generator.device))
+        slab = self.grid[low : low + planes]
+        squares = [slab.diff(dim=axis).square().sum(dim=(0, 1, 2)) for axis in range(3)]
+        total = torch.stack(squares).sum(dim=0) / (3.0 * slab[..., 0].numel())
+        return total[0], total[1:].mean()

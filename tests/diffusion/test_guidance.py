@@ -1,0 +1,47 @@
+"""Guidance against numbers worked out by hand and the published formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+from diffusion.guidance import cfg, compose, rescale
+
+
+def test_cfg_golden() -> None:
+    uncond, cond = torch.tensor([1.0, -2.0]), torch.tensor([2.0, 0.0])
+    assert cfg(uncond, cond, 7.5).tolist() == [8.5, 13.0]
+    assert torch.equal(cfg(uncond, cond, 1.0), cond)
+    assert torch.equal(cfg(uncond, cond, 0.0), uncond)
+
+
+def test_compose_golden() -> None:
+    uncond, first, second = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([4.0])
+    assert compose(uncond, [first, second], [2.0, -0.5]).tolist() == [1.5]
+    assert torch.equal(compose(uncond, [first], [7.5]), cfg(uncond, first, 7.5))
+    assert torch.equal(compose(uncond, [], []), uncond)
+    with pytest.raises(ValueError, match="got 1 and 2"):
+        compose(uncond, [first], [1.0, 2.0])
+
+
+def test_rescale_golden() -> None:
+    cond, guided = torch.tensor([[1.0, -1.0]]), torch.tensor([[4.0, 0.0]])  # stds sqrt(2), 2 sqrt(2)
+    torch.testing.assert_close(rescale(guided, cond, 1.0), torch.tensor([[2.0, 0.0]]))
+    torch.testing.assert_close(rescale(guided, cond, 0.5), torch.tensor([[3.0, 0.0]]))
+    assert rescale(guided, cond, 0.0) is guided
+
+
+def test_rescale_is_lin_et_al_for_images_and_mvdream_for_views() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cond = torch.randn(2, 4, 4, 8, 8, generator=generator)
+    guided = 3 * torch.randn(2, 4, 4, 8, 8, generator=generator)
+    guided[:, 1] *= 4
+    flat = rescale(guided[:, 0], cond[:, 0], 0.7)
+    torch.testing.assert_close(flat, rescale_noise_cfg(guided[:, 0], cond[:, 0], 0.7))
+    # MVDream: one factor per object, the standard deviation taken over its four views together.
+    views = rescale(guided, cond, 0.5)
+    factor = cond.reshape(2, -1).std(1) / guided.reshape(2, -1).std(1)
+    expected = 0.5 * guided * factor.view(2, 1, 1, 1, 1) + 0.5 * guided
+    torch.testing.assert_close(views, expected)
+    torch.testing.assert_close(views[:, 1] / guided[:, 1], views[:, 0] / guided[:, 0])
