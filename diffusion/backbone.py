@@ -23,8 +23,8 @@ from diffusion.errors import BackboneError
 from diffusion.layout import Parts, download_patterns, read_folder, write_folder
 from diffusion.schedule import Schedule
 
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,8 +91,8 @@ class Backbone:
         )
         self._scale = float(vae["scaling_factor"])
         self._shift = float(vae.get("shift_factor") or 0.0)
-        self._mean = torch.tensor(parts.image_mean or _CLIP_MEAN, device=device).view(3, 1, 1)
-        self._std = torch.tensor(parts.image_std or _CLIP_STD, device=device).view(3, 1, 1)
+        self._mean = torch.tensor(parts.image_mean or IMAGE_MEAN, device=device).view(3, 1, 1)
+        self._std = torch.tensor(parts.image_std or IMAGE_STD, device=device).view(3, 1, 1)
         add_multiview_attention(self.unet)
 
     @property

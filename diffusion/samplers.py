@@ -100,10 +100,12 @@ def sample(
     if start_timestep is not None and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(len(scheduler.timesteps) - len(timesteps))
     accepts_generator = "generator" in inspect.signature(scheduler.step).parameters
+    scales = hasattr(scheduler, "scale_model_input")  # flow matching has none
     extra = {"generator": generator} if accepts_generator else {}
     with torch.no_grad():
         for step, timestep in enumerate(timesteps):
-            prediction = denoise(scheduler.scale_model_input(latents, timestep), timestep)
+            scaled = scheduler.scale_model_input(latents, timestep) if scales else latents
+            prediction = denoise(scaled, timestep)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False, **extra)[0]
             if callback is not None:
                 callback(

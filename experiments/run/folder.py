@@ -70,6 +70,16 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and "task" in content else None
 
 
+def refuse_foreign(folder: Path) -> None:
+    """UserError when `folder` holds files and none of them says that it is a run."""
+    if not folder.is_dir() or read_config(folder) is not None:
+        return
+    foreign = sorted(path.name for path in folder.iterdir() if path.name != LOCK and ".tmp" not in path.name)
+    if foreign:
+        listing = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise UserError(f"out: {folder} holds files that are no run ({listing}); choose an empty or new folder")
+
+
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Save the config a run was started with."""
     write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -82,10 +92,7 @@ def check(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     saved = read_config(folder)
     if saved is None:
-        foreign = sorted(path.name for path in folder.iterdir() if path.name != LOCK and ".tmp" not in path.name)
-        if foreign:
-            listing = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-            raise UserError(f"out: {folder} holds files that are no run ({listing}); choose an empty or new folder")
+        refuse_foreign(folder)
         return None
     if config["overwrite"]:
         remove(folder)

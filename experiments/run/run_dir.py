@@ -164,6 +164,7 @@ def execute(module: ModuleType, config: Settings, *, typed: Sequence[str] = (), 
     if hasattr(module, "validate"):
         module.validate(config)
     folder = folders.choose(plain, one_of_many=one_of_many)
+    folders.refuse_foreign(folder)  # before the lock, which is a file too
     existed = folder.exists()
     held = folders.lock(folder)
     try:

@@ -41,6 +41,7 @@ from experiments.errors import UserError, did_you_mean
 TASKS: dict[str, str] = {
     "text_to_3d": "experiments.tasks.text_to_3d",
     "sample": "experiments.tasks.sample",
+    "train": "experiments.tasks.train",
 }
 
 

@@ -5,10 +5,9 @@ Pictures are 128 x 128; latents are 4 x 16 x 16; text is at most 32 tokens of wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
@@ -17,58 +16,97 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from diffusion.adapters.camera import CAMERA_DIM
+from diffusion.adapters.multiview import add_multiview_attention
+
 IMAGE_SIZE = 128
 NUM_VIEWS = 4
 TEXT_LENGTH = 32
 TEXT_WIDTH = 128
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+EMBEDDING = 128
+DOWNSCALE = 8
+LATENT_CHANNELS = 4
 
 
-def train_tokenizer(captions: Iterable[str], vocab_size: int = 1024) -> CLIPTokenizer:
-    """A byte-level BPE trained on ``captions``; every text is legal input, since every byte is a token."""
-    import json
-
-    from tokenizers import ByteLevelBPETokenizer
-
-    bpe = ByteLevelBPETokenizer(lowercase=True, end_of_word_suffix="</w>")
-    bpe.train_from_iterator(
-        (" ".join(c.lower().split()) for c in captions), vocab_size=vocab_size - 2, min_frequency=2, show_progress=False
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """CLIP's text tower: 4 layers of width 128."""
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_LENGTH,
+            projection_dim=EMBEDDING,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     )
-    state = json.loads(bpe.to_str())["model"]
-    raise NotImplementedError(state)
 
 
-def build_vae() -> AutoencoderKL:
-    """f = 8, 4 channels. No attention in the middle: the VAE then trains on crops and encodes any size alike."""
+def build_image_encoder() -> CLIPVisionModelWithProjection:
+    """CLIP's image tower: patches of 16 pixels, 4 layers of width 128."""
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            image_size=IMAGE_SIZE,
+            patch_size=16,
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            projection_dim=EMBEDDING,
+        )
+    )
+
+
+def build_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
+    """f = 8, 4 channels. No attention in the middle: it then trains on crops and encodes any size alike."""
     return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 64, 64),
         layers_per_block=1,
         norm_num_groups=8,
-        latent_channels=4,
+        latent_channels=LATENT_CHANNELS,
         sample_size=IMAGE_SIZE,
         mid_block_add_attention=False,
-        scaling_factor=1.0,
+        scaling_factor=scaling_factor,
     )
 
 
-def build_unet(channels: tuple[int, ...] = (96, 160)) -> UNet2DConditionModel:
-    """Text- and camera-conditioned denoiser on 16 x 16 latents; multiview attention is put on by an adapter."""
-    return UNet2DConditionModel(
-        sample_size=IMAGE_SIZE // 8,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D",) * len(channels),
+def build_unet(channels: tuple[int, ...] = (64, 128)) -> UNet2DConditionModel:
+    """Text- and camera-conditioned denoiser of 16 x 16 latents, with multiview attention put on."""
+    levels = len(channels)
+    unet = UNet2DConditionModel(
+        sample_size=IMAGE_SIZE // DOWNSCALE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
         mid_block_type="UNetMidBlock2DCrossAttn",
-        up_block_types=("CrossAttnUpBlock2D",) * len(channels),
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
         block_out_channels=channels,
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
         norm_num_groups=16,
         class_embed_type="projection",
-        projection_class_embeddings_input_dim=16,
+        projection_class_embeddings_input_dim=CAMERA_DIM,
+    )
+    add_multiview_attention(unet)
+    return unet
+
+
+def build_scheduler() -> DDIMScheduler:
+    """v-prediction on Stable Diffusion's schedule, rescaled to end in pure noise (arXiv 2305.08891)."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
     )

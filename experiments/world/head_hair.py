@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 
 from experiments.world.head_shape import (
-    JAW_DEPTH, JAW_Y, JAW_Z, HeadShape, Mouth, eye_centre, mix,
+    JAW_DEPTH,
+    JAW_Y,
+    JAW_Z,
+    HeadShape,
+    Mouth,
+    eye_centre,
+    mix,
 )  # fmt: skip
 from experiments.world.head_spec import HeadSpec
 from experiments.world.sdf import Color, Part, capsule, cone, cylinder, ellipsoid, sphere, torus
@@ -53,8 +59,18 @@ def _short(under_hat: bool, bobbed: bool) -> list[Part]:
 def _fringe() -> list[Part]:
     """Two sweeps from a side parting."""
     return [
-        ellipsoid(0.23, 0.085, 0.10).rotate_z(-28).rotate_y(28).at(0.17, 0.335, 0.27).smooth(0.03).named("hair"),
-        ellipsoid(0.15, 0.075, 0.09).rotate_z(35).rotate_y(-32).at(-0.2, 0.34, 0.245).smooth(0.03).named("hair"),
+        ellipsoid(0.23, 0.085, 0.10)
+        .rotate_z(-28)
+        .rotate_y(28)
+        .at(0.17, 0.335, 0.27)
+        .smooth(0.03)
+        .named("hair"),
+        ellipsoid(0.15, 0.075, 0.09)
+        .rotate_z(35)
+        .rotate_y(-32)
+        .at(-0.2, 0.34, 0.245)
+        .smooth(0.03)
+        .named("hair"),
     ]
 
 
@@ -87,8 +103,8 @@ def _ponytail(under_hat: bool) -> list[Part]:
 def _curly(under_hat: bool, bobbed: bool) -> list[Part]:
     """A wreath of big curls from ear to ear over the crown, and one behind."""
     curls = [
-        (0.27, 0.39, 0.06, 0.17), (-0.27, 0.39, 0.06, 0.17), (0.0, 0.44, 0.17, 0.17), (0.40, 0.12, -0.10, 0.17),
-        (-0.40, 0.12, -0.10, 0.17), (0.0, 0.34, -0.33, 0.24),
+        (0.27, 0.39, 0.06, 0.17), (-0.27, 0.39, 0.06, 0.17), (0.0, 0.44, 0.17, 0.17),
+        (0.40, 0.12, -0.10, 0.17), (-0.40, 0.12, -0.10, 0.17), (0.0, 0.34, -0.33, 0.24),
     ]  # fmt: skip
     if under_hat or bobbed:
         curls += [(0.34, -0.12, -0.13, 0.16), (-0.34, -0.12, -0.13, 0.16)]
@@ -100,7 +116,10 @@ def _curly(under_hat: bool, bobbed: bool) -> list[Part]:
 def _mohawk(color: Color, skin: Color, under_hat: bool) -> list[Part]:
     shaved = ellipsoid(0.405, 0.425, 0.41).at(0, 0.095, -0.035).colored(mix(skin, color, 0.35)).named("hair")
     if under_hat:
-        return [shaved, ellipsoid(0.06, 0.26, 0.12).rotate_x(12).at(0, -0.04, -0.41).colored(color).named("hair")]
+        return [
+            shaved,
+            ellipsoid(0.06, 0.26, 0.12).rotate_x(12).at(0, -0.04, -0.41).colored(color).named("hair"),
+        ]
     crest = [cylinder(0.47, 0.055, 0.05).rotate_z(90).at(0, 0.18, -0.11)]
     for i in range(6):
         angle = 68 - 37 * i
@@ -110,7 +129,7 @@ def _mohawk(color: Color, skin: Color, under_hat: bool) -> list[Part]:
 
 
 def beard(shape: HeadShape, lips: Mouth, color: Color) -> list[Part]:
-    """A full beard: a larger jaw pushed down and back, so that it parts from the skin along a line under the lips."""
+    """A full beard: a larger jaw pushed down and back, parting from the skin along a line under the lips."""
     full = ellipsoid(shape.jaw_width + 0.025, shape.jaw_length + 0.05, JAW_DEPTH + 0.025)
     return [full.at(0, JAW_Y - 0.085 - lips.jaw_drop, JAW_Z - 0.025).colored(color).named("beard")]
 
@@ -139,8 +158,14 @@ def glasses(shape: HeadShape, style: str) -> list[Part]:
         parts.append(lens.rotate_x(90).rotate_y(side * 7).at(side * x, y, z - 0.005).named("glasses"))
         start, end = (x + wide, y + 0.03, z - 0.02), (shape.skull_width + 0.045, y + 0.05, 0.0)
         dx, dz = end[0] - start[0], start[2] - end[2]
-        temple = capsule(0.012, math.hypot(dx, dz) / 2).rotate_x(90).rotate_y(-side * math.degrees(math.atan2(dx, dz)))
-        parts.append(temple.at(side * (start[0] + end[0]) / 2, y + 0.04, (start[2] + end[2]) / 2).named("glasses"))
+        temple = (
+            capsule(0.012, math.hypot(dx, dz) / 2)
+            .rotate_x(90)
+            .rotate_y(-side * math.degrees(math.atan2(dx, dz)))
+        )
+        parts.append(
+            temple.at(side * (start[0] + end[0]) / 2, y + 0.04, (start[2] + end[2]) / 2).named("glasses")
+        )
     parts.append(capsule(0.012, max(x - wide, 0.02)).rotate_z(90).at(0, y + 0.02, z + 0.008).named("glasses"))
     return [part.colored(frame) for part in parts]
 

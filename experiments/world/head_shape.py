@@ -45,8 +45,8 @@ def mix(a: Color, b: Color, share: float) -> Color:
 class Rig:
     """The pose of a face: mouth and lids in [0, 1], gaze in [-1, 1], head angles in degrees.
 
-    Left and right are the head's own (left is +X). gaze_x > 0 and yaw_deg > 0 turn to the head's left, gaze_y > 0
-    and pitch_deg > 0 look up, roll_deg > 0 tilts the crown to the head's right.
+    Left and right are the head's own (left is +X). gaze_x > 0 and yaw_deg > 0 turn to the head's left,
+    gaze_y > 0 and pitch_deg > 0 look up, roll_deg > 0 tilts the crown to the head's right.
     """
 
     jaw_open: float = 0.0
@@ -164,8 +164,9 @@ def mouth(shape: HeadShape, rig: Rig) -> Mouth:
     opening = max(rise + drop, 0.0)
     # Closed lips ride down a little with the jaw, and up with a raised lower lip.
     top = MOUTH_Y + rise + 0.018 * rig.lower_lip_raise - 0.03 * rig.jaw_open * rig.lips_press
-    width = 1 - 0.42 * rig.lips_pucker - 0.30 * rig.lips_funnel + 0.28 * rig.lips_stretch - 0.10 * rig.jaw_open
-    thickness = 1 + 0.25 * rig.lips_pucker + 0.2 * rig.lips_funnel - 0.2 * rig.lips_stretch - 0.6 * rig.lips_press
+    width = 1 - 0.42 * rig.lips_pucker - 0.3 * rig.lips_funnel + 0.28 * rig.lips_stretch - 0.1 * rig.jaw_open
+    thickness = 1 + 0.25 * rig.lips_pucker + 0.2 * rig.lips_funnel - 0.2 * rig.lips_stretch
+    thickness -= 0.6 * rig.lips_press
     return Mouth(
         half_width=shape.mouth_half_width * max(width, 0.35),
         top=top,

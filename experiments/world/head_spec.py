@@ -32,15 +32,38 @@ _GENDER_WORDS = {
 }  # fmt: skip
 _STYLE_NOUNS = ("bun", "mohawk", "ponytail")
 _NOUNS = {
-    **{word: "gender" for word in _GENDER_WORDS},
-    **{word: "style" for word in _STYLE_NOUNS},
-    "hair": "hair", "beard": "beard", "moustache": "moustache", "mustache": "moustache", "glasses": "glasses",
-    "spectacles": "glasses", "hat": "hat", "shirt": "shirt", "eyes": "eyes", "skin": "skin", "skinned": "skin",
+    **dict.fromkeys(_GENDER_WORDS, "gender"),
+    **dict.fromkeys(_STYLE_NOUNS, "style"),
+    "hair": "hair", "beard": "beard", "moustache": "moustache", "mustache": "moustache",
+    "glasses": "glasses", "spectacles": "glasses", "hat": "hat", "shirt": "shirt", "eyes": "eyes",
+    "skin": "skin", "skinned": "skin",
 }  # fmt: skip
 _SPELLINGS = {"gray": "grey", "blonde": "blond", "ginger": "red", "fair": "light", "tanned": "tan"}
 _FILLERS = frozenset(
-    "a an the of with and wearing in has having who is dressed portrait picture photo bust head face their "
-    "his her".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "with",
+        "and",
+        "wearing",
+        "in",
+        "has",
+        "having",
+        "who",
+        "is",
+        "dressed",
+        "portrait",
+        "picture",
+        "photo",
+        "bust",
+        "head",
+        "face",
+        "their",
+        "his",
+        "her",
+    ]
 )
 _ADJECTIVES = tuple(dict.fromkeys((*HAIR_STYLES, *HAIR_COLORS, *CLOTH_COLORS, *SKIN_TONES, *GLASSES)))
 
@@ -50,7 +73,8 @@ class HeadSpec:
     """The attributes of a head that its caption states.
 
     None means "not said" for gender, skin, hair_style, hair_color, eye_color and shirt; for glasses and hat
-    it means that there are none. hair_color also colours brows, beard and moustache, so a bald head may have one.
+    it means that there are none. hair_color also colours brows, beard and moustache, so a bald head may
+    have one.
     """
 
     gender: str | None = None
@@ -68,7 +92,9 @@ class HeadSpec:
         for name, allowed in _ALLOWED.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:
-                raise ValueError(f"HeadSpec.{name} must be one of {', '.join(allowed)} or None, got {value!r}")
+                raise ValueError(
+                    f"HeadSpec.{name} must be one of {', '.join(allowed)} or None, got {value!r}"
+                )
 
 
 _ALLOWED = {
@@ -173,7 +199,8 @@ def head_caption(spec: HeadSpec, rng: torch.Generator | None = None) -> str:
         hair = " ".join(word for word in (style, color, "hair") if word)
     # A bald head says its hair colour through the beard; every other one through the hair.
     tint = f"{color} " if color and style == "bald" else ""
-    features = [f"{spec.skin} skin" if spec.skin else None, hair, f"{spec.eye_color} eyes" if spec.eye_color else None]
+    features = [f"{spec.skin} skin" if spec.skin else None, hair]
+    features += [f"{spec.eye_color} eyes" if spec.eye_color else None]
     features += [f"a {tint}beard" if spec.beard else None, f"a {tint}moustache" if spec.moustache else None]
     features += [f"{spec.glasses} glasses" if spec.glasses else None]
     said = [feature for feature in features if feature]
@@ -182,7 +209,9 @@ def head_caption(spec: HeadSpec, rng: torch.Generator | None = None) -> str:
     person = spec.gender or "person"
     if style == "bald":
         person = f"bald {person}"
-    lead = _pick(rng, ["a portrait of ", "a portrait of ", "a portrait of ", "portrait of ", "a bust of ", ""])
+    lead = _pick(
+        rng, ["a portrait of ", "a portrait of ", "a portrait of ", "portrait of ", "a bust of ", ""]
+    )
     text = f"{lead}a {person}"
     if said:
         text += " with " + _join(said)
@@ -257,7 +286,9 @@ def fill(spec: HeadSpec, rng: torch.Generator | None = None) -> HeadSpec:
     """
     if rng is None:
         gender = spec.gender or "man"
-        style = spec.hair_style or {"man": "short", "woman": "long", "boy": "short", "girl": "ponytail"}[gender]
+        style = (
+            spec.hair_style or {"man": "short", "woman": "long", "boy": "short", "girl": "ponytail"}[gender]
+        )
         return replace(
             spec,
             gender=gender,
@@ -298,7 +329,7 @@ def held_out_head(spec: HeadSpec) -> bool:
 
 
 def _facial(beard: bool, moustache: bool) -> str:
-    return ("beard" if beard else "") + ("+" if beard and moustache else "") + ("moustache" if moustache else "")
+    return "+".join(name for name, there in (("beard", beard), ("moustache", moustache)) if there)
 
 
 def _tenth(combinations: list[_Combination], salt: str) -> list[_Combination]:

@@ -1,7 +1,7 @@
 """Stylised heads: a bust built from parts, posed by a rig.
 
-A bust faces +Z with +Y up, keeps within the unit sphere in every pose, and has one fixed scale and place, so that
-frames of an animation need no refitting.
+A bust faces +Z with +Y up, keeps within the unit sphere in every pose, and has one fixed scale and place, so
+that frames of an animation need no refitting.
 """
 
 from __future__ import annotations
@@ -13,11 +13,33 @@ from torch import Tensor
 
 from experiments.world.head_hair import beard, glasses, hair, hat, moustache
 from experiments.world.head_shape import (
-    CLOTH, EYES, HAIR, JAW_DEPTH, JAW_Y, JAW_Z, SKIN, SKULL_DEPTH, SKULL_HEIGHT, SKULL_Y,
-    HeadShape, Mouth, Rig, eye_centre, face_front, head_shape, mix, mouth,
+    CLOTH,
+    EYES,
+    HAIR,
+    JAW_DEPTH,
+    JAW_Y,
+    JAW_Z,
+    SKIN,
+    SKULL_DEPTH,
+    SKULL_HEIGHT,
+    SKULL_Y,
+    HeadShape,
+    Mouth,
+    Rig,
+    eye_centre,
+    face_front,
+    head_shape,
+    mix,
+    mouth,
 )  # fmt: skip
 from experiments.world.head_spec import (
-    HeadSpec, fill, head_caption, held_out_head, is_head_caption, parse_head, sample_head,
+    HeadSpec,
+    fill,
+    head_caption,
+    held_out_head,
+    is_head_caption,
+    parse_head,
+    sample_head,
 )  # fmt: skip
 from experiments.world.sdf import Color, Part, Vec3, box, capsule, cylinder, ellipsoid, sphere, torus
 
@@ -77,8 +99,11 @@ class Head:
             x, y, z = eye_centre(shape, side)
             points[name] = (x, y, z + shape.eye_radius)
         scale = shape.head_scale
-        placed = {name: sphere(0.01).at(*point).scaled(scale).at(0.0, _HEAD_Y, 0.0) for name, point in points.items()}
-        return {name: torch.tensor(_turn(part, rig, 1.0).translation) for name, part in placed.items()}
+        placed = {}
+        for name, point in points.items():
+            marker = sphere(0.01).at(*point).scaled(scale).at(0.0, _HEAD_Y, 0.0)
+            placed[name] = torch.tensor(_turn(marker, rig, 1.0).translation)
+        return placed
 
 
 def make_head(spec: HeadSpec, rng: torch.Generator | None = None) -> Head:
@@ -95,7 +120,9 @@ def build_head(spec: HeadSpec, rng: torch.Generator | None = None, rig: Rig | No
     return make_head(spec, rng).parts(rig)
 
 
-def landmarks(spec: HeadSpec, rng: torch.Generator | None = None, rig: Rig | None = None) -> dict[str, Tensor]:
+def landmarks(
+    spec: HeadSpec, rng: torch.Generator | None = None, rig: Rig | None = None
+) -> dict[str, Tensor]:
     """:meth:`Head.landmarks` of the person that build_head makes from an rng in the same state."""
     return make_head(spec, rng).landmarks(rig)
 
@@ -113,7 +140,8 @@ def _torso(spec: HeadSpec, shape: HeadShape) -> list[Part]:
     wide = shape.shoulders
     return [
         ellipsoid(0.50 * wide, 0.36, 0.30).at(0, -0.78, -0.02).colored(shirt).named("chest"),
-        capsule(0.15, 0.35 * wide).rotate_z(90).at(0, -0.67, -0.02).smooth(0.12).colored(shirt).named("shoulders"),
+        capsule(0.15, 0.35 * wide).rotate_z(90).at(0, -0.67, -0.02).smooth(0.12)
+        .colored(shirt).named("shoulders"),
         box(1.0, 0.3, 1.0).at(0, _BASE_Y - 0.3, 0).colored(shirt).carve(0.05).named("base"),
         torus(shape.neck + 0.015, 0.038).at(0, -0.465, -0.03).smooth(0.015)
         .colored(mix(shirt, (0.0, 0.0, 0.0), 0.25)).named("collar"),
@@ -209,12 +237,21 @@ def _lips(spec: HeadSpec, shape: HeadShape, lips: Mouth) -> list[Part]:
         parts.append(upper.at(side * width * 0.44, lips.top + 0.5 * thick - 0.25 * opening, z))
     if spec.moustache:
         parts.append(ellipsoid(width * 0.95, half, depth).at(0, lips.top + 0.5 * thick - 0.25 * opening, z))
-    parts.append(ellipsoid(width * 0.86, half * 1.1, depth).at(0, lips.bottom - 0.5 * thick + 0.25 * opening, z))
+    parts.append(
+        ellipsoid(width * 0.86, half * 1.1, depth).at(0, lips.bottom - 0.5 * thick + 0.25 * opening, z)
+    )
     parts = [part.smooth(0.012).colored(red).named("lip") for part in parts]
     # Closed lips keep a dark slit, too shallow to open the mouth.
     deep = min(opening / 0.03, 1.0)
     cavity = ellipsoid(width * (0.90 - 0.06 * deep), max(0.5 * opening, 0.004), 0.03 + 0.17 * deep)
-    parts.append(cavity.at(0, lips.middle, lips.front - 0.02 * deep).colored((0.22, 0.04, 0.05)).carve(0.006).named("cavity"))
-    row = box(width * 0.60, 0.03, 0.02, 0.012).at(0, lips.top + 0.03 - 0.2 * min(opening, 0.12), lips.front - 0.075)
+    parts.append(
+        cavity.at(0, lips.middle, lips.front - 0.02 * deep)
+        .colored((0.22, 0.04, 0.05))
+        .carve(0.006)
+        .named("cavity")
+    )
+    row = box(width * 0.60, 0.03, 0.02, 0.012).at(
+        0, lips.top + 0.03 - 0.2 * min(opening, 0.12), lips.front - 0.075
+    )
     tongue = ellipsoid(width * 0.55, 0.035, 0.09).at(0, lips.bottom - 0.012, lips.front - 0.14)
     return [*parts, row.colored(_WHITE).named("teeth"), tongue.colored((0.80, 0.36, 0.38)).named("tongue")]

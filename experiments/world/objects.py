@@ -20,7 +20,7 @@ _COLUMNS = 40
 # Share of the upper thing's height by which it may sink in: enough to join, too little to see.
 _SINK = (0.015, 0.06)
 _GAP = 0.10
-# Where a thing is sat upon when not at its highest place: (x, z, free half width), as shares of its half extents.
+# Where a thing is sat upon if not at its highest place: (x, z, free half width), shares of its half extents.
 _SEATS = {"chair": (0.0, 0.12, 0.62), "boat": (0.0, 0.60, 0.50)}
 
 
@@ -84,7 +84,9 @@ class _Solid:
         move = (x, y, z)
         low = [v + m for v, m in zip(self.low, move, strict=True)]
         high = [v + m for v, m in zip(self.high, move, strict=True)]
-        return _Solid([part.at(x, y, z) for part in self.parts], (low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        return _Solid(
+            [part.at(x, y, z) for part in self.parts], (low[0], low[1], low[2]), (high[0], high[1], high[2])
+        )
 
     def size(self, axis: int) -> float:
         return self.high[axis] - self.low[axis]
@@ -111,7 +113,7 @@ def _in_row(first: _Solid, second: _Solid, axis: int) -> list[Part]:
         move = [-solid.centre(0), -solid.low[1], -solid.centre(2)]
         move[axis] += sign * 0.5 * (_GAP + solid.size(axis))
         placed += [part.at(move[0], move[1], move[2]) for part in solid.parts]
-    # A carving part cuts everything before it in the list; the two things stand apart, so it cuts only its own.
+    # A carving part cuts everything before it in the list, but reaches no further than its own thing.
     return placed
 
 
@@ -120,15 +122,21 @@ def _rest_on(a: _Solid, b: _Solid, seat: tuple[float, float, float] | None) -> _
     x, z, room = _support(b, seat)
     widest = max(a.size(0), a.size(2))
     factor = min(0.85, 1.1 * b.size(1) / a.size(1), 2.0 * room / widest)
-    a = a.scaled(max(factor, 0.30 if seat else 0.42))
-    a = a.at(x - a.centre(0), b.high[1] - a.low[1], z - a.centre(2))
-    # Where above b each column of a's underside would meet it.
-    half = 0.5 * max(a.size(0), a.size(2))
-    columns = _columns(x, z, half)
-    gap = _first_hit(a.parts, columns, a.low[1] - 0.02, up=True) - _first_hit(b.parts, columns, b.high[1] + 0.02, up=False)
-    gaps = gap[torch.isfinite(gap)].sort().values
-    if len(gaps) == 0:
-        raise AssertionError("the upper thing misses the lower one")
+    small = a.scaled(max(factor, 0.30 if seat else 0.42))
+    # A slim thing would slip through a ring: it grows until it rests on it.
+    for growth in (1.0, 1.3, 1.7, 2.2, 3.0):
+        a = small.scaled(growth)
+        a = a.at(x - a.centre(0), b.high[1] - a.low[1], z - a.centre(2))
+        # Where above b each column of a's underside would meet it.
+        columns = _columns(x, z, 0.5 * max(a.size(0), a.size(2)))
+        gap = _first_hit(a.parts, columns, a.low[1] - 0.02, up=True) - _first_hit(
+            b.parts, columns, b.high[1] + 0.02, up=False
+        )
+        gaps = gap[torch.isfinite(gap)].sort().values
+        if len(gaps) > 0:
+            break
+    else:
+        raise AssertionError("the upper thing misses the lower one at any size")
     # A point of contact alone would look (and print) loose: sink until a few columns overlap.
     least, most = (share * a.size(1) for share in _SINK)
     wanted = float(gaps[min(len(gaps) - 1, 8)] - gaps[0])

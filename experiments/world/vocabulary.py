@@ -34,7 +34,7 @@ BACKGROUNDS: dict[str, RGB] = {
 
 SHAPES = ("sphere", "cube", "cylinder", "cone", "torus", "capsule", "pyramid")
 
-# Per thing: the part its colour paints, then the parts a caption may colour apart. A trailing "s" means plural.
+# Per thing: the part its colour paints, then those a caption may colour apart. A closing "s" means plural.
 PARTS: dict[str, tuple[str, ...]] = {
     "mug": ("body", "handle"),
     "chair": ("seat", "legs"),
@@ -81,11 +81,29 @@ SAID_WORDS: dict[str, tuple[str, ...]] = {
     "torus": ("torus", "ring", "donut"),
 }
 PART_SYNONYMS: dict[str, str] = {
-    "stalk": "stem", "dots": "spots", "wall": "walls", "fin": "fins", "leg": "legs", "wheel": "wheels", "tyres": "wheels",
-    "tires": "wheels", "leaves": "crown", "foliage": "crown", "lampshade": "shade", "frosting": "icing", "sponge": "base", "hilt": "handle",
-    "grip": "handle", "bill": "beak", "tabletop": "top", "sails": "sail", "arm": "arms", "wing": "wings", "spot": "spots",
+    "stalk": "stem",
+    "dots": "spots",
+    "wall": "walls",
+    "fin": "fins",
+    "leg": "legs",
+    "wheel": "wheels",
+    "tyres": "wheels",
+    "tires": "wheels",
+    "leaves": "crown",
+    "foliage": "crown",
+    "lampshade": "shade",
+    "frosting": "icing",
+    "sponge": "base",
+    "hilt": "handle",
+    "grip": "handle",
+    "bill": "beak",
+    "tabletop": "top",
+    "sails": "sail",
+    "arm": "arms",
+    "wing": "wings",
+    "spot": "spots",
     "crossguard": "guard",
-}  # fmt: skip
+}
 
 # Relation -> phrases, the first being the plainest. Read: a <phrase> b, seen from the front (+Z).
 RELATIONS: dict[str, tuple[str, ...]] = {
@@ -107,7 +125,9 @@ SAID_RELATIONS: dict[str, tuple[str, ...]] = {
 # Understood by swapping the two things.
 SWAPPED: dict[str, str] = {"under": "on", "underneath": "on", "beneath": "on", "below": "on"}
 
-FILLERS = frozenset("a an the one some single toy of is that which are coloured colored painted and".split())
+FILLERS = frozenset(
+    ("a", "an", "the", "one", "some", "single", "toy", "of", "is", "that", "which", "are", "and")
+).union(("coloured", "colored", "painted"))
 OPENINGS = ("photo", "picture", "image", "render", "rendering", "drawing", "model", "figure", "3d")
 
 
@@ -117,5 +137,5 @@ def is_plural(part: str) -> bool:
 
 
 def article(word: str) -> str:
-    """"a" or "an"."""
+    """The indefinite article that `word` takes."""
     return "an" if word[0] in "aeiou" else "a"

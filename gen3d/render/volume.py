@@ -25,7 +25,8 @@ class RayRender:
 
     rgb: ``[N, 3]`` sRGB in [0, 1], background included. opacity: ``[N]`` in [0, 1]. depth: ``[N]`` expected distance
     times opacity (0 where nothing is hit). weights, t: ``[N, S]`` share of each sample in its ray's colour, and its
-    distance. kept: ``[K, 2]`` (ray, sample) of the evaluated samples; points ``[K, 3]``.
+    distance. step: ``[N]`` length of a sample. kept: ``[K, 2]`` (ray, sample) of the evaluated samples; points
+    ``[K, 3]``.
     """
 
     rgb: Tensor
@@ -33,6 +34,7 @@ class RayRender:
     depth: Tensor
     weights: Tensor
     t: Tensor
+    step: Tensor
     kept: Tensor
     points: Tensor
 
@@ -84,8 +86,9 @@ def render_rays(
     opacity = weights.sum(dim=1)
     color = weights[ray, sample, None] * torch.sigmoid(raw[:, 1:])
     rgb = torch.zeros(count, 3, device=device).index_add(0, ray, color) + (1.0 - opacity)[:, None] * background
+    depth = (weights * t).sum(dim=1)
     return RayRender(
-        rgb=rgb, opacity=opacity, depth=(weights * t).sum(dim=1), weights=weights, t=t, kept=kept, points=points
+        rgb=rgb, opacity=opacity, depth=depth, weights=weights, t=t, step=step, kept=kept, points=points
     )
 
 

@@ -17,8 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A raw colour of +-6 is within 0.3 % of black or white; the clamp keeps its logit finite.
-_COLOR_EPSILON = 2.5e-3
 _EMPTY = 1e-2  # optical density per unit length of a cell that no ray can notice
 
 
@@ -32,7 +30,7 @@ class VolumeConfig:
     """
 
     resolution: int = 48
-    density_scale: float = 10.0
+    density_scale: float = 50.0
     blob_radius: float = 0.5
     blob_strength: float = 0.5
 
@@ -78,7 +76,7 @@ class Volume:
     ``refresh()`` and part of the state: a resumed run must skip exactly what the unbroken one skips.
     """
 
-    def __init__(self, grid: Tensor, *, density_scale: float = 10.0, cell_density: Tensor | None = None) -> None:
+    def __init__(self, grid: Tensor, *, density_scale: float = 50.0, cell_density: Tensor | None = None) -> None:
         if grid.ndim != 4 or grid.shape[3] != 4 or len(set(grid.shape[:3])) != 1 or grid.shape[0] < 2:
             raise ValueError(f"a volume's grid must have shape [R, R, R, 4], got {list(grid.shape)}")
         self.grid = grid

@@ -7,9 +7,15 @@ import math
 import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 
 from diffusion.adapters.camera import camera_condition, camera_labels, has_camera_embedding
-from diffusion.adapters.multiview import MultiviewAttention, add_multiview_attention, join_tokens, split_tokens
+from diffusion.adapters.multiview import (
+    MultiviewAttention,
+    add_multiview_attention,
+    join_tokens,
+    split_tokens,
+)
 from tests.diffusion.models import make_unet, orbit
 
 
@@ -41,9 +47,15 @@ def test_one_view_equals_the_ordinary_processor(
     plain: UNet2DConditionModel, joined: UNet2DConditionModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = run(plain, *inputs(3))
-    torch.testing.assert_close(run(joined, *inputs(3), num_views=1), expected, rtol=0, atol=1e-6)
+    diffusers_logging.enable_propagation()
+    try:
+        torch.testing.assert_close(run(joined, *inputs(3), num_views=1), expected, rtol=0, atol=1e-6)
+        assert not caplog.records  # diffusers warns about arguments that a processor does not take ...
+        run(plain, *inputs(3), num_views=1)
+        assert "num_views" in caplog.text  # ... as the ordinary one does
+    finally:
+        diffusers_logging.disable_propagation()
     torch.testing.assert_close(run(joined, *inputs(3)), expected, rtol=0, atol=1e-6)
-    assert not caplog.records  # diffusers warns about arguments that a processor does not take
 
 
 @torch.no_grad()
@@ -65,7 +77,9 @@ def test_views_are_treated_alike(joined: UNet2DConditionModel) -> None:
     text = text[:1].expand(4, -1, -1)
     order = torch.tensor([2, 0, 3, 1])
     straight = run(joined, latents, t, text, num_views=4)
-    torch.testing.assert_close(run(joined, latents[order], t, text, num_views=4), straight[order], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        run(joined, latents[order], t, text, num_views=4), straight[order], atol=1e-5, rtol=0
+    )
 
 
 @torch.no_grad()
@@ -127,7 +141,9 @@ def test_camera_condition_golden() -> None:
     expected = torch.tensor([[0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]).float()
     torch.testing.assert_close(rows[0, 0].reshape(4, 4), expected)
     # A quarter turn to azimuth 90 (our +X) is MVDream's +Y.
-    torch.testing.assert_close(rows[0, 1].reshape(4, 4)[:3, 3], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rows[0, 1].reshape(4, 4)[:3, 3], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6, rtol=0
+    )
 
 
 def test_camera_condition_ignores_distance_and_survives_the_origin() -> None:

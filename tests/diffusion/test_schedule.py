@@ -109,7 +109,10 @@ def test_min_snr_weights_amount_to_clipped_snr_on_x0(prediction_type: str) -> No
 
 def test_timesteps_broadcast_over_views_and_keep_dtype() -> None:
     s = schedule()
-    x0, noise = torch.randn(2, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.ones(2, 2, 4, 4, 4)
+    x0, noise = (
+        torch.randn(2, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0)),
+        torch.ones(2, 2, 4, 4, 4),
+    )
     t = torch.tensor([[1, 2], [3, 4]])
     together = s.add_noise(x0, noise, t)
     assert torch.equal(together[1, 0], s.add_noise(x0[1, 0], noise[1, 0], 3))
@@ -126,7 +129,9 @@ def test_sampled_timesteps_are_seeded_and_in_range() -> None:
     t = s.sample_timesteps(500, generator=torch.Generator().manual_seed(3), low=20, high=40)
     assert t.dtype == torch.long
     assert (t.min(), t.max()) == (20, 39)
-    assert torch.equal(t, s.sample_timesteps(500, generator=torch.Generator().manual_seed(3), low=20, high=40))
+    assert torch.equal(
+        t, s.sample_timesteps(500, generator=torch.Generator().manual_seed(3), low=20, high=40)
+    )
     with pytest.raises(ValueError, match="0 <= low < high <= 1000, got 40 and 1001"):
         s.sample_timesteps(1, generator=torch.Generator(), low=40, high=1001)
 
@@ -134,7 +139,9 @@ def test_sampled_timesteps_are_seeded_and_in_range() -> None:
 def test_conversions_are_differentiable() -> None:
     s = schedule("v_prediction")
     prediction, latents = draw(0, 2, 3).requires_grad_(), draw(1, 2, 3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda p, x: s.to_x0(p, x, torch.tensor([10, 999])), (prediction, latents))
+    assert torch.autograd.gradcheck(
+        lambda p, x: s.to_x0(p, x, torch.tensor([10, 999])), (prediction, latents)
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Conventions of every thing: +Y is up, the thing faces +Z, the ground is at about
 
 from __future__ import annotations
 
-from experiments.world.things.living import cat, cactus, duck, mushroom, snowman, tree
+from experiments.world.things.living import cactus, cat, duck, mushroom, snowman, tree
 from experiments.world.things.machines import boat, car, house, robot, rocket
 from experiments.world.things.objects import cake, chair, hammer, lamp, mug, sword, table
 from experiments.world.things.palette import Builder, Palette

@@ -81,26 +81,37 @@ def snowman(palette: Palette, rng: Proportions = None) -> list[Part]:
         .colored(contrasting(_CARROT, body, (0.85, 0.2, 0.15)))
         .named("nose"),
         sdf.cylinder(0.40, 0.05, round=0.04).rotate_x(-6).at(0.0, brim_y, -0.02).colored(hat).named("hat"),
-        sdf.cylinder(0.26, 0.20, round=0.04).rotate_x(-6).at(0.0, brim_y + 0.20, -0.04).colored(hat).named("hat"),
+        sdf.cylinder(0.26, 0.20, round=0.04)
+        .rotate_x(-6)
+        .at(0.0, brim_y + 0.20, -0.04)
+        .colored(hat)
+        .named("hat"),
     ]
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.sphere(0.068).at(side * 0.38 * head, head_y + 0.28 * head, 0.87 * head).colored(coal).named("eyes")
-        )
+    parts += [
+        sdf.sphere(0.068)
+        .at(side * 0.38 * head, head_y + 0.28 * head, 0.87 * head)
+        .colored(coal)
+        .named("eyes")
+        for side in (-1.0, 1.0)
+    ]
     for lift in (-0.25, 0.35):
         depth = math.sqrt(1.0 - lift**2) * middle
-        parts.append(sdf.sphere(0.065).at(0.0, middle_y + lift * middle, depth).colored(coal).named("buttons"))
-    for side in (-1.0, 1.0):
         parts.append(
-            sdf.capsule(0.05, 0.22)
-            .rotate_z(-58 * side)
-            .at(side * (middle + 0.12), middle_y + 0.16, 0.0)
-            .colored(contrasting(BARK, body, DARK))
-            .named("arms")
+            sdf.sphere(0.065).at(0.0, middle_y + lift * middle, depth).colored(coal).named("buttons")
         )
+    parts += [
+        sdf.capsule(0.05, 0.22)
+        .rotate_z(-58 * side)
+        .at(side * (middle + 0.12), middle_y + 0.16, 0.0)
+        .colored(contrasting(BARK, body, DARK))
+        .named("arms")
+        for side in (-1.0, 1.0)
+    ]
     if "scarf" in palette.parts:
         neck_y = head_y - 0.82 * head
-        parts.append(sdf.torus(0.30, 0.11).at(0.0, neck_y, 0.0).colored(palette.parts["scarf"]).named("scarf"))
+        parts.append(
+            sdf.torus(0.30, 0.11).at(0.0, neck_y, 0.0).colored(palette.parts["scarf"]).named("scarf")
+        )
     return parts
 
 
@@ -189,22 +200,22 @@ def duck(palette: Palette, rng: Proportions = None) -> list[Part]:
         .colored(beak)
         .named("beak"),
     ]
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.ellipsoid(0.13, 0.24, 0.42)
-            .rotate_x(14)
-            .at(side * (width - 0.03), 0.62, -0.12)
-            .smooth(0.04)
-            .colored(wings)
-            .named("wings")
-        )
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.sphere(0.078)
-            .at(side * 0.50 * head, head_y + 0.28 * head, head_z + 0.74 * head)
-            .colored(eyes)
-            .named("eyes")
-        )
+    parts += [
+        sdf.ellipsoid(0.13, 0.24, 0.42)
+        .rotate_x(14)
+        .at(side * (width - 0.03), 0.62, -0.12)
+        .smooth(0.04)
+        .colored(wings)
+        .named("wings")
+        for side in (-1.0, 1.0)
+    ]
+    parts += [
+        sdf.sphere(0.078)
+        .at(side * 0.50 * head, head_y + 0.28 * head, head_z + 0.74 * head)
+        .colored(eyes)
+        .named("eyes")
+        for side in (-1.0, 1.0)
+    ]
     return parts
 
 
@@ -216,36 +227,49 @@ def cat(palette: Palette, rng: Proportions = None) -> list[Part]:
     width, height, head = vary(rng, 0.43, 0.1), vary(rng, 0.62, 0.1), vary(rng, 0.45, 0.1)
     head_y, head_z = 1.55 * height + 0.52, 0.16
     parts = [
-        sdf.ellipsoid(width, height, 0.44).rotate_x(-8).at(0.0, 0.92 * height, 0.02).colored(body).named("body"),
+        sdf.ellipsoid(width, height, 0.44)
+        .rotate_x(-8)
+        .at(0.0, 0.92 * height, 0.02)
+        .colored(body)
+        .named("body"),
         sdf.ellipsoid(width * 1.25, 0.28, 0.46).at(0.0, 0.26, -0.02).smooth(0.14).colored(body).named("body"),
         # The tail runs out along the floor and turns up.
         sdf.capsule(0.095, 0.26).rotate_z(-80).at(0.55, 0.13, -0.26).smooth(0.06).colored(body).named("tail"),
         sdf.capsule(0.095, 0.22).rotate_z(-12).at(0.84, 0.37, -0.26).smooth(0.10).colored(body).named("tail"),
     ]
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.capsule(0.125, 0.34).rotate_x(-10).at(side * 0.17, 0.42, 0.37).smooth(0.10).colored(body).named("legs")
-        )
     parts += [
-        sdf.torus(0.25, 0.10).rotate_x(10).at(0.0, head_y - 0.40, head_z - 0.04).colored(collar).named("collar"),
+        sdf.capsule(0.125, 0.34)
+        .rotate_x(-10)
+        .at(side * 0.17, 0.42, 0.37)
+        .smooth(0.10)
+        .colored(body)
+        .named("legs")
+        for side in (-1.0, 1.0)
+    ]
+    parts += [
+        sdf.torus(0.25, 0.10)
+        .rotate_x(10)
+        .at(0.0, head_y - 0.40, head_z - 0.04)
+        .colored(collar)
+        .named("collar"),
         sdf.ellipsoid(head * 1.1, head * 0.9, head * 0.9).at(0.0, head_y, head_z).colored(body).named("head"),
     ]
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.cone(0.17, 0.03, 0.18, round=0.03)
-            .rotate_z(-16 * side)
-            .at(side * 0.64 * head, head_y + 0.90 * head, head_z - 0.03)
-            .smooth(0.03)
-            .colored(body)
-            .named("ears")
-        )
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.sphere(0.07)
-            .at(side * 0.42 * head, head_y + 0.12 * head, head_z + 0.78 * head)
-            .colored(eyes)
-            .named("eyes")
-        )
+    parts += [
+        sdf.cone(0.17, 0.03, 0.18, round=0.03)
+        .rotate_z(-16 * side)
+        .at(side * 0.64 * head, head_y + 0.90 * head, head_z - 0.03)
+        .smooth(0.03)
+        .colored(body)
+        .named("ears")
+        for side in (-1.0, 1.0)
+    ]
+    parts += [
+        sdf.sphere(0.07)
+        .at(side * 0.42 * head, head_y + 0.12 * head, head_z + 0.78 * head)
+        .colored(eyes)
+        .named("eyes")
+        for side in (-1.0, 1.0)
+    ]
     parts.append(
         sdf.ellipsoid(0.065, 0.05, 0.06)
         .at(0.0, head_y - 0.16 * head, head_z + 0.89 * head)

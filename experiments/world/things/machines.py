@@ -7,8 +7,8 @@ import math
 from experiments.world import sdf
 from experiments.world.sdf import Part
 from experiments.world.things.palette import (
-    CREAM,
     BARK,
+    CREAM,
     DARK,
     GLASS,
     GLOW,
@@ -39,13 +39,19 @@ def rocket(palette: Palette, rng: Proportions = None) -> list[Part]:
         .at(0.0, y + 0.98 * half, 0.0)
         .colored(nose)
         .named("nose"),
-        sdf.cone(0.30, 0.20, 0.16, round=0.03).at(0.0, 0.34, 0.0).colored(mix(DARK, STEEL, 0.35)).named("nozzle"),
+        sdf.cone(0.30, 0.20, 0.16, round=0.03)
+        .at(0.0, 0.34, 0.0)
+        .colored(mix(DARK, STEEL, 0.35))
+        .named("nozzle"),
         sdf.torus(0.17, 0.055)
         .rotate_x(90)
         .at(0.0, window_y, window_z)
         .colored(contrasting(STEEL, body, DARK))
         .named("window"),
-        sdf.ellipsoid(0.17, 0.17, 0.06).at(0.0, window_y, window_z).colored((0.55, 0.80, 0.95)).named("window"),
+        sdf.ellipsoid(0.17, 0.17, 0.06)
+        .at(0.0, window_y, window_z)
+        .colored((0.55, 0.80, 0.95))
+        .named("window"),
     ]
     for turn in (45.0, 135.0, 225.0, 315.0):
         angle = math.radians(turn)
@@ -75,23 +81,30 @@ def house(palette: Palette, rng: Proportions = None) -> list[Part]:
         sdf.box(width, half, depth).at(0.0, half, 0.0).colored(walls).named("walls"),
         sdf.box(gable, gable, depth).rotate_z(45).at(0.0, eave, 0.0).colored(walls).named("walls"),
     ]
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.box(slab, 0.075, depth + 0.11, round=0.03)
-            .rotate_z(-45 * side)
-            .at(side * (reach + 0.0), eave + width - reach + 0.06, 0.0)
-            .colored(roof)
-            .named("roof")
-        )
+    parts += [
+        sdf.box(slab, 0.075, depth + 0.11, round=0.03)
+        .rotate_z(-45 * side)
+        .at(side * (reach + 0.0), eave + width - reach + 0.06, 0.0)
+        .colored(roof)
+        .named("roof")
+        for side in (-1.0, 1.0)
+    ]
     parts += [
         sdf.box(0.11, 0.26, 0.11, round=0.02)
         .at(0.5 * width, eave + 0.72 * width, -0.35 * depth)
         .colored(contrasting((0.60, 0.32, 0.25), roof, (0.80, 0.78, 0.74)))
         .named("chimney"),
         sdf.box(0.17, 0.34, 0.05, round=0.03).at(0.0, 0.34, depth).colored(door).named("door"),
-        sdf.cylinder(0.15, 0.05, round=0.02).rotate_x(90).at(0.0, eave + 0.10, depth).colored(GLASS).named("window"),
+        sdf.cylinder(0.15, 0.05, round=0.02)
+        .rotate_x(90)
+        .at(0.0, eave + 0.10, depth)
+        .colored(GLASS)
+        .named("window"),
         # One bar through the house gives a window on either side.
-        sdf.box(width + 0.04, 0.19, 0.22, round=0.03).at(0.0, 1.15 * half, 0.0).colored(GLASS).named("window"),
+        sdf.box(width + 0.04, 0.19, 0.22, round=0.03)
+        .at(0.0, 1.15 * half, 0.0)
+        .colored(GLASS)
+        .named("window"),
     ]
     return parts
 
@@ -110,7 +123,7 @@ def car(palette: Palette, rng: Proportions = None) -> list[Part]:
     taper, back = 0.13, -0.14
     parts = [
         sdf.box(width, 0.25, length, round=0.18).at(0.0, deck, 0.0).colored(body).named("body"),
-        tapered_box(width - 0.04, roof, cabin + 0.12, taper, round=0.09)
+        tapered_box(width - 0.04, roof, cabin + 0.12, taper, rounding=0.09)
         .at(0.0, cabin_y, back)
         .smooth(0.05)
         .colored(body)
@@ -119,29 +132,33 @@ def car(palette: Palette, rng: Proportions = None) -> list[Part]:
     # Glass is a slightly larger, narrower copy of the cabin: one lengthwise, one crosswise.
     for across, along in ((-0.015, -0.04), (-0.145, 0.145)):
         parts.append(
-            tapered_box(width + across, roof * 0.62, cabin + along, 0.62 * taper, round=0.05)
+            tapered_box(width + across, roof * 0.62, cabin + along, 0.62 * taper, rounding=0.05)
             .at(0.0, cabin_y + 0.06, back)
             .colored(glass)
             .named("windows")
         )
     axle = 0.60 * length
     for z in (-axle, axle):
-        for side in (-1.0, 1.0):
-            parts.append(
-                sdf.cylinder(wheel, 0.12, round=0.05)
-                .rotate_z(90)
-                .at(side * (width - 0.03), wheel, z)
-                .colored(wheels)
-                .named("wheels")
-            )
+        parts += [
+            sdf.cylinder(wheel, 0.12, round=0.05)
+            .rotate_z(90)
+            .at(side * (width - 0.03), wheel, z)
+            .colored(wheels)
+            .named("wheels")
+            for side in (-1.0, 1.0)
+        ]
         # One bar through the car is the hub of both wheels of an axle.
         parts.append(
-            sdf.cylinder(0.5 * wheel, width + 0.11, round=0.03).rotate_z(90).at(0.0, wheel, z).colored(hubs).named("hubs")
+            sdf.cylinder(0.5 * wheel, width + 0.11, round=0.03)
+            .rotate_z(90)
+            .at(0.0, wheel, z)
+            .colored(hubs)
+            .named("hubs")
         )
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.sphere(0.10).at(side * 0.62 * width, deck + 0.03, length - 0.05).colored(GLOW).named("lights")
-        )
+    parts += [
+        sdf.sphere(0.10).at(side * 0.62 * width, deck + 0.03, length - 0.05).colored(GLOW).named("lights")
+        for side in (-1.0, 1.0)
+    ]
     return parts
 
 
@@ -159,7 +176,10 @@ def robot(palette: Palette, rng: Proportions = None) -> list[Part]:
         sdf.box(width, half, 0.34, round=0.09).at(0.0, body_y, 0.0).colored(body).named("body"),
         sdf.cylinder(0.15, 0.2).at(0.0, body_y + half, 0.0).colored(dark).named("neck"),
         sdf.box(skull, 0.31, 0.31, round=0.09).at(0.0, head_y, 0.0).colored(head).named("head"),
-        sdf.box(skull * 0.80, 0.135, 0.05, round=0.04).at(0.0, head_y + 0.03, 0.30).colored(dark).named("visor"),
+        sdf.box(skull * 0.80, 0.135, 0.05, round=0.04)
+        .at(0.0, head_y + 0.03, 0.30)
+        .colored(dark)
+        .named("visor"),
         sdf.box(0.24, 0.15, 0.05, round=0.03)
         .at(0.0, body_y + 0.08, 0.33)
         .colored(contrasting((0.96, 0.93, 0.86), body, (0.35, 0.40, 0.48)))
@@ -178,7 +198,10 @@ def robot(palette: Palette, rng: Proportions = None) -> list[Part]:
             .colored(arms)
             .named("arms"),
             sdf.box(0.17, leg, 0.22, round=0.06).at(side * 0.24, leg, 0.03).colored(arms).named("legs"),
-            sdf.sphere(0.085).at(side * 0.42 * skull, head_y + 0.03, 0.32).colored((0.45, 0.95, 0.95)).named("eyes"),
+            sdf.sphere(0.085)
+            .at(side * 0.42 * skull, head_y + 0.03, 0.32)
+            .colored((0.45, 0.95, 0.95))
+            .named("eyes"),
         ]
     # The visor lies over the head, so that eyes come last and stay in front.
     return parts
@@ -202,15 +225,19 @@ def boat(palette: Palette, rng: Proportions = None) -> list[Part]:
         sdf.box(0.06, half, foot).at(0.0, sail_y, sail_z).colored(sail).named("sail"),
     ]
     # Two slanted boxes cut the sail's slab into a triangle; they stay above the hull.
-    for side in (-1.0, 1.0):
-        parts.append(
-            sdf.box(0.2, edge + 0.04, 0.5 * foot)
-            .at(0.0, -edge, side * 0.5 * foot)
-            .rotate_x(-slope * side)
-            .at(0.0, sail_y + half, sail_z)
-            .carve()
-            .colored(sail)
-        )
-    mast = 0.5 * (sail_y + half + 0.08 - 0.3)
-    parts.append(sdf.cylinder(0.075, mast, round=0.03).at(0.0, 0.3 + mast, sail_z).colored(wood).named("mast"))
+    parts += [
+        sdf.box(0.2, edge + 0.04, 0.5 * foot)
+        .at(0.0, -edge, side * 0.5 * foot)
+        .rotate_x(-slope * side)
+        .at(0.0, sail_y + half, sail_z)
+        .carve()
+        .colored(sail)
+        for side in (-1.0, 1.0)
+    ]
+    # The mast's foot goes into the hull below the cockpit's floor.
+    foot_y = depth - 0.36
+    mast = 0.5 * (sail_y + half + 0.08 - foot_y)
+    parts.append(
+        sdf.cylinder(0.075, mast, round=0.03).at(0.0, foot_y + mast, sail_z).colored(wood).named("mast")
+    )
     return parts

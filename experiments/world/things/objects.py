@@ -52,10 +52,7 @@ def chair(palette: Palette, rng: Proportions = None) -> list[Part]:
     x, z = width - 0.10, depth - 0.10
     back_z = -depth + 0.09
     parts = [
-        sdf.box(width, back, 0.085, round=0.08)
-        .at(0.0, seat_y + back, back_z)
-        .colored(body)
-        .named("back"),
+        sdf.box(width, back, 0.085, round=0.08).at(0.0, seat_y + back, back_z).colored(body).named("back"),
         # The slot below the head rest; carved before the seat exists so that the seat stays whole.
         sdf.box(width - 0.17, back * 0.26, 0.3, round=0.06)
         .at(0.0, seat_y + 0.72 * back, back_z)
@@ -90,16 +87,17 @@ def lamp(palette: Palette, rng: Proportions = None) -> list[Part]:
     bottom, top = vary(rng, 0.68, 0.12), vary(rng, 0.42, 0.15)
     half, stem = vary(rng, 0.42, 0.15), vary(rng, 0.48)
     shade_y = 2.0 * stem + half - 0.10
+    rod = shade_y + half - 0.02
     return [
         sdf.cone(bottom, top, half, round=0.02).at(0.0, shade_y, 0.0).colored(body).named("shade"),
         sdf.cone(bottom - 0.08, top - 0.08, half, round=0.02)
         .at(0.0, shade_y - 0.10, 0.0)
         .carve()
-        .colored(mix(body, GLOW, 0.6)),
-        sdf.cylinder(0.075, stem + 0.5 * half).at(0.0, stem + 0.5 * half, 0.0).colored(stand).named("stand"),
+        .colored(mix(body, GLOW, 0.12)),
+        # The rod carries the shade by its closed top.
+        sdf.cylinder(0.075, 0.5 * rod).at(0.0, 0.5 * rod, 0.0).colored(stand).named("stand"),
         sdf.sphere(0.17).at(0.0, shade_y - 0.05, 0.0).smooth(0.04).colored(GLOW).named("bulb"),
         sdf.cylinder(0.40, 0.07, round=0.06).at(0.0, 0.07, 0.0).smooth(0.10).colored(stand).named("stand"),
-        # The finial joins the rod to the closed top of the shade.
         sdf.sphere(0.10).at(0.0, shade_y + half + 0.02, 0.0).colored(stand).named("stand"),
     ]
 
@@ -114,7 +112,12 @@ def hammer(palette: Palette, rng: Proportions = None) -> list[Part]:
         sdf.ellipsoid(0.50, 0.17, 0.19).rotate_z(22).at(-0.42, y + 0.02, 0.0).colored(body).named("head"),
         sdf.box(0.34, 0.3, 0.055).rotate_z(22).at(-0.80, y - 0.1, 0.0).carve(0.02).colored(body),
         sdf.cylinder(0.19, 0.24).rotate_z(90).at(0.22, y, 0.0).smooth(0.06).colored(body).named("head"),
-        sdf.cylinder(face, 0.15, round=0.05).rotate_z(90).at(0.52, y, 0.0).smooth(0.05).colored(body).named("head"),
+        sdf.cylinder(face, 0.15, round=0.05)
+        .rotate_z(90)
+        .at(0.52, y, 0.0)
+        .smooth(0.05)
+        .colored(body)
+        .named("head"),
         sdf.box(0.21, 0.25, 0.21, round=0.06).at(0.0, y, 0.0).smooth(0.05).colored(body).named("head"),
         sdf.cone(0.135, 0.115, length, round=0.05).at(0.0, length, 0.0).colored(handle).named("handle"),
     ]
@@ -146,8 +149,14 @@ def cake(palette: Palette, rng: Proportions = None) -> list[Part]:
     candle_y = top + 0.26
     return [
         *parts,
-        sdf.cylinder(0.065, 0.22, round=0.02).at(0.0, candle_y, 0.0).colored(contrasting((0.96, 0.94, 0.90), icing, (0.45, 0.70, 0.92))).named("candle"),
-        sdf.ellipsoid(0.08, 0.13, 0.08).at(0.0, candle_y + 0.31, 0.0).colored((1.0, 0.72, 0.20)).named("flame"),
+        sdf.cylinder(0.065, 0.22, round=0.02)
+        .at(0.0, candle_y, 0.0)
+        .colored(contrasting((0.96, 0.94, 0.90), icing, (0.45, 0.70, 0.92)))
+        .named("candle"),
+        sdf.ellipsoid(0.08, 0.13, 0.08)
+        .at(0.0, candle_y + 0.31, 0.0)
+        .colored((1.0, 0.72, 0.20))
+        .named("flame"),
     ]
 
 

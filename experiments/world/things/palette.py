@@ -74,9 +74,7 @@ def vary(rng: Proportions, value: float, spread: float = 0.18) -> float:
     return value if rng is None else value * float(rng.uniform(1.0 - spread, 1.0 + spread))
 
 
-def tapered_box(
-    half_x: float, half_y: float, half_z: float, inset: float, round: float = 0.0
-) -> Part:
-    """Box of these half sizes at its bottom, its top smaller by `inset` on every side; edges rounded within."""
-    r = round
+def tapered_box(half_x: float, half_y: float, half_z: float, inset: float, rounding: float = 0.0) -> Part:
+    """Box of these half sizes at its bottom, its top smaller by `inset` on every side."""
+    r = rounding
     return Part((half_x - r, half_z - r, 0.0, -1.0, half_y - r, inset, r))

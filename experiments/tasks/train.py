@@ -1,0 +1,148 @@
+"""Training a part of the embedded model on the procedural world: data, recipe, weights into a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from diffusion.backbone import load, save_backbone
+from diffusion.tokenizer import train_tokenizer
+from experiments.run.run_dir import Run
+from experiments.run.settings import Settings
+from experiments.training import models
+from experiments.training.clip import ClipRecipe
+from experiments.training.loop import LoopConfig, Recipe, train
+from experiments.training.multiview import MultiviewRecipe
+from experiments.training.vae import VaeRecipe
+from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
+from experiments.world.dataset import DatasetConfig, Shards, load_shards, make_dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """part: what is trained. model: folder in diffusers layout that the part is put into (made when it is not there).
+
+    data_folder: where pictures are kept and found again; workers: processes that make them.
+    continue_from: a model folder whose part training starts from; None starts from random weights.
+    held_out_scenes: scenes of captions never trained on, for the held-out measurement.
+    channels: of the UNet's levels (part multiview).
+    """
+
+    part: Literal["clip", "vae", "multiview"]
+    model: str = "outputs/tiny"
+    data_folder: str = "data/world"
+    workers: int = 2
+    continue_from: str | None = None
+    held_out_scenes: int = 300
+    channels: tuple[int, ...] = (64, 128)
+    data: DatasetConfig = field(default_factory=DatasetConfig)
+    loop: LoopConfig
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.held_out:
+            raise ValueError("data.held_out is true; training never sees held-out captions: leave it false")
+        if self.held_out_scenes < 1:
+            raise ValueError(f"held_out_scenes is {self.held_out_scenes}; it must be at least 1")
+
+
+def run(config: Config, run: Run) -> None:
+    """Make what data is missing, train, and put the averaged weights into the model folder."""
+    train_set, held_out = _data(config, run)
+    folder = Path(config.model)
+    if not (folder / "model_index.json").is_file():
+        _start_model(folder, config)
+    torch.manual_seed(config.seed)  # only for the initial weights: torch's layers take no generator
+    recipe = _RECIPES[config.part](config, run, train_set, held_out)
+    if config.continue_from is not None:
+        _load_weights(recipe, config)
+    run.metrics["held_out"] = train(run, recipe, config.loop, generator=run.generator("train"))
+    run.metrics["parameters"] = sum(p.numel() for p in recipe.modules.parameters())
+    run.metrics["images_seen"] = config.loop.steps * config.loop.batch_size * (
+        config.data.num_views if config.part == "multiview" else 1
+    )  # fmt: skip
+    _save(recipe, folder)
+    run.note(f"the {config.part} part of {folder} now holds these weights")
+
+
+def _data(config: Config, run: Run) -> tuple[Shards, Shards]:
+    sets = []
+    held_out = DatasetConfig(
+        num_scenes=config.held_out_scenes, num_views=config.data.num_views, size=config.data.size, held_out=True,
+        shares=config.data.shares, fovy_deg=config.data.fovy_deg, elevation_deg=config.data.elevation_deg,
+    )  # fmt: skip
+    for name, wanted in (("train", config.data), ("held_out", held_out)):
+        run.begin_stage(f"data/{name}", wanted.num_shards)
+        paths = []
+        for path in make_dataset(Path(config.data_folder) / name, wanted, workers=config.workers):
+            paths.append(path)
+            run.display.update(len(paths), {})
+        run.end_stage()
+        sets.append(load_shards(paths))
+    return sets[0], sets[1]
+
+
+def _start_model(folder: Path, config: Config) -> None:
+    """A model folder with a trained tokenizer and untrained parts, for the recipes to replace one by one."""
+    rng = np.random.default_rng(config.seed)
+    captions = [sample_caption(rng) for _ in range(20_000)]
+    captions += [with_background(c, str(rng.choice(list(BACKGROUNDS)))) for c in captions[:10_000]]
+    tokenizer = train_tokenizer(captions, vocab_size=1024, max_length=models.TEXT_LENGTH)
+    torch.manual_seed(config.seed)
+    save_backbone(
+        folder,
+        tokenizer=tokenizer,
+        text_encoder=models.build_text_encoder(tokenizer),
+        image_encoder=models.build_image_encoder(),
+        vae=models.build_vae(),
+        unet=models.build_unet(config.channels),
+        scheduler=models.build_scheduler(),
+        num_views=models.NUM_VIEWS,
+        image_size=models.IMAGE_SIZE,
+        revision="untrained",
+    )
+
+
+def _clip(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
+    return ClipRecipe(load(config.model).tokenizer, train_set, held_out, run.device)
+
+
+def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
+    return VaeRecipe(train_set, held_out, run.device)
+
+
+def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
+    with run.stage("encode"):
+        return MultiviewRecipe(
+            load(config.model, device=run.device), train_set, held_out, channels=config.channels
+        )
+
+
+_RECIPES: dict[str, Callable[[Config, Run, Shards, Shards], Recipe]] = {
+    "clip": _clip,
+    "vae": _vae,
+    "multiview": _multiview,
+}
+
+
+def _load_weights(recipe: Recipe, config: Config) -> None:
+    source = load(str(config.continue_from))
+    found = {"text": source.text_encoder, "image": source.image_encoder, "vae": source.vae, "unet": source.unet}
+    for name, module in recipe.modules.items():
+        module.load_state_dict(found[name].state_dict())
+
+
+def _save(recipe: Recipe, folder: Path) -> None:
+    if isinstance(recipe, ClipRecipe):
+        save_backbone(folder, tokenizer=recipe.tokenizer, text_encoder=recipe.text, image_encoder=recipe.image)
+    elif isinstance(recipe, VaeRecipe):
+        recipe.vae.register_to_config(scaling_factor=round(1 / recipe.validate()["latent_std"], 5))
+        save_backbone(folder, vae=recipe.vae)
+    elif isinstance(recipe, MultiviewRecipe):
+        save_backbone(folder, unet=recipe.unet, scheduler=models.build_scheduler())

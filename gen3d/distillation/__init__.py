@@ -1,0 +1,9 @@
+"""Score distillation: one loss per file, each a pure function of predictions, latents, timestep and noise.
+
+A gradient in latent space becomes a loss by ``gen3d.distillation.inject``; regularisers and timestep annealing are
+beside them.
+"""
+
+from gen3d.distillation.inject import inject
+
+__all__ = ["inject"]

@@ -1,0 +1,28 @@
+"""How a gradient that no loss function has is given to autograd."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def inject(latents: Tensor, gradient: Tensor) -> Tensor:
+    """A scalar whose gradient with respect to ``latents [B, ...]`` is ``gradient / B``.
+
+    Its value is half the squared norm of the gradient over B, which falls as the latents become likelier.
+    """
+    if latents.shape != gradient.shape:
+        raise ValueError(f"gradient must have the latents' shape {list(latents.shape)}, got {list(gradient.shape)}")
+    target = (latents - gradient).detach()
+    return 0.5 * (latents - target).square().sum() / latents.shape[0]
+
+
+def clip_gradient(gradient: Tensor, limit: float) -> Tensor:
+    """Scale each item of ``gradient [B, ...]`` down to an RMS of at most ``limit``."""
+    rms = gradient.square().mean(dim=tuple(range(1, gradient.ndim)), keepdim=True).sqrt()
+    return gradient * (limit / rms.clamp_min(1e-12)).clamp_max(1.0)
+
+
+def broadcast(values: Tensor, like: Tensor) -> Tensor:
+    """``[B]`` (or a scalar) shaped so that it multiplies ``like [B, ...]``."""
+    return torch.as_tensor(values, device=like.device).reshape(-1, *[1] * (like.ndim - 1)).to(like.dtype)

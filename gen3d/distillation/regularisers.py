@@ -1,0 +1,89 @@
+"""Regularisers of fields and meshes. Each returns a scalar; weights are the caller's.
+
+Legend: N rays, S samples a ray, K evaluated samples, M faces, E edges.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sparsity(opacity: Tensor) -> Tensor:
+    """mean sqrt(o^2 + 0.01) of ``opacity [N]``: prefers rays that hit nothing."""
+    return (opacity.square() + 0.01).sqrt().mean()
+
+
+def opaque(opacity: Tensor) -> Tensor:
+    """Binary entropy of ``opacity [N]``: prefers rays that are stopped or pass, not half and half."""
+    clamped = opacity.clamp(1e-3, 1.0 - 1e-3)
+    return -(clamped * clamped.log() + (1.0 - clamped) * (1.0 - clamped).log()).mean()
+
+
+def orient(weights: Tensor, normals: Tensor, directions: Tensor, num_hit: Tensor | int) -> Tensor:
+    """Ref-NeRF's penalty on visible samples whose normal faces away: sum sg(w) max(n . d, 0)^2 / number of rays hit.
+
+    weights: ``[K]``; normals, directions: ``[K, 3]`` unit, directions from the camera.
+    """
+    facing = (normals * directions).sum(dim=-1).clamp_min(0.0)
+    return (weights.detach() * facing.square()).sum() / max(int(num_hit), 1)
+
+
+def distortion(weights: Tensor, t: Tensor, step: Tensor) -> Tensor:
+    """Mip-NeRF 360's distortion (arXiv 2111.12077), mean over rays: pulls each ray's weight into one place.
+
+    weights, t: ``[N, S]`` with t rising along each ray; step: ``[N]`` length of a sample.
+    """
+    mass, moment = weights.cumsum(dim=1) - weights, (weights * t).cumsum(dim=1) - weights * t
+    between = 2.0 * (weights * (t * mass - moment)).sum(dim=1)
+    within = weights.square().sum(dim=1) * step / 3.0
+    return (between + within).mean()
+
+
+def total_variation(grid: Tensor) -> Tensor:
+    """Mean squared difference of neighbours in ``grid [X, Y, Z, ...]``, over the three axes."""
+    return torch.stack([grid.diff(dim=axis).square().mean() for axis in range(3)]).mean()
+
+
+def eikonal(sdf: Tensor, spacing: float) -> Tensor:
+    """mean (|grad f| - 1)^2 of a signed distance grid ``[X, Y, Z]``, by central differences inside it."""
+    inner = slice(1, -1)
+    x = sdf[2:, inner, inner] - sdf[:-2, inner, inner]
+    y = sdf[inner, 2:, inner] - sdf[inner, :-2, inner]
+    z = sdf[inner, inner, 2:] - sdf[inner, inner, :-2]
+    norm = ((x * x + y * y + z * z) / (4.0 * spacing * spacing) + 1e-12).sqrt()
+    return (norm - 1.0).square().mean()
+
+
+def laplacian(vertices: Tensor, edges: Tensor) -> Tensor:
+    """mean |L v|, L v the difference of a vertex and the mean of its neighbours; edges ``[E, 2]`` undirected."""
+    both = torch.cat([edges, edges.flip(1)])
+    total = torch.zeros_like(vertices).index_add(0, both[:, 0], vertices[both[:, 1]])
+    degree = torch.zeros(len(vertices), device=vertices.device).index_add(
+        0, both[:, 0], torch.ones(len(both), device=vertices.device)
+    )
+    difference = total / degree.clamp_min(1.0)[:, None] - vertices
+    return (difference.square().sum(dim=-1) + 1e-20).sqrt().mean()
+
+
+def normal_consistency(vertices: Tensor, faces: Tensor, pairs: Tensor) -> Tensor:
+    """mean (1 - cos) between the normals of faces that share an edge; faces ``[M, 3]``, pairs ``[E, 2]`` of faces."""
+    corners = vertices[faces]
+    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    # Scaled up first: the cross product of small edges is far below normalize's floor.
+    normals = F.normalize(normals / normals.detach().norm(dim=-1, keepdim=True).clamp_min(1e-20), dim=-1)
+    return (1.0 - (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(dim=-1)).mean()
+
+
+def face_pairs(faces: Tensor) -> Tensor:
+    """Faces that share an edge: ``[E, 2]`` int64; an edge of more than two faces gives one pair."""
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(dim=1).values
+    owner = torch.arange(len(faces), device=faces.device).repeat(3)
+    key = edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1]
+    key, order = key.sort(stable=True)
+    owner = owner[order]
+    same = key[1:] == key[:-1]
+    first = same.clone()
+    first[1:] &= ~same[:-1]
+    return torch.stack([owner[:-1][first], owner[1:][first]], dim=1)

@@ -1,0 +1,205 @@
+"""Rounds of sampling views and fitting a volume to them.
+
+Round one samples the views of one object from noise. Every later round renders the volume from new cameras, lets the
+model improve these pictures (noised to a timestep and denoised, SDEdit), and fits the volume to the result. A volume
+can only show pictures that agree with each other, so disagreements between views die out over the rounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffusion.backbone import Backbone, Conditioning
+from diffusion.samplers import sample_views
+from gen3d.cameras import Cameras, orbit
+from gen3d.render.volume import render_views
+from gen3d.representations.hull import fill_hull
+from gen3d.representations.volume import VolumeConfig
+from gen3d.stages.fit import FitConfig, fit_step, load_volume, save_volume
+from gen3d.stages.views import ViewProvider, Views
+from gen3d.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Diffusion settings for views: steps over the whole schedule, standard guidance scale, rescale in [0, 1]."""
+
+    num_steps: int = 20
+    guidance_scale: float = 4.0
+    guidance_rescale: float = 0.5
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"sampling num_steps must be at least 1, got {self.num_steps}")
+        if not 0.0 <= self.guidance_rescale <= 1.0:
+            raise ValueError(f"sampling guidance_rescale must lie in 0..1, got {self.guidance_rescale}")
+
+
+class BackboneViews:
+    """Views from a multiview diffusion backbone: V cameras are V / ``backbone.num_views`` groups, sampled at once.
+
+    Groups see each other's content only through ``init_images``.
+    """
+
+    def __init__(self, backbone: Backbone, prompt: str, config: SamplingConfig | None = None) -> None:
+        self.backbone = backbone
+        self.config = config or SamplingConfig()
+        self.conditioning: Conditioning = backbone.encode_prompt([prompt])
+
+    def __call__(
+        self, cameras: Cameras, init_images: Tensor | None, start_timestep: int | None, generator: torch.Generator
+    ) -> Tensor:
+        num_views = self.backbone.num_views
+        if len(cameras) % num_views:
+            raise ValueError(f"backbone {self.backbone.name!r} makes {num_views} views at once, got {len(cameras)}")
+        groups = len(cameras) // num_views
+        if init_images is not None:
+            init_images = init_images.view(groups, num_views, *init_images.shape[1:])
+        images = sample_views(
+            self.backbone,
+            self.conditioning,
+            cameras.c2w.view(groups, num_views, 4, 4) if self.backbone.has_camera else None,
+            generator=generator,
+            guidance_scale=self.config.guidance_scale,
+            guidance_rescale=self.config.guidance_rescale,
+            num_steps=self.config.num_steps,
+            negative_prompt=self.config.negative_prompt,
+            init_images=init_images,
+            start_timestep=start_timestep,
+        )
+        return images.flatten(0, 1).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiviewConfig:
+    """Rounds of sampling and fitting.
+
+    timesteps: where SDEdit starts, out of 1000, one a round after the first (which starts from noise).
+    steps_per_round: fit steps. groups: sets of ``group_size`` cameras sampled in every round but the first, whose
+    only set is the one that agrees with itself. elevations_deg: of the sets, in turn. keep_rounds: the fit sees the
+    views of this many last rounds. hull_rounds: the first rounds carve the volume anew from their silhouettes;
+    hull_tolerance: share of views that carving may overrule. resolutions: voxels along an edge, one a round (the
+    last one holds on). render_size: pixels of the pictures given to SDEdit and of the views.
+    """
+
+    timesteps: tuple[int, ...] = (800, 600, 450, 300, 200)
+    steps_per_round: int = 60
+    groups: int = 2
+    group_size: int = 4
+    elevations_deg: tuple[float, ...] = (15.0, 35.0, 5.0, 25.0)
+    fovy_deg: float = 40.0
+    keep_rounds: int = 2
+    hull_rounds: int = 1
+    hull_tolerance: float = 0.0
+    resolutions: tuple[int, ...] = (48, 48, 48, 48, 64, 64)
+    render_size: int = 128
+    mask_threshold: float = 0.06
+    volume: VolumeConfig = field(default_factory=VolumeConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps_per_round", "groups", "group_size", "keep_rounds", "hull_rounds", "render_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"multiview {name} must be at least 1, got {getattr(self, name)}")
+        if any(not 1 <= t <= 1000 for t in self.timesteps):
+            raise ValueError(f"multiview timesteps must lie in 1..1000, got {list(self.timesteps)}")
+        if not self.elevations_deg or not self.resolutions:
+            raise ValueError("multiview elevations_deg and resolutions need at least one entry each")
+        if list(self.resolutions) != sorted(self.resolutions) or self.resolutions[0] < 4:
+            raise ValueError(f"multiview resolutions must not fall from 4 upwards, got {list(self.resolutions)}")
+        if not 0.0 <= self.hull_tolerance < 1.0:
+            raise ValueError(f"multiview hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
+        if not 0.0 < self.mask_threshold < 1.0:
+            raise ValueError(f"multiview mask_threshold must lie between 0 and 1, got {self.mask_threshold}")
+
+    @property
+    def num_rounds(self) -> int:
+        return 1 + len(self.timesteps)
+
+    def build(self, provider: ViewProvider, device: torch.device | str = "cpu") -> MultiviewReconstruction:
+        return MultiviewReconstruction(self, provider, device)
+
+
+class MultiviewReconstruction:
+    """The stage of these rounds; leaves ``volume/...`` and the last ``views/...`` in the state. One step is one batch
+    of rays; views are made in the first step of each round."""
+
+    name = "reconstruct"
+
+    def __init__(self, config: MultiviewConfig, provider: ViewProvider, device: torch.device | str = "cpu") -> None:
+        self.config, self.provider, self.device = config, provider, device
+
+    @property
+    def num_steps(self) -> int:
+        return self.config.num_rounds * self.config.steps_per_round
+
+    def start(self, state: State, generator: torch.Generator) -> None:
+        for group in ("volume", "views", "adam"):
+            state.drop(group)
+
+    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        config = self.config
+        round_index, within = divmod(step, config.steps_per_round)
+        if within == 0:
+            self._begin_round(state, round_index, generator)
+        metrics = fit_step(state, config.fit, within, config.steps_per_round, generator)
+        return {**metrics, "round": float(round_index)}
+
+    def _begin_round(self, state: State, index: int, generator: torch.Generator) -> None:
+        config = self.config
+        cameras = self._cameras(index, generator).to(self.device)
+        if index == 0:
+            images = self.provider(cameras, None, None, generator)
+        else:
+            volume = load_volume(state)
+            volume.refresh()
+            background = state["views/backgrounds"][-1]
+            shown, _ = render_views(volume, cameras, config.render_size, config.render_size, background)
+            images = self.provider(cameras, shown, config.timesteps[index - 1], generator)
+        new = Views.from_images(images, cameras, threshold=config.mask_threshold)
+        if not bool((new.masks > 0.5).any()):
+            raise ValueError(
+                "the sampled views show nothing but background, so there is nothing to reconstruct; "
+                "try another seed, a colour that differs more from the background, or a lower mask_threshold"
+            )
+        views = new if index == 0 else Views.cat([Views.load(state), new])
+        first = config.group_size
+        sizes = [first] + [first * config.groups] * index
+        views = views[-sum(sizes[-config.keep_rounds :]) :]
+        views.save(state)
+        self._prepare_volume(state, views, index)
+        state.drop("adam")
+
+    def _prepare_volume(self, state: State, views: Views, index: int) -> None:
+        config = self.config
+        resolution = config.resolutions[min(index, len(config.resolutions) - 1)]
+        if index < config.hull_rounds:
+            initial = VolumeConfig(
+                resolution=resolution,
+                density_scale=config.volume.density_scale,
+                blob_radius=config.volume.blob_radius,
+                blob_strength=config.volume.blob_strength,
+            )
+            volume = initial.build(self.device)
+            fill_hull(volume, views.images, views.masks, views.cameras, tolerance=config.hull_tolerance)
+            save_volume(state, volume)
+        elif load_volume(state).resolution != resolution:
+            save_volume(state, load_volume(state).upsample(resolution))
+
+    def _cameras(self, index: int, generator: torch.Generator) -> Cameras:
+        """Sets of cameras evenly around the object, each set from a random azimuth."""
+        config = self.config
+        groups = 1 if index == 0 else config.groups
+        first = 0 if index == 0 else 1 + (index - 1) * groups
+        offset = float(torch.rand((), generator=generator, device=generator.device)) * 360.0 / config.group_size
+        azimuths, elevations = [], []
+        for group in range(groups):
+            # Sets between each other's cameras, so that together they see the most.
+            turn = offset + group * 360.0 / (config.group_size * groups)
+            azimuths += [turn + view * 360.0 / config.group_size for view in range(config.group_size)]
+            elevations += [config.elevations_deg[(first + group) % len(config.elevations_deg)]] * config.group_size
+        return orbit(azimuths, elevations, fovy_deg=config.fovy_deg)

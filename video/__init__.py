@@ -1,0 +1,1 @@
+"""Frames to files and back. Knows nothing of models, runs or the terminal."""
