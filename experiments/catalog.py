@@ -23,7 +23,9 @@ def experiments(config_dir: str | None = None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in reversed(roots(config_dir)):
         base = root / "experiment"
-        found.update({path.relative_to(base).with_suffix("").as_posix(): path for path in base.rglob("*.yaml")})
+        found.update(
+            {path.relative_to(base).with_suffix("").as_posix(): path for path in base.rglob("*.yaml")}
+        )
     return dict(sorted(found.items()))
 
 
@@ -61,8 +63,9 @@ def _task_in(name: str, known: dict[str, Path], depth: int) -> str | None:
             for key, value in entry.items():
                 if key.removeprefix("override ").strip("/ ") == "task":
                     return str(value)
-        elif isinstance(entry, str) and entry != "_self_":
+        elif isinstance(entry, str):
             # Another experiment this one builds on: '/experiment/family/name', or 'family/name' for short.
-            if task := _task_in(entry.removeprefix("/experiment/"), known, depth + 1):
+            task = _task_in(entry.removeprefix("/experiment/"), known, depth + 1)
+            if task is not None:
                 return task
     return None

@@ -96,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(typed: list[str]) -> int:
     parsed = arguments.parse(typed)
-    hydra_only = any(flag.startswith(("--hydra-help", "--version", "--shell-completion", "-sc")) for flag in parsed.flags)
+    hydra_only = any(
+        flag.startswith(("--hydra-help", "--version", "--shell-completion", "-sc")) for flag in parsed.flags
+    )
     if not hydra_only:
         name = parsed.values.get("experiment")
         if not name:
@@ -127,7 +129,9 @@ def _register(task: str) -> None:
     from experiments.run.schema import twin
 
     node = twin(tasks.load(task).Config)
-    ConfigStore.instance().store(group="task", name=task, node=node(task=task), package="_global_", provider="galatea")
+    ConfigStore.instance().store(
+        group="task", name=task, node=node(task=task), package="_global_", provider="galatea"
+    )
 
 
 def _run_hydra(parsed: arguments.Arguments) -> int:
@@ -207,7 +211,9 @@ def _hydra_message(error: BaseException) -> str | None:
 def _composition_message(error: BaseException) -> str:
     """One line for a config or an override that Hydra could not make sense of."""
     text = str(error).partition("Config search path")[0]
-    missing = re.search(r"Could not find '([\w/]+)/([^'/]*)'\s+Available options in '[^']*':\s(.*)", text, re.DOTALL)
+    missing = re.search(
+        r"Could not find '([\w/]+)/([^'/]*)'\s+Available options in '[^']*':\s(.*)", text, re.DOTALL
+    )
     if missing:
         group, name, known = missing[1], missing[2], missing[3].split()
         return f"unknown {group} {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}"
@@ -229,7 +235,9 @@ def _similar_keys(key: str | None) -> str:
     for node in ConfigStore.instance().repo.get("task", {}).values():
         known |= flatten(OmegaConf.to_container(node.node)).keys()  # type: ignore[arg-type]
     parent = (key or "").rpartition(".")[0]
-    siblings = sorted({name.removeprefix(f"{parent}.").split(".")[0] for name in known if name.startswith(parent)})
+    siblings = sorted(
+        {name.removeprefix(f"{parent}.").split(".")[0] for name in known if name.startswith(parent)}
+    )
     listing = f" Keys{' of ' + parent if parent else ''}: {', '.join(siblings)}" if siblings else ""
     return did_you_mean(key or "", known) + listing
 

@@ -62,20 +62,30 @@ def encode(
 
 def _check_size(frame: torch.Tensor) -> tuple[int, int]:
     if frame.ndim != 3 or frame.shape[0] != 3:
-        raise ValueError(f"frames must be [F, 3, H, W] or an iterable of [3, H, W], got a frame of {list(frame.shape)}")
+        raise ValueError(
+            f"frames must be [F, 3, H, W] or an iterable of [3, H, W], got a frame of {list(frame.shape)}"
+        )
     if not frame.is_floating_point():
         raise ValueError(f"frames must be float in [0, 1], got {frame.dtype}")
     height, width = int(frame.shape[1]), int(frame.shape[2])
     if height % 2 or width % 2:
-        raise ValueError(f"frames are {width} x {height}; H.264 needs an even width and height, crop or pad by one pixel")
+        raise ValueError(
+            f"frames are {width} x {height}; H.264 needs an even width and height, crop or pad by one pixel"
+        )
     return height, width
 
 
 def _write(
-    frames: Iterator[torch.Tensor], path: Path, size: tuple[int, int], config: EncodeConfig, metadata: Mapping[str, str]
+    frames: Iterator[torch.Tensor],
+    path: Path,
+    size: tuple[int, int],
+    config: EncodeConfig,
+    metadata: Mapping[str, str],
 ) -> int:
     count = 0
-    with av.open(str(path), mode="w", format="mp4", options={"movflags": "faststart+use_metadata_tags"}) as container:
+    with av.open(
+        str(path), mode="w", format="mp4", options={"movflags": "faststart+use_metadata_tags"}
+    ) as container:
         container.metadata.update(metadata)
         stream = container.add_stream("libx264", rate=config.fps)
         stream.height, stream.width = size
@@ -86,7 +96,9 @@ def _write(
         stream.options = {"crf": str(config.crf), "preset": "medium", "threads": "1"}
         for frame in frames:
             if _check_size(frame) != size:
-                raise ValueError(f"frame {count} has shape {list(frame.shape)}, the first was {size[1]} x {size[0]}")
+                raise ValueError(
+                    f"frame {count} has shape {list(frame.shape)}, the first was {size[1]} x {size[0]}"
+                )
             picture = av.VideoFrame.from_ndarray(_to_uint8(frame), format="rgb24")
             picture.pts, picture.time_base = count, Fraction(1, config.fps)
             container.mux(stream.encode(picture))

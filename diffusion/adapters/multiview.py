@@ -46,7 +46,9 @@ def attend(
 ) -> torch.Tensor:
     """Multi-head attention with the weights of `attn`: queries [B, N, C], context [B, K, C'] -> [B, N, C]."""
     # Only layers without keys of their own lack these, and such layers never come here.
-    assert attn.to_k is not None and attn.to_v is not None and attn.to_out is not None
+    assert attn.to_k is not None
+    assert attn.to_v is not None
+    assert attn.to_out is not None
     batch = queries.shape[0]
     query, key, value = attn.to_q(queries), attn.to_k(context), attn.to_v(context)
     head_dim = query.shape[-1] // attn.heads

@@ -33,7 +33,9 @@ class BackboneConfig:
         from diffusion import backbone
 
         kind = getattr(torch, self.dtype)
-        return backbone.load(self.name, revision=self.revision, device=device, dtype=kind, offline=self.offline)
+        return backbone.load(
+            self.name, revision=self.revision, device=device, dtype=kind, offline=self.offline
+        )
 
 
 def load_into(run: Run, config: BackboneConfig) -> Backbone:
@@ -47,7 +49,12 @@ def load_into(run: Run, config: BackboneConfig) -> Backbone:
 def describe(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
     """A backbone for the report: id, revision, dtype. A local folder is named by its last part only."""
     name = Path(config.name).name if "/" in config.name and Path(config.name).exists() else config.name
-    return {"name": name, "revision": backbone.revision, "dtype": config.dtype, "num_views": backbone.num_views}
+    return {
+        "name": name,
+        "revision": backbone.revision,
+        "dtype": config.dtype,
+        "num_views": backbone.num_views,
+    }
 
 
 def check_prompt(prompt: str) -> None:

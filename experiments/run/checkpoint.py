@@ -44,7 +44,9 @@ class CheckpointStore:
 
     def __init__(self, folder: Path | str, *, keep: int = 2) -> None:
         if keep < 2:
-            raise ValueError(f"keep is {keep}; at least 2 checkpoints are kept, in case the newest is damaged")
+            raise ValueError(
+                f"keep is {keep}; at least 2 checkpoints are kept, in case the newest is damaged"
+            )
         self.folder = Path(folder)
         self.keep = keep
 
@@ -59,7 +61,9 @@ class CheckpointStore:
         """Folder of the checkpoint of `step`."""
         return self.folder / f"step_{step:08d}"
 
-    def save(self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> Path:
+    def save(
+        self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+    ) -> Path:
         """Write a checkpoint and forget the oldest. Tensors may live anywhere and share storage; none is changed."""
         if step < 0:
             raise ValueError(f"step is {step}; it must be 0 or more")
@@ -94,7 +98,7 @@ class CheckpointStore:
                 raise ValueError("its bytes are not those that were written")
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except Exception as error:
             raise ValueError(f"checkpoint {path} cannot be read: {error}") from error
         return Checkpoint(step=step, tensors=tensors, metadata=metadata)

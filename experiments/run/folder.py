@@ -51,10 +51,14 @@ def lock(folder: Path) -> FileLock:
         held = FileLock(folder / LOCK)
         held.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"out: another process is working in {folder}; wait for it or choose another out=DIR") from None
+        raise UserError(
+            f"out: another process is working in {folder}; wait for it or choose another out=DIR"
+        ) from None
     except OSError as error:
         reason = error.strerror or one_line(error)
-        raise UserError(f"out: cannot write in {folder}: {reason}; choose another folder with out=DIR") from None
+        raise UserError(
+            f"out: cannot write in {folder}: {reason}; choose another folder with out=DIR"
+        ) from None
     return held
 
 
@@ -77,7 +81,9 @@ def refuse_foreign(folder: Path) -> None:
     foreign = sorted(path.name for path in folder.iterdir() if path.name != LOCK and ".tmp" not in path.name)
     if foreign:
         listing = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        raise UserError(f"out: {folder} holds files that are no run ({listing}); choose an empty or new folder")
+        raise UserError(
+            f"out: {folder} holds files that are no run ({listing}); choose an empty or new folder"
+        )
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

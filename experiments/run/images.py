@@ -14,7 +14,9 @@ def save_png(image: torch.Tensor, path: Path) -> None:
     """Write one image [3, H, W]. The same tensor always gives the same bytes."""
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image must have shape [3, H, W], got {list(image.shape)}")
-    pixels = (image.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous()
+    pixels = (
+        (image.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous()
+    )
     with atomic_path(path) as temporary:
         Image.fromarray(pixels.numpy()).save(temporary, format="PNG")
 

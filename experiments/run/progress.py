@@ -72,7 +72,11 @@ class ProgressDisplay:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             total = f"/{self._steps}" if self._steps else ""
-            left = f"  about {(now - self._started) / step * (self._steps - step):.0f} s left" if self._steps and step else ""
+            left = (
+                f"  about {(now - self._started) / step * (self._steps - step):.0f} s left"
+                if self._steps and step
+                else ""
+            )
             self.say(f"{self._name}  {step}{total}  {shown}{left}")
 
     def end(self) -> None:

@@ -16,7 +16,17 @@ from typing import Any
 from experiments.run.files import sha256_of_file, sha256_of_text
 
 SOURCE = Path(__file__).resolve().parents[2]
-LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "hydra-core", "trimesh", "warp-lang", "xatlas", "av")
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "safetensors",
+    "hydra-core",
+    "trimesh",
+    "warp-lang",
+    "xatlas",
+    "av",
+)
 
 
 def version() -> str:

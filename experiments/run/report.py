@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,11 +95,13 @@ def curve_svg(values: list[float], title: str, width: int = 360, height: int = 1
     """A line chart of `values` as inline SVG, at most one point per two pixels, each the mean of its stretch."""
     count = min(len(values), width // 2)
     edges = [round(index * len(values) / count) for index in range(count + 1)] if count else []
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = (min(means), max(means)) if means else (0.0, 1.0)
     span = (high - low) or 1.0
     step = width / max(len(means) - 1, 1)
-    points = " ".join(f"{i * step:.1f},{height - 4 - (v - low) / span * (height - 8):.1f}" for i, v in enumerate(means))
+    points = " ".join(
+        f"{i * step:.1f},{height - 4 - (v - low) / span * (height - 8):.1f}" for i, v in enumerate(means)
+    )
     return (
         f'<figure><svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
         f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>'
@@ -120,7 +123,10 @@ def _media(path: Path, kind: str) -> str:
     if path.suffix not in _MIME or path.stat().st_size > MAX_EMBEDDED_BYTES:
         return ""
     if path.suffix == ".mp4":
-        return f'<figure><video src="{data_uri(path)}" controls loop muted playsinline></video><figcaption>{name}</figcaption></figure>'
+        return (
+            f'<figure><video src="{data_uri(path)}" controls loop muted playsinline></video>'
+            f"<figcaption>{name}</figcaption></figure>"
+        )
     if path.suffix == ".glb":
         return (
             f'<figure><model-viewer src="{data_uri(path)}" camera-controls auto-rotate shadow-intensity="0.6"'
@@ -143,7 +149,9 @@ def page(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> 
     script = ""
     if any(path.suffix == ".glb" for path, _ in media):
         # "</script" inside a script would end it; the vendored file holds none, and this keeps it so.
-        source = (ASSETS / "model-viewer.min.js").read_text(encoding="utf-8").replace("</script", "<\\/script")
+        source = (
+            (ASSETS / "model-viewer.min.js").read_text(encoding="utf-8").replace("</script", "<\\/script")
+        )
         script = f"<script>{source}</script>"
     title = report["inputs"].get("prompt", {}).get("text") or report["experiment"]
     numbers = {"seconds": report["seconds"], "peak_memory_mb": report["peak_memory_mb"], **report["metrics"]}

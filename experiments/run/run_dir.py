@@ -60,7 +60,7 @@ class Run:
         kept = path.read_bytes().splitlines(keepends=True)[:keep] if path.is_file() else []
         path.write_bytes(b"".join(kept))
         self._lines = len(kept)
-        self._log = open(path, "a", encoding="utf-8")
+        self._log = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
 
     def generator(self, name: str = "main", device: torch.device | str = "cpu") -> torch.Generator:
         """A generator of its own for the stream `name`; the same run gives the same stream every time."""
@@ -109,18 +109,23 @@ class Run:
         values = {name: float(value) for name, value in {**(metrics or {}), **more}.items()}
         for name, value in values.items():
             if not math.isfinite(value):
-                raise RunFailed(f"{name} is {value} in stage {self._stage or 'run'!r} at step {step}; {self._kept()}")
+                raise RunFailed(
+                    f"{name} is {value} in stage {self._stage or 'run'!r} at step {step}; {self.kept()}"
+                )
         assert self._log is not None
         self._log.write(json.dumps({"stage": self._stage, "step": step, **values}) + "\n")
         self._log.flush()
         self._lines += 1
         self.display.update(step, values)
 
-    def _kept(self) -> str:
+    def kept(self) -> str:
+        """What a run that stops now leaves to go on from."""
         steps = self.checkpoints.steps()
         return f"the checkpoint of step {steps[-1]} is kept" if steps else "there was no checkpoint yet"
 
-    def save(self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    def save(
+        self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
         """Write a checkpoint that this run can be continued from. `step` counts all steps of the run."""
         if self._stage:
             self._count_seconds()
@@ -154,7 +159,9 @@ def continue_command(typed: Sequence[str], out: Path) -> str:
     return shlex.join(["galatea", *kept, f"out={out}"])
 
 
-def execute(module: ModuleType, config: Settings, *, typed: Sequence[str] = (), one_of_many: bool = False) -> int:
+def execute(
+    module: ModuleType, config: Settings, *, typed: Sequence[str] = (), one_of_many: bool = False
+) -> int:
     """Do the task of `module` with `config` in its run folder; returns an exit status.
 
     Errors of the user are raised before anything is written, or leave no folder behind.
@@ -185,7 +192,9 @@ def _execute_locked(
         print(f"{folder} is finished already (overwrite=true makes it again)", file=sys.stderr)
         return EXIT_OK
     plain["threads"] = (saved or {}).get("threads") or config.threads or seeding.default_threads()
-    determinism = seeding.make_deterministic(config.seed, plain["threads"], seeding.resolve_device(config.device))
+    determinism = seeding.make_deterministic(
+        config.seed, plain["threads"], seeding.resolve_device(config.device)
+    )
     if saved is None:
         folders.write_config(folder, plain)
     run = Run(folder, config)
@@ -200,6 +209,9 @@ def _execute_locked(
         if missing:
             raise RunFailed(f"the task ended without writing {', '.join(missing)}")
         report.write(run, plain, identity_hash(plain))
+    except ArithmeticError as error:
+        # NaN or infinity: the libraries say where, and nothing bad was saved.
+        raise RunFailed(f"{error}; {run.kept()}") from error
     except KeyboardInterrupt:
         steps = run.checkpoints.steps()
         begin = f"continues from step {steps[-1]}" if steps else "begins again"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -38,7 +38,7 @@ def _twin_type(annotation: Any) -> Any:
         others = [_twin_type(argument) for argument in arguments if argument is not type(None)]
         if len(others) != 1 or others[0] is Any:
             return Any
-        return typing.Optional[others[0]] if len(others) < len(arguments) else others[0]
+        return others[0] | None if len(others) < len(arguments) else others[0]
     if origin in (list, tuple, dict) and arguments:
         inner = tuple(a if a is Ellipsis else _twin_type(a) for a in arguments)
         if any(item is Any for item in inner):
@@ -58,7 +58,7 @@ def _twin_value(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-@lru_cache(maxsize=None)
+@cache
 def twin(cls: type) -> type:
     """A mutable dataclass with the fields and defaults of `cls`, in types OmegaConf understands."""
     hints = typing.get_type_hints(cls)
@@ -138,7 +138,11 @@ def build(cls: type[T], config: DictConfig) -> T:
     Raises ValueError with the full dotted key for a missing value, one of the wrong type, or one that the
     component itself refuses.
     """
-    merged = OmegaConf.merge(OmegaConf.structured(twin(cls)), config) if OmegaConf.get_type(config) is dict else config
+    merged = (
+        OmegaConf.merge(OmegaConf.structured(twin(cls)), config)
+        if OmegaConf.get_type(config) is dict
+        else config
+    )
     assert isinstance(merged, DictConfig)
     return _build(cls, merged, "")
 

@@ -74,4 +74,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Dotted names of the result-changing keys on which two configs differ."""
     before, after = flatten(identity(old)), flatten(identity(new))
     absent = object()
-    return sorted(key for key in before.keys() | after.keys() if before.get(key, absent) != after.get(key, absent))
+    return sorted(
+        key for key in before.keys() | after.keys() if before.get(key, absent) != after.get(key, absent)
+    )

@@ -48,5 +48,7 @@ TASKS: dict[str, str] = {
 def load(name: str) -> ModuleType:
     """The module of a task."""
     if name not in TASKS:
-        raise UserError(f"unknown task {name!r}.{did_you_mean(name, TASKS)} There are: {', '.join(sorted(TASKS))}")
+        raise UserError(
+            f"unknown task {name!r}.{did_you_mean(name, TASKS)} There are: {', '.join(sorted(TASKS))}"
+        )
     return importlib.import_module(TASKS[name])

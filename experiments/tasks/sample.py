@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
 from diffusion.backbone import Backbone
-from diffusion.views import SampleConfig, sample_views
+from diffusion.samplers import sample_views
 from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
-from gen3d.cameras import orbit
+from gen3d.cameras import ring
+from gen3d.stages.multiview import SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Config(Settings):
     azimuth_deg: float = 0.0
     elevation_deg: float = 15.0
     backbone: BackboneConfig
-    sampling: SampleConfig = field(default_factory=SampleConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,20 +47,22 @@ def run(config: Config, run: Run) -> None:
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
     announce_truncation(run, backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
-    sampling = replace(config.sampling, negative_prompt=config.negative_prompt or config.sampling.negative_prompt)
-    with run.stage("sample", sampling.num_steps):
+    with run.stage("sample", config.sampling.num_steps):
         views = sample_views(
             backbone,
             [config.prompt] * config.num_objects,
             _cameras(config, backbone),
             generator=run.generator("sample"),
-            config=sampling,
+            guidance_scale=config.sampling.guidance_scale,
+            guidance_rescale=config.sampling.guidance_rescale,
+            num_steps=config.sampling.num_steps,
+            negative_prompt=config.negative_prompt or config.sampling.negative_prompt,
             callback=lambda at: run.display.update(at.step + 1, {}),
         )
-    if backbone.image_encoder is not None:
-        similarity = backbone.image_text_similarity(views.flatten(0, 1), [config.prompt])
-        run.metrics["image_text_similarity"] = float(similarity.mean())
     with run.stage("write"):
+        if backbone.image_encoder is not None:
+            similarity = backbone.image_text_similarity(views.flatten(0, 1), [config.prompt])
+            run.metrics["image_text_similarity"] = round(float(similarity.mean()), 4)
         save_png(grid(views), run.artefact("views.png", kind="image"))
 
 
@@ -67,7 +70,5 @@ def _cameras(config: Config, backbone: Backbone) -> torch.Tensor | None:
     """[B, V, 4, 4] on an orbit, or None for a backbone that knows no cameras."""
     if not backbone.has_camera:
         return None
-    count = backbone.num_views
-    azimuths = [config.azimuth_deg + 360.0 * view / count for view in range(count)]
-    cameras = orbit(azimuths, [config.elevation_deg] * count)
-    return cameras.c2w[None].expand(config.num_objects, -1, -1, -1)
+    cameras = ring(backbone.num_views, azimuth_deg=config.azimuth_deg, elevation_deg=config.elevation_deg)
+    return cameras.c2w.expand(config.num_objects, -1, -1, -1)

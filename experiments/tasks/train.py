@@ -39,7 +39,7 @@ class Config(Settings):
     workers: int = 2
     continue_from: str | None = None
     held_out_scenes: int = 300
-    channels: tuple[int, ...] = (64, 128)
+    channels: tuple[int, ...] = (64, 128, 128)
     data: DatasetConfig = field(default_factory=DatasetConfig)
     loop: LoopConfig
     checkpoint_every: int = 100

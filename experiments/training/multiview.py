@@ -24,7 +24,7 @@ class MultiviewRecipe:
         train: Shards,
         held_out: Shards,
         *,
-        channels: tuple[int, ...] = (64, 128),
+        channels: tuple[int, ...] = (64, 128, 128),
         drop_text: float = 0.1,
     ) -> None:
         self.unet = build_unet(channels).to(backbone.device)

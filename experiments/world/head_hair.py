@@ -120,12 +120,12 @@ def _mohawk(color: Color, skin: Color, under_hat: bool) -> list[Part]:
             shaved,
             ellipsoid(0.06, 0.26, 0.12).rotate_x(12).at(0, -0.04, -0.41).colored(color).named("hair"),
         ]
-    crest = [cylinder(0.47, 0.055, 0.05).rotate_z(90).at(0, 0.18, -0.11)]
+    crest = [cylinder(0.47, 0.055, 0.05).rotate_z(90).at(0, 0.18, -0.11).named("hair")]
     for i in range(6):
         angle = 68 - 37 * i
         spike = cone(0.11, 0.0, 0.14, 0.02).at(0, 0.47, 0).rotate_x(angle).at(0, 0.15, -0.10)
-        crest.append(spike.smooth(0.04))
-    return [shaved, *(part.colored(color).named("hair") for part in crest)]
+        crest.append(spike.smooth(0.04).named("spike"))
+    return [shaved, *(part.colored(color) for part in crest)]
 
 
 def beard(shape: HeadShape, lips: Mouth, color: Color) -> list[Part]:

@@ -1,7 +1,7 @@
 """Stylised heads: a bust built from parts, posed by a rig.
 
-A bust faces +Z with +Y up, keeps within the unit sphere in every pose, and has one fixed scale and place, so
-that frames of an animation need no refitting.
+A bust faces +Z with +Y up, at rest keeps within the unit sphere (hair or a brim may leave it by 5 % when the head
+is thrown back 20 degrees), and has one fixed scale and place, so that frames of an animation need no refitting.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Head:
         head += hat(CLOTH[spec.hat]) if spec.hat else []
         head += _glints(shape) if len(head) + len(torso) <= _MAX_PARTS - 2 else []
         turned = [_turn(part.scaled(shape.head_scale).at(0.0, _HEAD_Y, 0.0), rig, 1.0) for part in head]
-        return torso + turned
+        return _trimmed(torso + turned)
 
     def landmarks(self, rig: Rig | None = None) -> dict[str, Tensor]:
         """World-space points ``[3]`` on the bust's surface; left is the head's own left (+X)."""
@@ -93,7 +93,7 @@ class Head:
             "lip_top_inner": (0.0, lips.top, lips.front - 0.01),
             "lip_bottom_inner": (0.0, lips.bottom, lips.front - 0.01),
             "nose_tip": (0.0, nose.translation[1], nose.translation[2] + nose.params[2]),
-            "chin": (0.0, JAW_Y - shape.jaw_length * 0.94 - lips.jaw_drop, JAW_Z + JAW_DEPTH * 0.34),
+            "chin": (0.0, JAW_Y - shape.jaw_length * 0.8 - lips.jaw_drop, JAW_Z + JAW_DEPTH * 0.6),
         }
         for name, side in (("eye_left", 1), ("eye_right", -1)):
             x, y, z = eye_centre(shape, side)
@@ -125,6 +125,15 @@ def landmarks(
 ) -> dict[str, Tensor]:
     """:meth:`Head.landmarks` of the person that build_head makes from an rng in the same state."""
     return make_head(spec, rng).landmarks(rig)
+
+
+def _trimmed(parts: list[Part]) -> list[Part]:
+    """At most the allowed number of parts: the collar, then spikes from the nape, go where all is worn at once."""
+    for name in ("collar", "spike"):
+        for i in reversed([i for i, part in enumerate(parts) if part.name == name]):
+            if len(parts) > _MAX_PARTS:
+                parts = parts[:i] + parts[i + 1 :]
+    return parts
 
 
 def _turn(part: Part, rig: Rig, share: float) -> Part:
@@ -215,7 +224,7 @@ def _brows(shape: HeadShape, rig: Rig, color: Color) -> list[Part]:
     parts = []
     for side in (1, -1):
         x, y = side * (shape.eye_gap + 0.005), 0.152 + 0.045 * rig.brow_raise
-        brow = capsule(0.024 * (0.4 + 0.6 * shape.brow), 0.058).rotate_z(90 - side * 7).rotate_y(side * 20)
+        brow = capsule(0.024 * (0.4 + 0.6 * shape.brow), 0.058).rotate_z(90 + side * 2).rotate_y(side * 20)
         parts.append(brow.at(x, y, face_front(shape, x, y) + 0.008).colored(color).named("brow"))
     return parts
 
@@ -251,7 +260,7 @@ def _lips(spec: HeadSpec, shape: HeadShape, lips: Mouth) -> list[Part]:
         .named("cavity")
     )
     row = box(width * 0.60, 0.03, 0.02, 0.012).at(
-        0, lips.top + 0.03 - 0.2 * min(opening, 0.12), lips.front - 0.075
+        0, lips.top + 0.03 - 0.4 * min(opening, 0.12), lips.front - 0.06
     )
     tongue = ellipsoid(width * 0.55, 0.035, 0.09).at(0, lips.bottom - 0.012, lips.front - 0.14)
     return [*parts, row.colored(_WHITE).named("teeth"), tongue.colored((0.80, 0.36, 0.38)).named("tongue")]

@@ -8,6 +8,7 @@ voxel: a sample is eight row reads, and its gradient eight row writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -138,7 +139,11 @@ class Volume:
 
     def density_of(self, raw: Tensor) -> Tensor:
         """Raw density to optical density per unit length, same shape."""
-        return self.density_scale * F.softplus(raw, beta=self.density_scale)
+        return F.softplus(self.density_scale * raw)
+
+    def raw_of(self, density: float) -> float:
+        """The raw value whose optical density is ``density``: the inverse of ``density_of``."""
+        return (density + math.log(-math.expm1(-density))) / self.density_scale
 
     def _locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Points ``[..., 3]`` to cell coordinates (int64) and the fractions within the cell."""

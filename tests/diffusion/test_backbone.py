@@ -367,11 +367,11 @@ def test_a_broken_config_is_one_line(copied: Path, part: str) -> None:
         (
             "unet",
             ["diffusers", "SD3Transformer2DModel"],
-            "unet in .* is a SD3Transformer2DModel, allowed: UNet2D",
+            r"unet in .* is a SD3Transformer2DModel, allowed: UNet2D",
         ),
-        ("text_encoder", ["os", "system"], "text_encoder in .* is a system, allowed: CLIPTextModel"),
-        ("galatea", {"num_views": 0}, "num_views .* at least 1, got 0"),
-        ("galatea", {"image_size": "big"}, "image_size .* at least 1, got 'big'"),
+        ("text_encoder", ["os", "system"], r"text_encoder in .* is a system, allowed: CLIPTextModel"),
+        ("galatea", {"num_views": 0}, r"num_views .* at least 1, got 0"),
+        ("galatea", {"image_size": "big"}, r"image_size .* at least 1, got 'big'"),
         ("galatea", [], "'galatea' entry"),
     ],
 )
@@ -391,7 +391,7 @@ def test_parts_that_do_not_belong_together_are_refused(copied: Path, parts: dict
         save_backbone(copied, tokenizer=parts["tokenizer"], text_encoder=other)
     other.resize_token_embeddings(100)
     save_backbone(copied, text_encoder=other)
-    with pytest.raises(BackboneError, match="has 5.. entries, but text_encoder only 100"):
+    with pytest.raises(BackboneError, match=r"has 5.. entries, but text_encoder only 100"):
         load(copied)
 
 

@@ -1,4 +1,4 @@
-"""The sampling loop against diffusers' own pipeline, and its promises: seeded, observable, startable anywhere."""
+"""The sampling loop against diffusers' own pipeline, and its promises: seeded, observable, startable."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_steps_are_trailing_and_may_start_in_the_middle() -> None:
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
 def test_starting_in_the_middle_continues_the_same_path(sampler: Any) -> None:
-    """The second half from the first half's latents equals the whole run (first-order steps; a smooth model)."""
+    """Latents noised to the middle by hand are those of the run, and lead to the same answer."""
     source = noise_levels()
     schedule = Schedule.from_scheduler(source)
     x0, noise = (torch.randn(1, 4, 8, 8, generator=generator(seed)) for seed in (1, 2))
@@ -91,7 +91,7 @@ def test_the_callback_sees_every_step_and_the_given_scheduler_stays_clean() -> N
 
 
 def test_equal_to_diffusers_own_pipeline(single: Backbone) -> None:
-    """A single-view model, classifier-free guidance, rescale, negative prompt, DDIM, decode: number by number."""
+    """One view, classifier-free guidance, rescale, negative prompt, DDIM, decode: number by number."""
     scheduler = DDIMScheduler.from_config(
         single.scheduler.config, timestep_spacing="trailing", clip_sample=False
     )
@@ -112,8 +112,8 @@ def test_equal_to_diffusers_own_pipeline(single: Backbone) -> None:
     shift, single._shift = single._shift, 0.0
     try:
         ours = sample_views(
-            single, prompts, None, generator=generator(3), guidance_scale=4.0, guidance_rescale=0.6, num_steps=6,
-            negative_prompt="a blue cube",
+            single, prompts, None, generator=generator(3), guidance_scale=4.0, guidance_rescale=0.6,
+            num_steps=6, negative_prompt="a blue cube",
         )  # fmt: skip
     finally:
         single._shift = shift
@@ -167,8 +167,8 @@ def test_sdedit_stays_nearer_to_its_start_the_later_it_starts(backbone: Backbone
     for t in (99, 499, 899):
         steps: list[SampleStep] = []
         out = sample_views(
-            backbone, ["a red mushroom"], orbit(1, 2), generator=generator(), num_steps=10, guidance_scale=1.0,
-            init_images=start, start_timestep=t, callback=steps.append,
+            backbone, ["a red mushroom"], orbit(1, 2), generator=generator(), num_steps=10,
+            guidance_scale=1.0, init_images=start, start_timestep=t, callback=steps.append,
         )  # fmt: skip
         assert [step.timestep for step in steps] == list(range(t, 0, -100))
         distances.append(float((out - reference).square().mean()))

@@ -50,7 +50,7 @@ def test_a_rectified_flow_is_finite_from_end_to_end(seed: int, t: int, to: str) 
     assert float(s.sigma(t)) == pytest.approx(t / 1000)
     torch.testing.assert_close(s.to_x0(noise - x0, latents, t), x0)
     torch.testing.assert_close(s.to_eps(noise - x0, latents, t), noise)
-    assert s.convert(noise - x0, latents, t, "flow", to).isfinite().all()  # pyright: ignore[reportArgumentType]
+    assert s.convert(noise - x0, latents, t, "flow", to).isfinite().all()  # pyright: ignore
 
 
 def test_variance_is_preserved_and_snr_falls() -> None:

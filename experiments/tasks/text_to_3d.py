@@ -1,0 +1,113 @@
+"""Words to a textured mesh: the stages of `gen3d.pipeline`, then files, pictures and a turntable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from gen3d.pipeline import QuickstartConfig, mesh_of, quickstart_stages
+
+from diffusion.backbone import Backbone
+from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
+from experiments.run.provenance import describe_text, version
+from experiments.run.run_dir import Run
+from experiments.run.settings import Settings
+from experiments.turntable import TurntableConfig, write_preview, write_turntable, write_views
+from gen3d.asset import Mesh
+from gen3d.cameras import ring
+from gen3d.export import export
+from gen3d.meshing import is_watertight, num_components
+from gen3d.optimize import Progress, Stage, State, optimize
+
+# What `gen3d.export.export` writes, and what each file is.
+_KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """prompt: what to make. recipe: the stages and their settings."""
+
+    prompt: str
+    negative_prompt: str = ""
+    backbone: BackboneConfig
+    recipe: QuickstartConfig = field(default_factory=QuickstartConfig)
+    turntable: TurntableConfig = field(default_factory=TurntableConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_prompt(self.prompt)
+
+
+def run(config: Config, run: Run) -> None:
+    """Make the mesh and write everything."""
+    backbone = load_into(run, config.backbone)
+    run.inputs["prompt"] = describe_text(config.prompt)
+    run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
+    announce_truncation(run, backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
+    stages = quickstart_stages(
+        config.recipe, backbone, config.prompt, negative_prompt=config.negative_prompt, device=run.device
+    )
+    state = _optimize(config, run, stages)
+    mesh = mesh_of(state).to("cpu")
+    _write(config, run, backbone, mesh)
+
+
+def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
+    """The loop, with its progress shown and its checkpoints kept."""
+    resume = None
+    if run.resumed is not None:
+        resume = (run.resumed.tensors, run.resumed.metadata)
+    index = int(run.resumed.metadata["stage_index"]) if run.resumed else 0
+    if index < len(stages):
+        done = int(run.resumed.metadata["step"]) if run.resumed else 0
+        run.begin_stage(stages[index].name, stages[index].num_steps, done)
+
+    def on_step(progress: Progress) -> None:
+        run.log(progress.step, progress.metrics)
+        if progress.step == progress.stage_steps and progress.stage_index + 1 < len(stages):
+            # At once, so that what a stage prepares before its first step counts as its own time.
+            following = stages[progress.stage_index + 1]
+            run.begin_stage(following.name, following.num_steps)
+
+    state = optimize(
+        stages,
+        State(),
+        generator=run.generator("optimize"),
+        on_step=on_step,
+        save=run.save,
+        checkpoint_every=config.checkpoint_every,
+        resume=resume,
+    )
+    run.end_stage()
+    return state
+
+
+def _write(config: Config, run: Run, backbone: Backbone, mesh: Mesh) -> None:
+    with run.stage("export"):
+        psnr = export(mesh, run.folder, ring(4, elevation_deg=15.0))
+        for path in sorted(run.folder.glob("mesh*")):
+            run.artefact(path.name, kind=_KINDS[path.suffix])
+        run.metrics["mesh"] = {
+            "vertices": mesh.num_vertices,
+            "faces": mesh.num_faces,
+            "components": num_components(mesh),
+            "watertight": is_watertight(mesh),
+        }
+        run.metrics["rerender_psnr_db"] = psnr
+    with run.stage("pictures"):
+        write_preview(mesh, run.artefact("preview.png", kind="image"), config.turntable)
+        views = write_views(mesh, run.artefact("views.png", kind="image"), config.turntable)
+        if backbone.image_encoder is not None:
+            with torch.no_grad():
+                similarity = backbone.image_text_similarity(views.to(backbone.device), [config.prompt])
+            run.metrics["image_text_similarity"] = round(float(similarity.mean()), 4)
+    with run.stage("turntable"):
+        write_turntable(
+            mesh, run.artefact("turntable.mp4", kind="video"), config.turntable, _video_tags(config, backbone)
+        )
+
+
+def _video_tags(config: Config, backbone: Backbone) -> dict[str, str]:
+    """Container metadata: that a model made it, and from what."""
+    made = f"Made by a generative model: Galatea {version()}, backbone {backbone.name}"
+    return {"comment": f"{made} {backbone.revision or ''}, seed {config.seed}, prompt: {config.prompt}"}

@@ -1,0 +1,60 @@
+"""Recipes: lists of stages for ``gen3d.optimize.optimize``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from diffusion.backbone import Backbone
+from gen3d.optimize import Stage
+from gen3d.stages.distill import DistillConfig
+from gen3d.stages.mesh import ExtractConfig, RefineConfig, TextureConfig
+from gen3d.stages.multiview import BackboneViews, MultiviewConfig, SamplingConfig
+from gen3d.stages.views import ViewProvider
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """Words to a textured mesh: rounds of sampled views and a fitted volume, optional distillation (0 steps leave it
+    out), a mesh, refined against final views (0 steps leave it out), and its texture."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    multiview: MultiviewConfig = field(default_factory=MultiviewConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    texture: TextureConfig = field(default_factory=TextureConfig)
+
+
+def mesh_stages(
+    config: QuickstartConfig, provider: ViewProvider, device: torch.device | str = "cpu"
+) -> list[Stage]:
+    """The stages that need nothing but views, whoever makes them."""
+    stages: list[Stage] = [config.multiview.build(provider, device), config.extract.build()]
+    if config.refine.num_steps:
+        stages.append(config.refine.build(provider))
+    return [*stages, config.texture.build()]
+
+
+def quickstart_stages(config: QuickstartConfig, backbone: Backbone, prompt: str) -> list[Stage]:
+    """The stages for ``prompt`` on the backbone's device. Afterwards ``gen3d.stages.mesh.load_mesh(state)`` is the
+    textured mesh, and ``views/...`` in the state are the last views."""
+    if not prompt.strip():
+        raise ValueError("prompt is empty; say what to make, for example prompt='a red mushroom'")
+    for name, count in (
+        ("multiview.group_size", config.multiview.group_size),
+        ("refine.num_views", config.refine.num_views),
+    ):
+        if count % backbone.num_views:
+            raise ValueError(f"{name} must be a multiple of the backbone's {backbone.num_views} views, got {count}")
+    if config.multiview.render_size != backbone.image_size:
+        raise ValueError(
+            f"multiview.render_size must be the backbone's image size {backbone.image_size}, "
+            f"got {config.multiview.render_size}"
+        )
+    provider = BackboneViews(backbone, prompt, config.sampling)
+    stages = mesh_stages(config, provider, backbone.device)
+    if config.distill.num_steps:
+        stages.insert(1, config.distill.build(backbone, prompt, config.sampling.negative_prompt))
+    return stages

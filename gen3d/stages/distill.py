@@ -1,0 +1,153 @@
+"""Refining a volume by score distillation: pictures of it are pulled to what the diffusion model makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusion.backbone import Backbone
+from diffusion.guidance import cfg
+from gen3d.cameras import orbit
+from gen3d.distillation.annealing import AnnealingConfig, draw_timestep
+from gen3d.distillation.inject import clip_gradient, inject
+from gen3d.distillation.regularisers import opaque
+from gen3d.distillation.sds import Weighting, sds_gradient
+from gen3d.distillation.x0 import x0_gradient
+from gen3d.prompts import view_prompts
+from gen3d.render.volume import render_rays
+from gen3d.stages.fit import load_volume
+from gen3d.state import State, adam_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Score distillation of a volume; the volume must be there.
+
+    loss: ``x0`` (MVDream's, all views at once) or ``sds``. guidance_scale is the standard one. render_size pixels
+    are rendered and enlarged to the backbone's image size.
+    """
+
+    num_steps: int = 0
+    loss: Literal["x0", "sds"] = "x0"
+    weighting: Weighting = "sds"
+    guidance_scale: float = 5.0
+    rescale: float = 0.5
+    num_views: int = 4
+    elevations_deg: tuple[float, float] = (0.0, 40.0)
+    fovy_deg: float = 40.0
+    render_size: int = 64
+    num_samples: int = 64
+    learning_rate: float = 0.02
+    max_gradient: float = 1.0
+    opaque: float = 0.01
+    density_tv: float = 0.3
+    annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("x0", "sds"):
+            raise ValueError(f"distill loss must be x0 or sds, got {self.loss!r}")
+        if self.num_steps < 0:
+            raise ValueError(f"distill num_steps must not be negative, got {self.num_steps}")
+        for name in ("num_views", "render_size", "num_samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"distill {name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or not self.max_gradient > 0:
+            raise ValueError(
+                f"distill learning_rate and max_gradient must be above 0, "
+                f"got {self.learning_rate} and {self.max_gradient}"
+            )
+
+    def build(self, backbone: Backbone, prompt: str, negative_prompt: str = "") -> Distill:
+        return Distill(self, backbone, prompt, negative_prompt)
+
+
+class Distill:
+    """One step renders ``num_views`` pictures around the object and applies one gradient."""
+
+    name = "distill"
+
+    def __init__(self, config: DistillConfig, backbone: Backbone, prompt: str, negative_prompt: str = "") -> None:
+        if config.num_views % backbone.num_views:
+            raise ValueError(
+                f"distill num_views must be a multiple of the backbone's {backbone.num_views}, got {config.num_views}"
+            )
+        self.config, self.backbone, self.prompt = config, backbone, prompt
+        self.unconditional = backbone.encode_prompt([negative_prompt])
+
+    @property
+    def num_steps(self) -> int:
+        return self.config.num_steps
+
+    def start(self, state: State, generator: torch.Generator) -> None:
+        state.drop("adam")
+
+    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        config, volume = self.config, load_volume(state)
+        if step % 8 == 0:
+            volume.refresh(dilate=1)
+            state["volume/cell_density"] = volume.cell_density
+        turn, height = torch.rand(2, generator=generator, device=generator.device).tolist()
+        azimuths = [360.0 * (turn + view / config.num_views) for view in range(config.num_views)]
+        low, high = config.elevations_deg
+        elevation = low + (high - low) * height
+        cameras = orbit(azimuths, elevation, fovy_deg=config.fovy_deg).to(volume.device)
+
+        volume.grid.requires_grad_(True)
+        size = config.render_size
+        origins, directions = cameras.rays(size, size)
+        rendered = render_rays(
+            volume,
+            origins.reshape(-1, 3),
+            directions.reshape(-1, 3),
+            state["views/backgrounds"][-1],
+            num_samples=config.num_samples,
+            generator=generator,
+        )
+        images = rendered.rgb.view(config.num_views, size, size, 3).permute(0, 3, 1, 2)
+        full = (self.backbone.image_size, self.backbone.image_size)
+        images = F.interpolate(images, full, mode="bilinear", antialias=True, align_corners=False)
+        latents = self.backbone.encode(images)
+        low_t, high_t = config.annealing.range(step, config.num_steps)
+        t = draw_timestep(low_t, high_t, self.backbone.schedule.num_timesteps, generator)
+        prompts = view_prompts(self.prompt, azimuths, [elevation] * len(azimuths), self.backbone.num_views)
+        gradient = self._gradient(latents, t.to(latents.device), cameras.c2w, prompts, generator)
+        density_tv, _ = volume.total_variation(generator, 0.25)
+        losses = {
+            config.loss: inject(latents, clip_gradient(gradient, config.max_gradient)) / latents[0].numel(),
+            "opaque": config.opaque * opaque(rendered.opacity),
+            "tv": config.density_tv * density_tv,
+        }
+        loss = torch.stack(list(losses.values())).sum()
+        loss.backward()
+        adam_step(state, {"volume/grid": config.learning_rate})
+        metrics = {name: float(value.detach()) for name, value in losses.items()}
+        return {"loss": float(loss.detach()), **metrics, "timestep": float(t)}
+
+    @torch.no_grad()
+    def _gradient(
+        self, latents: Tensor, t: Tensor, c2w: Tensor, prompts: list[str], generator: torch.Generator
+    ) -> Tensor:
+        """Gradient for latents ``[V, C, h, w]`` of all views, at one timestep ``t [1]``."""
+        config, backbone, schedule = self.config, self.backbone, self.backbone.schedule
+        groups = len(latents) // backbone.num_views
+        grouped = latents.detach().view(groups, backbone.num_views, *latents.shape[1:])
+        camera = c2w.view(groups, backbone.num_views, 4, 4) if backbone.has_camera else None
+        noise = torch.randn(grouped.shape, generator=generator, device=generator.device).to(grouped.device)
+        t = t.expand(groups)
+        noisy = schedule.add_noise(grouped, noise, t)
+        conditioning = backbone.encode_prompt(prompts)
+        cond = backbone.predict(noisy, t, conditioning, camera=camera)
+        uncond = backbone.predict(noisy, t, self.unconditional, camera=camera)
+        guided = cfg(uncond, cond, config.guidance_scale)
+        if config.loss == "x0":
+            x0_guided, x0_cond = schedule.to_x0(guided, noisy, t), schedule.to_x0(cond, noisy, t)
+            gradient = x0_gradient(grouped, x0_guided, x0_cond, rescale=config.rescale)
+        else:
+            eps_hat = schedule.to_eps(guided, noisy, t)
+            alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+            gradient = sds_gradient(eps_hat, noise, alpha, sigma, weighting=config.weighting)
+        return gradient.view_as(latents)

@@ -1,0 +1,318 @@
+"""From a volume to a mesh, refined through the rasteriser, with a texture.
+
+Tensors in the state: ``mesh/vertices [N, 3]``, ``mesh/faces [M, 3]``, ``mesh/vertex_colors [N, 3]`` and, once
+textured, ``mesh/uvs [N, 2]`` and ``mesh/texture [S, S, 3]``; meanings as in ``gen3d.asset.Mesh``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gen3d import meshing, texture
+from gen3d.asset import Material, Mesh
+from gen3d.cameras import Cameras, orbit
+from gen3d.distillation.regularisers import face_pairs, laplacian, normal_consistency
+from gen3d.render.shading import render_mesh
+from gen3d.representations.hull import project
+from gen3d.representations.volume import Volume
+from gen3d.stages.fit import load_volume
+from gen3d.stages.views import ViewProvider, Views
+from gen3d.state import State, adam_step
+
+
+def save_mesh(state: State, mesh: Mesh) -> None:
+    tensors = {"vertices": mesh.vertices, "faces": mesh.faces}
+    if mesh.vertex_colors is not None:
+        tensors["vertex_colors"] = mesh.vertex_colors
+    if mesh.uvs is not None:
+        tensors["uvs"] = mesh.uvs
+    if mesh.material.base_color_texture is not None:
+        tensors["texture"] = mesh.material.base_color_texture
+    state.set_group("mesh", {name: tensor.detach() for name, tensor in tensors.items()})
+
+
+def load_mesh(state: State) -> Mesh:
+    """The state's mesh, sharing its tensors, without normals."""
+    tensors = state.group("mesh")
+    if "vertices" not in tensors:
+        raise ValueError("the state holds no mesh; run the extract stage before stages that work on one")
+    return Mesh(
+        vertices=tensors["vertices"],
+        faces=tensors["faces"],
+        vertex_colors=tensors.get("vertex_colors"),
+        uvs=tensors.get("uvs"),
+        material=Material(base_color_texture=tensors.get("texture")),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """resolution: of the grid that is meshed. level: optical density of the surface, per unit length. The density
+    is bent by the hull's ramp, not stepped: 5 to 10 is where a fitted surface lies. min_fraction: smaller pieces go.
+    target_faces: after decimation. smooth: Taubin iterations.
+    """
+
+    resolution: int = 96
+    level: float = 7.5
+    min_fraction: float = 0.03
+    target_faces: int = 12000
+    smooth: int = 4
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.resolution <= 512:
+            raise ValueError(f"extract resolution must lie in 8..512, got {self.resolution}")
+        if not self.level > 0:
+            raise ValueError(f"extract level is an optical density above 0, got {self.level}")
+        if not 0 <= self.min_fraction < 1:
+            raise ValueError(f"extract min_fraction must lie in [0, 1), got {self.min_fraction}")
+        if self.target_faces < 4 or self.smooth < 0:
+            raise ValueError(
+                f"extract target_faces must be at least 4 and smooth at least 0, got {self.target_faces}, {self.smooth}"
+            )
+
+    def build(self) -> ExtractMesh:
+        return ExtractMesh(self)
+
+
+class ExtractMesh:
+    """``volume/...`` to ``mesh/...``, coloured by the volume."""
+
+    name = "extract"
+    num_steps = 1
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self.config = config
+
+    def start(self, state: State, generator: torch.Generator) -> None:
+        state.drop("mesh")
+
+    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        config, volume = self.config, load_volume(state)
+        grid = volume.density_grid(max(config.resolution, volume.resolution))
+        mesh = meshing.extract_mesh(grid, level=volume.raw_of(config.level), min_fraction=config.min_fraction)
+        mesh = meshing.decimate(meshing.smooth(mesh, config.smooth), config.target_faces)
+        colors = surface_color(volume, mesh.vertices.to(volume.device))
+        save_mesh(state, Mesh(mesh.vertices.to(volume.device), mesh.faces.to(volume.device), vertex_colors=colors))
+        return {"loss": 0.0, "vertices": float(mesh.num_vertices), "faces": float(mesh.num_faces)}
+
+
+def surface_color(volume: Volume, points: Tensor) -> Tensor:
+    """Colours ``[K, 3]`` of surface points, read half a voxel inside: outside, colour was never seen."""
+    inward = -volume.normals_at(points).detach() * (1.0 / (volume.resolution - 1))
+    return volume.color_at(points + inward)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """Vertices and vertex colours moved to match pictures.
+
+    timestep: where SDEdit starts when a provider makes final views from the mesh itself; 0 takes the views of the
+    state. num_views: of those (a multiple of the backbone's), alternating between two elevations. Weights beside the
+    mean squared colour error: mask, laplacian (of edge-length units), normal_consistency, color_smooth.
+    """
+
+    num_steps: int = 60
+    views_per_step: int = 4
+    size: int = 128
+    timestep: int = 0
+    num_views: int = 8
+    elevations_deg: tuple[float, float] = (10.0, 30.0)
+    fovy_deg: float = 40.0
+    vertex_rate: float = 2e-3
+    color_rate: float = 2e-2
+    mask: float = 1.0
+    laplacian: float = 0.05
+    normal_consistency: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 0:
+            raise ValueError(f"refine num_steps must not be negative, got {self.num_steps}")
+        for name in ("views_per_step", "num_views", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"refine {name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.timestep <= 1000:
+            raise ValueError(f"refine timestep must lie in 0..1000, got {self.timestep}")
+
+    def build(self, provider: ViewProvider | None = None) -> RefineMesh:
+        return RefineMesh(self, provider)
+
+
+class RefineMesh:
+    """Fits the mesh to final views through the rasteriser; vertices may move, their connections stay."""
+
+    name = "refine"
+
+    def __init__(self, config: RefineConfig, provider: ViewProvider | None = None) -> None:
+        if config.timestep and provider is None:
+            raise ValueError("refine with a timestep above 0 needs a view provider; give one, or set timestep to 0")
+        self.config, self.provider = config, provider
+
+    @property
+    def num_steps(self) -> int:
+        return self.config.num_steps
+
+    def start(self, state: State, generator: torch.Generator) -> None:
+        config = self.config
+        state.drop("adam")
+        mesh = load_mesh(state)
+        if config.timestep and self.provider is not None:
+            turn = float(torch.rand((), generator=generator, device=generator.device)) * 360.0 / config.num_views
+            # Even-numbered views, then odd-numbered: each half is a set evenly around the object.
+            order = [*range(0, config.num_views, 2), *range(1, config.num_views, 2)]
+            low, high = config.elevations_deg
+            cameras = orbit(
+                [turn + index * 360.0 / config.num_views for index in order],
+                [low if index % 2 == 0 else high for index in order],
+                fovy_deg=config.fovy_deg,
+            ).to(mesh.device)
+            background = state["views/backgrounds"][-1]
+            with torch.no_grad():
+                shown = render_mesh(mesh, cameras, config.size, config.size, background=background, mode="albedo")
+            images = self.provider(cameras, shown.images, config.timestep, generator)
+            Views.from_images(images, cameras).save(state)
+        state["mesh/face_pairs"] = face_pairs(mesh.faces)
+
+    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        config, views = self.config, Views.load(state)
+        count = min(config.views_per_step, len(views))
+        chosen = torch.randperm(len(views), generator=generator, device=generator.device)[:count].to(views.images.device)
+        for name in ("vertices", "vertex_colors"):
+            state[f"mesh/{name}"].requires_grad_(True)
+        mesh = load_mesh(state)
+        height, width = views.images.shape[-2:]
+        rendered = render_mesh(
+            mesh, views.cameras[chosen], height, width, background=views.backgrounds[chosen], mode="albedo"
+        )
+        pairs = state["mesh/face_pairs"]
+        edges = meshing_edges(mesh.faces)
+        length = (mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]]).detach().norm(dim=-1).mean()
+        losses = {
+            "color": (rendered.images - views.images[chosen]).square().mean(),
+            "mask": config.mask * (rendered.mask - views.masks[chosen]).square().mean(),
+            "laplacian": config.laplacian * laplacian(mesh.vertices, edges) / length,
+            "normals": config.normal_consistency * normal_consistency(mesh.vertices, mesh.faces, pairs),
+        }
+        loss = torch.stack(list(losses.values())).sum()
+        loss.backward()
+        decay = 0.5 * (1.0 + math.cos(math.pi * step / config.num_steps))
+        rates = {"mesh/vertices": config.vertex_rate * decay, "mesh/vertex_colors": config.color_rate * decay}
+        # Larger than for the grid: a vertex seen for the first time must not jump by a full step on a tiny gradient.
+        adam_step(state, rates, eps=1e-6)
+        with torch.no_grad():
+            state["mesh/vertex_colors"].clamp_(0.0, 1.0)
+        return {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in losses.items()}}
+
+
+def meshing_edges(faces: Tensor) -> Tensor:
+    """Undirected edges ``[E, 2]`` of a closed mesh, each once."""
+    both = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    return both[both[:, 0] < both[:, 1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextureConfig:
+    """size: texels along an edge. views_weight: how much the views count against the mesh's own colours where they
+    see the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
+    direction and the surface, by which views are mixed."""
+
+    size: int = 1024
+    views_weight: float = 1.0
+    sharpness: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 8192:
+            raise ValueError(f"texture size must lie in 16..8192 texels, got {self.size}")
+        if self.views_weight < 0 or self.sharpness < 0:
+            raise ValueError(
+                f"texture views_weight and sharpness must not be negative, got {self.views_weight}, {self.sharpness}"
+            )
+
+    def build(self) -> Texture:
+        return Texture(self)
+
+
+class Texture:
+    """Gives the mesh UVs and a base-colour texture mixed from the views and its vertex colours."""
+
+    name = "texture"
+    num_steps = 1
+
+    def __init__(self, config: TextureConfig) -> None:
+        self.config = config
+
+    def start(self, state: State, generator: torch.Generator) -> None:
+        state.drop("adam")
+
+    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        mesh = load_mesh(state)
+        mesh = mesh.replace(vertices=mesh.vertices.detach(), vertex_colors=detached(mesh.vertex_colors))
+        colors = MixedColor(mesh, Views.load(state), self.config)
+        unwrapped = texture.unwrap(mesh, size=self.config.size)
+        baked = texture.bake(unwrapped, colors, size=self.config.size)
+        save_mesh(state, baked.replace(vertex_colors=None))
+        return {"loss": 0.0, "texels": float(self.config.size**2)}
+
+
+def detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
+
+
+class MixedColor:
+    """Colour of surface points: what the views that see them show, and the mesh's own colour where none does."""
+
+    def __init__(self, mesh: Mesh, views: Views, config: TextureConfig) -> None:
+        self.mesh, self.views, self.config = meshing.with_normals(mesh), views, config
+        size = views.images.shape[-1]
+        with torch.no_grad():
+            self.depth = render_mesh(mesh, views.cameras, size, size, mode="albedo").depth
+        self.tree = None
+
+    @torch.no_grad()
+    def __call__(self, points: Tensor) -> Tensor:
+        own, normals = self._nearest(points)
+        mixed, total = own.clone(), torch.ones(len(points), 1, device=points.device)
+        for view in range(len(self.views)):
+            camera = self.views.cameras[view : view + 1]
+            color, weight = self._from_view(view, camera, points, normals)
+            mixed += self.config.views_weight * 20.0 * weight * color
+            total += self.config.views_weight * 20.0 * weight
+        return mixed / total
+
+    def _from_view(self, view: int, camera: Cameras, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+        positions, depth = project(points, camera)
+        grid = positions[:, :, None]
+
+        def read(image: Tensor, mode: str = "bilinear") -> Tensor:
+            found = F.grid_sample(image[None], grid, mode=mode, padding_mode="zeros", align_corners=False)
+            return found[0, :, :, 0].T
+
+        towards = F.normalize(camera.positions - points, dim=-1)
+        facing = (towards * normals).sum(dim=-1, keepdim=True).clamp_min(0.0)
+        # Near a silhouette a pixel mixes object and background: only where all around is object does a view count.
+        eroded = -F.max_pool2d(-self.views.masks[view], 3, stride=1, padding=1)
+        seen = (depth[0, :, None] - read(self.depth[view], "nearest")).abs() < 0.03
+        weight = facing**self.config.sharpness * seen * (read(eroded) > 0.9)
+        return read(self.views.images[view]), weight
+
+    def _nearest(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Colour and normal of the three nearest vertices, mixed by distance."""
+        from scipy.spatial import cKDTree
+
+        if self.tree is None:
+            self.tree = cKDTree(self.mesh.vertices.cpu().numpy())
+        distance, index = self.tree.query(points.cpu().numpy(), k=3)
+        weight = 1.0 / (np.asarray(distance) + 1e-4)
+        weight = torch.from_numpy((weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)).to(points.device)
+        rows = torch.from_numpy(np.asarray(index)).to(points.device)
+        colors, normals = self.mesh.vertex_colors, self.mesh.normals
+        assert normals is not None
+        if colors is None:
+            colors = torch.tensor(self.mesh.material.base_color, device=points.device).expand(len(normals), 3)
+        mix = [(values[rows] * weight[..., None]).sum(dim=1) for values in (colors, normals)]
+        return mix[0], F.normalize(mix[1], dim=-1)

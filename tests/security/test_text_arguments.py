@@ -1,0 +1,137 @@
+"""Whatever is typed as a prompt or a path arrives as typed, and is never read as anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from experiments.arguments import parse, quote
+from experiments.errors import UserError
+
+# What a shell can hand over: any text but NUL. Python decodes what is no UTF-8 to lone surrogates, tested apart.
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=60)
+NASTY = st.text(alphabet="\\'\"${}[](),:=~+-/.@ \n\t%#&!?*<>|abx", max_size=25)
+PROMPTS = [
+    "a red, shiny car",
+    'a "quoted" car',
+    "a 'quoted' car",
+    "'quoted'",
+    '"quoted"',
+    "it's",
+    "\U0001f344 mushroom \U0001f469\u200d\U0001f680",
+    "two\nlines\r\nand\ttabs",
+    "a=b==c",
+    "../../etc/passwd",
+    "${oc.env:HOME}",
+    "\\${x}",
+    "\\\\${x}",
+    "${x",
+    "$x ${",
+    "a\\",
+    "\\'",
+    "\\\\'",
+    "[1, 2]",
+    "{a: b}",
+    "(x)",
+    "null",
+    "true",
+    "1e3",
+    "???",
+    " leading and trailing ",
+    "choice(a,b)",
+    "~out",
+    "--help",
+    "# no comment",
+    "; rm -rf /",
+    "\u2028line separator\x85\x1b[31m",
+]
+
+
+@pytest.fixture(scope="module")
+def composed() -> Any:
+    """compose(argument) -> config through Hydra, as the application composes it."""
+    ConfigStore.instance().store(name="text_arguments", node={"prompt": "", "out": None})
+    GlobalHydra.instance().clear()
+    with initialize_config_module("configs", version_base="1.3"):
+        yield lambda *argv: compose("text_arguments", overrides=parse(list(argv)).overrides)
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_known_troublemakers(composed: Callable[..., Any], prompt: str) -> None:
+    config = composed(f"prompt={prompt}", f"out={prompt}")
+    assert OmegaConf.to_container(config, resolve=True) == {"prompt": prompt, "out": prompt}
+
+
+@given(prompt=st.one_of(TEXT, NASTY))
+@example(prompt="\\\\${'\\")
+def test_any_text_survives(composed: Callable[..., Any], prompt: str) -> None:
+    config = composed(f"prompt={prompt}")
+    assert OmegaConf.to_container(config, resolve=True)["prompt"] == prompt  # type: ignore[call-overload]
+
+
+@given(text=st.one_of(TEXT, NASTY))
+def test_any_text_survives_the_saved_config(text: str) -> None:
+    dumped = yaml.safe_dump({"prompt": text}, sort_keys=False, allow_unicode=True)
+    assert yaml.safe_load(dumped) == {"prompt": text}
+
+
+def test_quoting_is_one_hydra_value() -> None:
+    assert quote("a, b") == "'a, b'"
+    assert quote("it's") == "'it\\'s'"
+    assert quote("a\\") == "'a\\\\'"
+    assert quote("${x}") == "'\\${x}'"
+
+
+@pytest.mark.parametrize("prompt", ["a red, shiny car", "${oc.env:HOME}", "../x\n'\"=", "\U0001f344", "null"])
+def test_through_the_whole_program(galatea: Callable[..., Any], tmp_path: Path, prompt: str) -> None:
+    outcome = galatea("experiment=test/counting", f"prompt={prompt}", "budget=smoke", "out=made")
+    assert outcome.status == 0
+    assert yaml.safe_load((tmp_path / "made" / "config.yaml").read_text(encoding="utf-8"))["prompt"] == prompt
+    page = (tmp_path / "made" / "report.html").read_text(encoding="utf-8")
+    assert "<title>" in page
+
+
+def test_a_prompt_cannot_inject_html(galatea: Callable[..., Any], tmp_path: Path) -> None:
+    prompt = "</title></pre><script>alert(1)</script><img src=x onerror=alert(2)>"
+    assert galatea("experiment=test/counting", f"prompt={prompt}", "budget=smoke", "out=made").status == 0
+    page = (tmp_path / "made" / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_text_that_is_no_utf8_is_refused() -> None:
+    with pytest.raises(UserError, match="prompt is no valid UTF-8"):
+        parse(["prompt=a \udcff b"])
+
+
+def test_a_backbone_folder_is_a_path() -> None:
+    parsed = parse(["backbone=/models/my, 'tiny' ${x}"])
+    assert parsed.overrides == ["backbone=folder", "backbone.name='/models/my, \\'tiny\\' \\${x}'"]
+    assert parse(["backbone=tiny"]).overrides == ["backbone=tiny"]
+
+
+def test_flags_and_values_are_told_apart() -> None:
+    parsed = parse(["-m", "experiment=a/b", "--cfg", "job", "seed=1,2", "prompt=--cfg"])
+    assert parsed.multirun
+    assert parsed.argv() == ["-m", "--cfg", "job", "--", "experiment=a/b", "seed=1,2", "prompt='--cfg'"]
+    with pytest.raises(UserError, match="--cfg needs a value"):
+        parse(["--cfg"])
+
+
+def test_no_config_names_code() -> None:
+    from experiments.catalog import CONFIG_ROOT
+
+    for path in CONFIG_ROOT.rglob("*.yaml"):
+        assert "_target_" not in path.read_text(encoding="utf-8"), path
