@@ -18,7 +18,9 @@ def _check_tensor(name: str, value: Tensor, shape: tuple[int | None, ...], float
     wanted = "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a torch tensor of shape {wanted}, got {type(value).__name__}.")
-    matches = value.ndim == len(shape) and all(w in (None, s) for w, s in zip(shape, value.shape))
+    matches = value.ndim == len(shape) and all(
+        w in (None, s) for w, s in zip(shape, value.shape, strict=False)
+    )
     if not matches:
         raise ValueError(f"{name} must have shape {wanted}, got {list(value.shape)}.")
     if floating and value.dtype != torch.float32:

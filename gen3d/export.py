@@ -17,7 +17,16 @@ from gen3d.metrics import psnr
 from gen3d.plain_formats import load_obj, load_ply, save_obj, save_ply
 from gen3d.render.shading import render_mesh
 
-__all__ = ["export_asset", "load_glb", "load_mesh", "load_obj", "load_ply", "save_glb", "save_obj", "save_ply"]
+__all__ = [
+    "export_asset",
+    "load_glb",
+    "load_mesh",
+    "load_obj",
+    "load_ply",
+    "save_glb",
+    "save_obj",
+    "save_ply",
+]
 
 _LOADERS: dict[str, Callable[[str | Path], Mesh]] = {"glb": load_glb, "obj": load_obj, "ply": load_ply}
 

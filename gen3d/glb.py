@@ -78,7 +78,10 @@ def glb_bytes(mesh: Mesh, *, name: str = "mesh", extras: dict[str, Any] | None =
         "POSITION": buffer.add_array(mesh.vertices.numpy(), _FLOAT, _ARRAY_BUFFER, limits=True),
         "NORMAL": buffer.add_array(_unit(mesh.normals.numpy()), _FLOAT, _ARRAY_BUFFER),
     }
-    pbr: dict[str, Any] = {"metallicFactor": mesh.material.metallic, "roughnessFactor": mesh.material.roughness}
+    pbr: dict[str, Any] = {
+        "metallicFactor": mesh.material.metallic,
+        "roughnessFactor": mesh.material.roughness,
+    }
     if texture is not None and mesh.uvs is not None:
         attributes["TEXCOORD_0"] = buffer.add_array(mesh.uvs.numpy(), _FLOAT, _ARRAY_BUFFER)
         pbr["baseColorTexture"] = {"index": 0}
@@ -100,7 +103,9 @@ def glb_bytes(mesh: Mesh, *, name: str = "mesh", extras: dict[str, Any] | None =
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": name, "mesh": 0}],
-        "meshes": [{"name": name, "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
+        "meshes": [
+            {"name": name, "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}
+        ],
         "materials": [{"name": name, "pbrMetallicRoughness": pbr}],
     }
     if "baseColorTexture" in pbr:
@@ -121,7 +126,9 @@ def glb_bytes(mesh: Mesh, *, name: str = "mesh", extras: dict[str, Any] | None =
     return struct.pack("<III", _MAGIC, 2, total) + chunks
 
 
-def save_glb(mesh: Mesh, path: str | Path, *, name: str = "mesh", extras: dict[str, Any] | None = None) -> None:
+def save_glb(
+    mesh: Mesh, path: str | Path, *, name: str = "mesh", extras: dict[str, Any] | None = None
+) -> None:
     """Write the mesh as GLB, atomically. The same mesh gives the same bytes."""
     write_atomic(Path(path), glb_bytes(mesh, name=name, extras=extras))
 
@@ -131,7 +138,9 @@ def read_glb(data: bytes, source: str = "the file") -> tuple[dict[str, Any], byt
     if len(data) < 20 or struct.unpack_from("<II", data) != (_MAGIC, 2):
         raise ValueError(f"{source} is not a GLB file (binary glTF 2.0).")
     if struct.unpack_from("<I", data, 8)[0] != len(data):
-        raise ValueError(f"{source} is damaged: its header says {struct.unpack_from('<I', data, 8)[0]} bytes, got {len(data)}.")
+        raise ValueError(
+            f"{source} is damaged: its header says {struct.unpack_from('<I', data, 8)[0]} bytes, got {len(data)}."
+        )
     chunks: dict[int, bytes] = {}
     offset = 12
     while offset + 8 <= len(data):
@@ -174,7 +183,9 @@ def load_glb(path: str | Path) -> Mesh:
             start = view.get("byteOffset", 0)
             texture = decode_png(body[start : start + view["byteLength"]], path.name)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path.name} is not a GLB of one triangle mesh as save_glb writes it: {error}") from error
+        raise ValueError(
+            f"{path.name} is not a GLB of one triangle mesh as save_glb writes it: {error}"
+        ) from error
 
     def tensor(name: str) -> Tensor | None:
         return torch.from_numpy(attributes[name].astype(np.float32)) if name in attributes else None
@@ -182,7 +193,9 @@ def load_glb(path: str | Path) -> Mesh:
     vertices, colors = tensor("POSITION"), tensor("COLOR_0")
     if vertices is None:
         raise ValueError(f"{path.name} has no POSITION attribute.")
-    factor = linear_to_srgb(torch.tensor(material.get("baseColorFactor", [1.0, 1.0, 1.0, 1.0])[:3], dtype=torch.float64))
+    factor = linear_to_srgb(
+        torch.tensor(material.get("baseColorFactor", [1.0, 1.0, 1.0, 1.0])[:3], dtype=torch.float64)
+    )
     red, green, blue = factor.clamp(0.0, 1.0).tolist()
     return Mesh(
         vertices,
@@ -190,5 +203,10 @@ def load_glb(path: str | Path) -> Mesh:
         tensor("NORMAL"),
         tensor("TEXCOORD_0"),
         None if colors is None else linear_to_srgb(colors).clamp(0.0, 1.0),
-        Material(texture, (red, green, blue), material.get("metallicFactor", 1.0), material.get("roughnessFactor", 1.0)),
+        Material(
+            texture,
+            (red, green, blue),
+            material.get("metallicFactor", 1.0),
+            material.get("roughnessFactor", 1.0),
+        ),
     )

@@ -40,7 +40,11 @@ def _edge_counts(faces: np.ndarray, num_vertices: int) -> tuple[np.ndarray, np.n
 def _is_closed(faces: np.ndarray, num_vertices: int) -> bool:
     if len(faces) == 0:
         return False
-    if (faces[:, 0] == faces[:, 1]).any() or (faces[:, 1] == faces[:, 2]).any() or (faces[:, 2] == faces[:, 0]).any():
+    if (
+        (faces[:, 0] == faces[:, 1]).any()
+        or (faces[:, 1] == faces[:, 2]).any()
+        or (faces[:, 2] == faces[:, 0]).any()
+    ):
         return False
     forward, backward = _edge_counts(faces, num_vertices)
     return bool((np.diff(forward) > 0).all() and np.array_equal(forward, backward))
@@ -125,7 +129,9 @@ def stable_level(grid: np.ndarray) -> float:
     """
     positive = grid[grid > 0.0]
     if positive.size == 0:
-        raise EmptySurfaceError(f"the density grid has no positive value, so there is no surface. {_EMPTY_HINT}")
+        raise EmptySurfaceError(
+            f"the density grid has no positive value, so there is no surface. {_EMPTY_HINT}"
+        )
     # The densest 0.05 % of the whole grid: robust to single spikes, yet defined for small objects.
     rank = max(1, min(positive.size, round(grid.size * 5e-4)))
     dense = float(np.partition(positive, positive.size - rank)[positive.size - rank])
@@ -165,7 +171,9 @@ def _keep_components(
     solids = [index for index in order if volumes[index] >= max(min_fraction * volumes[order[0]], 1e-12)]
     keep = solids if max_components is None else solids[:max_components]
     # Walls of cavities have negative volume; they go with the solid around them.
-    boxes = {index: vertices[np.unique(faces[piece == index])] for index in keep} if (volumes < 0).any() else {}
+    boxes = (
+        {index: vertices[np.unique(faces[piece == index])] for index in keep} if (volumes < 0).any() else {}
+    )
     for index in np.flatnonzero(volumes < 0):
         wall = vertices[np.unique(faces[piece == index])]
         for solid in boxes.values():
@@ -197,7 +205,9 @@ def extract_mesh(
     """
     field = np.asarray(grid.detach().cpu().numpy() if isinstance(grid, Tensor) else grid, dtype=np.float32)
     if field.ndim != 3 or min(field.shape) < 2:
-        raise ValueError(f"grid must have shape [X, Y, Z] with at least 2 samples an axis, got {list(field.shape)}.")
+        raise ValueError(
+            f"grid must have shape [X, Y, Z] with at least 2 samples an axis, got {list(field.shape)}."
+        )
     if not np.isfinite(field).all():
         raise ValueError("grid holds NaN or Inf; every value must be finite.")
     if inside not in ("above", "below"):
@@ -251,7 +261,9 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
     faces = mesh.faces.cpu().numpy()
     collapsed = fast_simplification.simplify(vertices, faces.astype(np.int32), target_count=target_faces)
     result = _repair(np.asarray(collapsed[0]), np.asarray(collapsed[1]).astype(np.int64))
-    if _is_closed(faces, len(vertices)) and (len(result[1]) > 1.1 * target_faces or not _welds_closed(*result)):
+    if _is_closed(faces, len(vertices)) and (
+        len(result[1]) > 1.1 * target_faces or not _welds_closed(*result)
+    ):
         result = _simplify_manifold(vertices, faces, target_faces)
         if not _welds_closed(*result):
             warnings.warn(
@@ -266,7 +278,9 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
     )
 
 
-def _simplify_manifold(vertices: np.ndarray, faces: np.ndarray, target_faces: int) -> tuple[np.ndarray, np.ndarray]:
+def _simplify_manifold(
+    vertices: np.ndarray, faces: np.ndarray, target_faces: int
+) -> tuple[np.ndarray, np.ndarray]:
     solid = manifold3d.Manifold(manifold3d.Mesh(vertices, faces.astype(np.uint32)))
     size = float((vertices.max(0) - vertices.min(0)).max())
     tolerance = 5e-4 * size
@@ -297,9 +311,7 @@ def _part_twins(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def _repair(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Remove collapsed faces, and pairs of faces on the same three vertices (fins without thickness)."""
     while True:
-        distinct = (
-            (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-        )
+        distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
         _, group, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
         keep = distinct & (count[group.reshape(-1)] == 1)
         if keep.all():
@@ -334,7 +346,9 @@ def smooth(mesh: Mesh, num_iterations: int = 10, *, shrink: float = 0.5, inflate
     return mesh.replace(vertices=torch.from_numpy(vertices.astype(np.float32)).to(mesh.device), normals=None)
 
 
-def vertex_normals(vertices: Tensor, faces: Tensor, *, weighting: Literal["angle", "area"] = "angle") -> Tensor:
+def vertex_normals(
+    vertices: Tensor, faces: Tensor, *, weighting: Literal["angle", "area"] = "angle"
+) -> Tensor:
     """Smooth unit normals [N, 3] of vertices [N, 3] and faces [M, 3]. Differentiable in the vertices.
 
     Each face counts by its angle at the vertex, or by its area (a little cheaper). A vertex without a proper face

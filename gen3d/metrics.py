@@ -42,7 +42,9 @@ def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
     mask: bool, broadcastable: only these pixels count.
     """
     if image.shape != target.shape:
-        raise ValueError(f"image and target must have one shape, got {list(image.shape)} and {list(target.shape)}.")
+        raise ValueError(
+            f"image and target must have one shape, got {list(image.shape)} and {list(target.shape)}."
+        )
     squared = (image.detach().double() - target.detach().double()).square()
     if mask is not None:
         squared = squared[mask.expand_as(squared)]
@@ -80,7 +82,9 @@ def mesh_occupancy(mesh: Mesh, resolution: int = 128, bounds: float = 1.0) -> np
         # The ends are put in one order, so that two faces judge a shared edge by the very same number.
         swap = (p[:, 0] > q[:, 0]) | ((p[:, 0] == q[:, 0]) & (p[:, 1] > q[:, 1]))
         first, second = np.where(swap[:, None], q, p), np.where(swap[:, None], p, q)
-        cross = (second[:, 0] - first[:, 0]) * (y - first[:, 1]) - (second[:, 1] - first[:, 1]) * (x - first[:, 0])
+        cross = (second[:, 0] - first[:, 0]) * (y - first[:, 1]) - (second[:, 1] - first[:, 1]) * (
+            x - first[:, 0]
+        )
         return np.where(swap, -cross, cross)
 
     wa, wb, wc = weight(b, c), weight(c, a), weight(a, b)
@@ -107,7 +111,9 @@ def occupancy_grid(
     with torch.no_grad():
         inside = torch.cat([occupancy_fn(part).cpu() for part in grid.split(_CHUNK)])
     if inside.shape != grid.shape[:1] or inside.dtype != torch.bool:
-        raise ValueError(f"occupancy_fn must return bool [N] for [N, 3], got {inside.dtype} {list(inside.shape)}.")
+        raise ValueError(
+            f"occupancy_fn must return bool [N] for [N, 3], got {inside.dtype} {list(inside.shape)}."
+        )
     return inside.reshape(resolution, resolution, resolution).numpy()
 
 
@@ -135,7 +141,9 @@ def volume_iou(
     return 1.0 if union == 0 else int((ours & truth).sum()) / union
 
 
-def sample_surface(mesh: Mesh, num_samples: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def sample_surface(
+    mesh: Mesh, num_samples: int, *, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Points [K, 3] spread evenly over the area, their faces [K] and barycentric weights [K, 3]."""
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
@@ -146,7 +154,9 @@ def sample_surface(mesh: Mesh, num_samples: int, *, generator: torch.Generator) 
     if len(total) == 0 or float(total[-1]) <= 0.0:
         raise ValueError("mesh has no area to sample.")
     # Stratified: one point in every equal share of the area.
-    share = (torch.arange(num_samples) + torch.rand(num_samples, generator=generator, dtype=torch.float64)) / num_samples
+    share = (
+        torch.arange(num_samples) + torch.rand(num_samples, generator=generator, dtype=torch.float64)
+    ) / num_samples
     index = torch.searchsorted(total, share * total[-1], right=True).clamp_max(len(total) - 1)
     u, v = torch.rand(2, num_samples, generator=generator, dtype=torch.float64)
     root = u.sqrt()
@@ -158,7 +168,9 @@ def sample_surface(mesh: Mesh, num_samples: int, *, generator: torch.Generator) 
 def _nearest(points: Tensor, others: Tensor) -> np.ndarray:
     for name, value in (("first", points), ("second", others)):
         if value.ndim != 2 or value.shape[1] != 3 or len(value) == 0:
-            raise ValueError(f"the {name} point set must have shape [N, 3] with N > 0, got {list(value.shape)}.")
+            raise ValueError(
+                f"the {name} point set must have shape [N, 3] with N > 0, got {list(value.shape)}."
+            )
     distance, _ = cKDTree(others.double().numpy()).query(points.double().numpy())
     return np.asarray(distance)
 

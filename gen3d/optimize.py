@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ __all__ = ["NonFiniteError", "Progress", "Saved", "Stage", "State", "optimize"]
 Saved = tuple[Mapping[str, Tensor], Mapping[str, str]]
 SaveFunction = Callable[[int, dict[str, Tensor], dict[str, str]], None]
 _GENERATOR = "loop/generator"
+_T = TypeVar("_T")
 
 
 class Stage(Protocol):
@@ -100,10 +101,10 @@ def optimize(
         while index < len(stages):
             stage = stages[index]
             if step == 0:
-                stage.start(state, generator)
+                _named(stage, 0, lambda: stage.start(state, generator))
                 _check(state, {}, stage.name, 0)
             while step < stage.num_steps:
-                metrics = _run_step(stage, state, step, generator)
+                metrics = _named(stage, step + 1, lambda: stage.step(state, step, generator))
                 step, total = step + 1, total + 1
                 _check(state, metrics, stage.name, step)
                 progress = Progress(
@@ -146,11 +147,11 @@ def _restore(resume: Saved, plan: str, generator: torch.Generator) -> tuple[Stat
     return State.from_tensors(tensors), int(metadata["stage_index"]), int(metadata["step"])
 
 
-def _run_step(stage: Stage, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+def _named(stage: Stage, step: int, work: Callable[[], _T]) -> _T:
     try:
-        return stage.step(state, step, generator)
+        return work()
     except NonFiniteError as error:
-        raise NonFiniteError(f"stage {stage.name!r}, step {step + 1}: {error}") from error
+        raise NonFiniteError(f"stage {stage.name!r}, step {step}: {error}") from error
 
 
 def _check(state: State, metrics: Mapping[str, float], stage: str, step: int) -> None:

@@ -81,7 +81,9 @@ def load_obj(path: str | Path) -> Mesh:
                 rows[tag].append([float(value) for value in rest.split()])
             elif tag == "f":
                 corners = [corner.split("/") for corner in rest.split()]
-                if len(corners) != 3 or any(len({index for index in corner if index}) != 1 for corner in corners):
+                if len(corners) != 3 or any(
+                    len({index for index in corner if index}) != 1 for corner in corners
+                ):
                     raise ValueError(f"unsupported face {line!r}")
                 faces.append([int(corner[0]) - 1 for corner in corners])
             elif tag == "mtllib":
@@ -115,12 +117,17 @@ def save_ply(mesh: Mesh, path: str | Path) -> None:
         color = torch.tensor(mesh.material.base_color).expand(mesh.num_vertices, 3)
         mesh = mesh.replace(vertex_colors=color)
     mesh = merge_positions(mesh)
-    assert mesh.normals is not None and mesh.vertex_colors is not None
+    assert mesh.normals is not None
+    assert mesh.vertex_colors is not None
     fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("nx", "<f4"), ("ny", "<f4"), ("nz", "<f4")]
     fields += [("red", "u1"), ("green", "u1"), ("blue", "u1")]
     vertices = np.empty(mesh.num_vertices, dtype=fields)
-    columns: list[Tensor] = [*mesh.vertices.T, *mesh.normals.T, *(mesh.vertex_colors * 255.0).round().clamp(0, 255).T]
-    for (name, _), column in zip(fields, columns):
+    columns: list[Tensor] = [
+        *mesh.vertices.T,
+        *mesh.normals.T,
+        *(mesh.vertex_colors * 255.0).round().clamp(0, 255).T,
+    ]
+    for (name, _), column in zip(fields, columns, strict=False):
         vertices[name] = column.numpy()
     faces = np.empty(mesh.num_faces, dtype=[("count", "u1"), ("index", "<i4", (3,))])
     faces["count"] = 3
@@ -142,7 +149,9 @@ def load_ply(path: str | Path) -> Mesh:
         if header[0] != ["ply"] or header[1][1] != "binary_little_endian":
             raise ValueError("only binary little-endian PLY is supported")
         counts = {line[1]: int(line[2]) for line in header if line[0] == "element"}
-        fields = [(line[2], _PLY_TYPES[line[1]]) for line in header if line[0] == "property" and line[1] != "list"]
+        fields = [
+            (line[2], _PLY_TYPES[line[1]]) for line in header if line[0] == "property" and line[1] != "list"
+        ]
         vertices = np.frombuffer(data, dtype=fields, count=counts["vertex"], offset=end)
         face_type = np.dtype([("count", "u1"), ("index", "<i4", (3,))])
         faces = np.frombuffer(data, dtype=face_type, count=counts["face"], offset=end + vertices.nbytes)

@@ -33,7 +33,9 @@ def unwrap(mesh: Mesh, *, size: int = 1024, padding: int = 4) -> Mesh:
         raise ValueError(f"padding must be from 0 to below an eighth of size ({size // 8}), got {padding}.")
     atlas = xatlas.Atlas()
     vertices = mesh.vertices.detach().cpu().numpy()
-    atlas.add_mesh(np.ascontiguousarray(vertices), np.ascontiguousarray(mesh.faces.cpu().numpy().astype(np.uint32)))
+    atlas.add_mesh(
+        np.ascontiguousarray(vertices), np.ascontiguousarray(mesh.faces.cpu().numpy().astype(np.uint32))
+    )
     charts = xatlas.ChartOptions()
     # Growing the charts a single time is enough for smooth shapes, and most of the time goes there.
     charts.max_iterations = 1

@@ -151,7 +151,9 @@ def resolve_kernel(
 
 
 @wp.func
-def add_clip_gradient(grad_clip: wp.array(dtype=float, ndim=3), view: int, vertex: int, gx: float, gy: float, gw: float):
+def add_clip_gradient(
+    grad_clip: wp.array(dtype=float, ndim=3), view: int, vertex: int, gx: float, gy: float, gw: float
+):
     wp.atomic_add(grad_clip, view, vertex, 0, gx)
     wp.atomic_add(grad_clip, view, vertex, 1, gy)
     wp.atomic_add(grad_clip, view, vertex, 3, gw)

@@ -46,11 +46,15 @@ def check_rasterize_inputs(vertices_clip: Tensor, faces: Tensor, height: int, wi
     if vertices_clip.ndim != 3 or vertices_clip.shape[-1] != 4:
         raise ValueError(f"vertices_clip must have shape [V, N, 4], got {list(vertices_clip.shape)}.")
     if vertices_clip.dtype != torch.float32:
-        raise ValueError(f"vertices_clip must be float32, got {vertices_clip.dtype}. Convert it with .float().")
+        raise ValueError(
+            f"vertices_clip must be float32, got {vertices_clip.dtype}. Convert it with .float()."
+        )
     if faces.ndim != 2 or faces.shape[-1] != 3 or faces.dtype != torch.int64:
         raise ValueError(f"faces must be int64 of shape [M, 3], got {faces.dtype} {list(faces.shape)}.")
     if faces.device != vertices_clip.device:
-        raise ValueError(f"faces are on {faces.device}, vertices_clip on {vertices_clip.device}; use one device.")
+        raise ValueError(
+            f"faces are on {faces.device}, vertices_clip on {vertices_clip.device}; use one device."
+        )
     for name, value in (("height", height), ("width", width)):
         if not 1 <= value <= 16384:
             raise ValueError(f"{name} must be from 1 to 16384 pixels, got {value}.")
@@ -61,7 +65,9 @@ def check_attributes(attributes: Tensor, raster: Raster) -> Tensor:
     batched = attributes[None] if attributes.ndim == 2 else attributes
     views = raster.face_id.shape[0]
     if batched.ndim != 3 or batched.shape[0] not in (1, views):
-        raise ValueError(f"attributes must have shape [N, C] or [{views}, N, C], got {list(attributes.shape)}.")
+        raise ValueError(
+            f"attributes must have shape [N, C] or [{views}, N, C], got {list(attributes.shape)}."
+        )
     if batched.dtype != torch.float32:
         raise ValueError(f"attributes must be float32, got {batched.dtype}. Convert them with .float().")
     return batched
@@ -70,7 +76,9 @@ def check_attributes(attributes: Tensor, raster: Raster) -> Tensor:
 def check_image(image: Tensor, raster: Raster) -> None:
     if image.ndim != 4 or image.shape[:3] != raster.face_id.shape or image.dtype != torch.float32:
         wanted = list(raster.face_id.shape)
-        raise ValueError(f"image must be float32 of shape {wanted} + [C], got {image.dtype} {list(image.shape)}.")
+        raise ValueError(
+            f"image must be float32 of shape {wanted} + [C], got {image.dtype} {list(image.shape)}."
+        )
 
 
 def weld_index(vertices: Tensor) -> Tensor:

@@ -36,13 +36,17 @@ __all__ = ["Raster", "antialias", "interpolate", "mesh_edges", "rasterize", "sam
 _GPU_STRIPS = 8
 
 
-def _launch(kernel: Any, dim: tuple[int, ...], device: torch.device, *arguments: tuple[Tensor, Any] | int) -> None:
+def _launch(
+    kernel: Any, dim: tuple[int, ...], device: torch.device, *arguments: tuple[Tensor, Any] | int
+) -> None:
     """Run a kernel on torch tensors, each given with its Warp element type, in torch's own stream."""
     if 0 in dim:
         return
     wp.init()
     values = [
-        a if isinstance(a, int) else wp.from_torch(a[0].detach(), dtype=a[1], requires_grad=False, return_ctype=True)
+        a
+        if isinstance(a, int)
+        else wp.from_torch(a[0].detach(), dtype=a[1], requires_grad=False, return_ctype=True)
         for a in arguments
     ]
     stream = wp.stream_from_torch(device) if device.type == "cuda" else None
@@ -90,7 +94,9 @@ class _Interpolate(torch.autograd.Function):
         result = attributes.new_zeros(*face_id.shape, attributes.shape[-1])
         ctx.save_for_backward(attributes, faces, face_id, barycentric)
         inputs = _Interpolate._inputs(attributes, faces, face_id, barycentric)
-        _launch(kernels.interpolate_kernel, tuple(face_id.shape), face_id.device, *inputs, (result, wp.float32))
+        _launch(
+            kernels.interpolate_kernel, tuple(face_id.shape), face_id.device, *inputs, (result, wp.float32)
+        )
         return result
 
     @staticmethod

@@ -31,7 +31,9 @@ _SHIFT = 1 << 32
 def _screen(clip: Tensor, height: int, width: int) -> Tensor:
     """[V, N, 4] clip -> [V, N, 3]: column and row in pixels, NDC depth."""
     ndc = clip[..., :3] / clip[..., 3:]
-    return torch.stack([(ndc[..., 0] * 0.5 + 0.5) * width, (0.5 - ndc[..., 1] * 0.5) * height, ndc[..., 2]], dim=-1)
+    return torch.stack(
+        [(ndc[..., 0] * 0.5 + 0.5) * width, (0.5 - ndc[..., 1] * 0.5) * height, ndc[..., 2]], dim=-1
+    )
 
 
 def _depth_step(z: Tensor) -> Tensor:
@@ -49,7 +51,9 @@ def _depth_keys(clip: Tensor, faces: Tensor, height: int, width: int, chunk: int
     for start in range(0, faces.shape[0], chunk):
         part = faces[start : start + chunk]
         x, y = snapped[:, part, 0], snapped[:, part, 1]  # [V, F, 3]
-        area = (x[..., 1] - x[..., 0]) * (y[..., 2] - y[..., 0]) - (y[..., 1] - y[..., 0]) * (x[..., 2] - x[..., 0])
+        area = (x[..., 1] - x[..., 0]) * (y[..., 2] - y[..., 0]) - (y[..., 1] - y[..., 0]) * (
+            x[..., 2] - x[..., 0]
+        )
         inside = ((area != 0) & (clip[:, part, 3] >= MIN_W).all(-1))[..., None, None]
         z = torch.zeros((), device=clip.device)
         for corner in range(3):
@@ -83,7 +87,11 @@ def rasterize(vertices_clip: Tensor, faces: Tensor, height: int, width: int) -> 
     p = points[..., 0] - x[None, None, :, None] * points[..., 3]
     q = points[..., 1] - y[None, :, None, None] * points[..., 3]
     weights = torch.stack(
-        [p[..., (i + 1) % 3] * q[..., (i + 2) % 3] - q[..., (i + 1) % 3] * p[..., (i + 2) % 3] for i in range(3)], -1
+        [
+            p[..., (i + 1) % 3] * q[..., (i + 2) % 3] - q[..., (i + 1) % 3] * p[..., (i + 2) % 3]
+            for i in range(3)
+        ],
+        -1,
     )
     total = weights.sum(-1, keepdim=True)
     proper = hit[..., None] & (total.abs() >= 1e-30)
@@ -120,7 +128,9 @@ def sample_texture(texture: Tensor, uv: Tensor) -> Tensor:
 
 
 def _side(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+    return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (
+        c[..., 0] - a[..., 0]
+    )
 
 
 def _border_edges(clip: Tensor, screen: Tensor, edges: Tensor, keys: Tensor, axis: int) -> Tensor:
@@ -179,7 +189,9 @@ def antialias(image: Tensor, raster: Raster, vertices_clip: Tensor, edges: Tenso
             # Steep edges act along rows, shallow ones along columns.
             acts = (extent[..., 1] >= extent[..., 0]) == (axis == 0)
             views = torch.arange(len(found), device=found.device)[:, None, None]
-            acts = acts[views, found.clamp_min(0)] if len(edges) else torch.zeros_like(found, dtype=torch.bool)
+            acts = (
+                acts[views, found.clamp_min(0)] if len(edges) else torch.zeros_like(found, dtype=torch.bool)
+            )
         view, row, column = ((found >= 0) & acts).nonzero(as_tuple=True)
         edge = edges[found[view, row, column]]
         a, b, c = (screen[view, edge[:, i]] for i in range(3))

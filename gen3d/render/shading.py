@@ -109,12 +109,16 @@ def render_mesh(
     cameras = cameras.to(mesh.device)
     backdrop = torch.as_tensor(background, dtype=torch.float32, device=mesh.device).reshape(-1, 1, 1, 3)
     if backdrop.shape[0] not in (1, len(cameras)):
-        raise ValueError(f"background must be [3] or [{len(cameras)}, 3], got {list(torch.as_tensor(background).shape)}.")
+        raise ValueError(
+            f"background must be [3] or [{len(cameras)}, 3], got {list(torch.as_tensor(background).shape)}."
+        )
 
     clip = _clip_vertices(mesh.vertices, cameras, width / height)
     raster = functions.rasterize(clip, mesh.faces, height * supersample, width * supersample)
     weld = weld_index(mesh.vertices)
-    normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, weld[mesh.faces])[weld]
+    normals = (
+        mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, weld[mesh.faces])[weld]
+    )
     pixel_normals = torch.nn.functional.normalize(functions.interpolate(normals, raster), dim=-1)
     if mode == "normal":
         color = pixel_normals * 0.5 + 0.5
@@ -132,5 +136,8 @@ def render_mesh(
         depth = torch.nn.functional.avg_pool2d(depth, supersample) / covered.clamp_min(1e-6)
     # Where two silhouettes cross inside a pixel their blends can add up to a little too much.
     return MeshRender(
-        images=layers[:, :3].clamp(0.0, 1.0), mask=layers[:, 3:4].clamp(0.0, 1.0), normals=layers[:, 4:], depth=depth
+        images=layers[:, :3].clamp(0.0, 1.0),
+        mask=layers[:, 3:4].clamp(0.0, 1.0),
+        normals=layers[:, 4:],
+        depth=depth,
     )

@@ -90,13 +90,25 @@ def find_pairs_kernel(
     stop = wp.min(int(wp.ceil(wp.max(a[1], b[1]) - 0.5)), height)
     for row in range(start, stop):
         t = (float(row) + 0.5 - a[1]) / (b[1] - a[1])
-        put_pair(keys, pairs, view, 0, row, a[0] + t * (b[0] - a[0]), inner_first, a[2] + t * (b[2] - a[2]), edge)
+        put_pair(
+            keys, pairs, view, 0, row, a[0] + t * (b[0] - a[0]), inner_first, a[2] + t * (b[2] - a[2]), edge
+        )
     inner_first = (facing > 0.0) != (b[0] > a[0])
     start = wp.max(int(wp.ceil(wp.min(a[0], b[0]) - 0.5)), 0)
     stop = wp.min(int(wp.ceil(wp.max(a[0], b[0]) - 0.5)), width)
     for column in range(start, stop):
         t = (float(column) + 0.5 - a[0]) / (b[0] - a[0])
-        put_pair(keys, pairs, view, 1, column, a[1] + t * (b[1] - a[1]), inner_first, a[2] + t * (b[2] - a[2]), edge)
+        put_pair(
+            keys,
+            pairs,
+            view,
+            1,
+            column,
+            a[1] + t * (b[1] - a[1]),
+            inner_first,
+            a[2] + t * (b[2] - a[2]),
+            edge,
+        )
 
 
 @wp.func
@@ -160,7 +172,11 @@ def blend_kernel(
     # The target is the first pixel if the inner colour leaves it, or enters it from the second.
     to_first = (shift > 0.0) == (cross[1] < 0.0)
     for channel in range(image.shape[3]):
-        change = shift * cross[1] * (image[view, row, column, channel] - image[view, other_row, other_column, channel])
+        change = (
+            shift
+            * cross[1]
+            * (image[view, row, column, channel] - image[view, other_row, other_column, channel])
+        )
         if to_first:
             wp.atomic_add(result, view, row, column, channel, change)
         else:
@@ -197,7 +213,7 @@ def blend_backward_kernel(
         target_row = row
         target_column = column
     # d(target) / d(position of the crossing) = first - second, whichever of them is inner.
-    g = float(0.0)
+    g = 0.0
     for channel in range(image.shape[3]):
         target = grad[view, target_row, target_column, channel]
         g += target * (image[view, row, column, channel] - image[view, other_row, other_column, channel])

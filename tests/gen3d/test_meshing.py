@@ -32,7 +32,9 @@ def test_sphere_is_closed_outward_and_of_the_right_size() -> None:
 
 
 def test_axes_are_x_y_z() -> None:
-    mesh = meshing.extract_mesh(grid(lambda p: np.abs(p / np.array([0.8, 0.5, 0.2])).max(-1) - 1.0), inside="below")
+    mesh = meshing.extract_mesh(
+        grid(lambda p: np.abs(p / np.array([0.8, 0.5, 0.2])).max(-1) - 1.0), inside="below"
+    )
     extent = mesh.vertices.max(0).values - mesh.vertices.min(0).values
     torch.testing.assert_close(extent, torch.tensor([1.6, 1.0, 0.4]), atol=0.03, rtol=0.0)
 
@@ -63,15 +65,21 @@ def test_automatic_level_finds_a_soft_noisy_object(seed: int) -> None:
     density = 40.0 * edge * np.exp(0.5 * noise) + 0.2 * np.abs(noise)
     mesh = meshing.extract_mesh(density)
     assert meshing.is_watertight(mesh)
-    assert meshing.volume(mesh) ** (1 / 3) == pytest.approx((4.0 / 3.0 * math.pi) ** (1 / 3) * radius, rel=0.15)
+    assert meshing.volume(mesh) ** (1 / 3) == pytest.approx(
+        (4.0 / 3.0 * math.pi) ** (1 / 3) * radius, rel=0.15
+    )
     # The level follows the scale of the densities.
-    assert meshing.stable_level(density * 1000.0) == pytest.approx(1000.0 * meshing.stable_level(density), rel=1e-3)
+    assert meshing.stable_level(density * 1000.0) == pytest.approx(
+        1000.0 * meshing.stable_level(density), rel=1e-3
+    )
 
 
 def test_components_and_cavities() -> None:
     def scene(points: np.ndarray) -> np.ndarray:
         shell = np.abs(ball((-0.3, 0.0, 0.0), 0.5)(points)) - 0.12
-        return np.minimum(np.minimum(shell, ball((0.6, 0.0, 0.0), 0.25)(points)), ball((0.6, 0.7, 0.0), 0.08)(points))
+        return np.minimum(
+            np.minimum(shell, ball((0.6, 0.0, 0.0), 0.25)(points)), ball((0.6, 0.7, 0.0), 0.08)(points)
+        )
 
     values = grid(scene, 64)
     assert meshing.num_components(meshing.extract_mesh(values, inside="below", min_fraction=0.02)) == 2
@@ -128,7 +136,9 @@ def test_decimation_of_a_bumpy_surface_stays_closed() -> None:
 def test_smoothing_keeps_the_volume_and_calms_the_surface() -> None:
     mesh = meshing.extract_mesh(grid(ball((0.0, 0.0, 0.0), 0.7)), inside="below")
     generator = torch.Generator().manual_seed(0)
-    rough = mesh.replace(vertices=mesh.vertices + 0.01 * torch.randn(mesh.vertices.shape, generator=generator))
+    rough = mesh.replace(
+        vertices=mesh.vertices + 0.01 * torch.randn(mesh.vertices.shape, generator=generator)
+    )
     calm = meshing.smooth(rough, 10)
     assert calm.vertices.norm(dim=-1).std() < 0.5 * rough.vertices.norm(dim=-1).std()
     assert meshing.volume(calm) == pytest.approx(meshing.volume(mesh), rel=0.02)
@@ -147,7 +157,8 @@ def test_normals_have_finite_gradients_at_collapsed_faces() -> None:
     vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], requires_grad=True)
     normals = meshing.vertex_normals(vertices, torch.tensor([[0, 1, 2], [0, 2, 3]]))
     normals.square()[:, 0].sum().backward()
-    assert vertices.grad is not None and bool(torch.isfinite(vertices.grad).all())
+    assert vertices.grad is not None
+    assert bool(torch.isfinite(vertices.grad).all())
 
 
 def test_merge_positions_welds_seams_only() -> None:

@@ -25,7 +25,17 @@ def sphere_mesh(radius: float, x: float = 0.0, resolution: int = 64) -> Mesh:
 
 def box_mesh(half: float) -> Mesh:
     corners = torch.tensor([[x, y, z] for x in (-half, half) for y in (-half, half) for z in (-half, half)])
-    faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6]]
+    faces = [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 6, 7],
+        [4, 7, 5],
+        [0, 4, 5],
+        [0, 5, 1],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+    ]
     faces += [[0, 6, 4], [1, 5, 7], [1, 7, 3]]
     return Mesh(corners.float(), torch.tensor(faces))
 
@@ -33,7 +43,9 @@ def box_mesh(half: float) -> Mesh:
 @pytest.mark.parametrize(("ours", "truth"), [(0.5, 0.8), (0.8, 0.5), (0.7, 0.7)])
 def test_iou_of_concentric_spheres_is_the_ratio_of_volumes(ours: float, truth: float) -> None:
     expected = (min(ours, truth) / max(ours, truth)) ** 3
-    assert metrics.volume_iou(sphere_mesh(ours), sphere_sdf(truth), resolution=96) == pytest.approx(expected, abs=0.01)  # pyright: ignore
+    assert metrics.volume_iou(sphere_mesh(ours), sphere_sdf(truth), resolution=96) == pytest.approx(
+        expected, abs=0.01
+    )  # pyright: ignore
 
 
 def test_iou_of_shifted_spheres_is_the_lens() -> None:
@@ -110,9 +122,13 @@ def test_albedo_error_is_linear_light() -> None:
 
     generator = torch.Generator().manual_seed(0)
     expected = (1.0 - ((0.5 + 0.055) / 1.055) ** 2.4) / 3.0
-    assert metrics.albedo_error(mesh, truth, generator=generator, num_samples=100) == pytest.approx(expected, abs=1e-5)
+    assert metrics.albedo_error(mesh, truth, generator=generator, num_samples=100) == pytest.approx(
+        expected, abs=1e-5
+    )
     colored = mesh.replace(vertex_colors=mesh.vertices + 0.5)
-    by_position = metrics.albedo_error(colored, lambda points: points + 0.5, generator=generator, num_samples=500)
+    by_position = metrics.albedo_error(
+        colored, lambda points: points + 0.5, generator=generator, num_samples=500
+    )
     assert by_position < 1e-5
 
 

@@ -21,7 +21,9 @@ def bumpy_sphere(
 ) -> tuple[Tensor, Tensor]:
     theta = torch.linspace(0.0, math.pi, rows)[1:-1, None]
     phi = torch.arange(columns)[None] * (2.0 * math.pi / columns)
-    ring = torch.stack(torch.broadcast_tensors(theta.sin() * phi.sin(), theta.cos(), theta.sin() * phi.cos()), -1)
+    ring = torch.stack(
+        torch.broadcast_tensors(theta.sin() * phi.sin(), theta.cos(), theta.sin() * phi.cos()), -1
+    )
     vertices = torch.cat([ring.reshape(-1, 3), torch.tensor([[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])])
     faces = []
     for i in range(rows - 2):
@@ -66,7 +68,10 @@ def test_backends_agree_forward(size: tuple[int, int]) -> None:
     torch.testing.assert_close(fast.depth, slow.depth, atol=1e-4, rtol=0.0)
     images = [b.interpolate(attributes, r) for b, r in ((warp_backend, fast), (reference, slow))]
     torch.testing.assert_close(*images, atol=1e-4, rtol=0.0)
-    smooth = [warp_backend.antialias(images[0], fast, clip, edges), reference.antialias(images[1], slow, clip, edges)]
+    smooth = [
+        warp_backend.antialias(images[0], fast, clip, edges),
+        reference.antialias(images[1], slow, clip, edges),
+    ]
     torch.testing.assert_close(*smooth, atol=1e-4, rtol=0.0)
 
 
@@ -74,7 +79,11 @@ def test_backends_agree_backward() -> None:
     generator = torch.Generator().manual_seed(1)
     vertices, faces = bumpy_sphere(generator)
     edges = reference.mesh_edges(faces)
-    inputs = vertices, torch.rand(2, len(vertices), 2, generator=generator), torch.rand(9, 7, 3, generator=generator)
+    inputs = (
+        vertices,
+        torch.rand(2, len(vertices), 2, generator=generator),
+        torch.rand(9, 7, 3, generator=generator),
+    )
     weights = torch.rand(2, 33, 30, 4, generator=generator)
     found = []
     for backend in (warp_backend, reference):
@@ -85,14 +94,18 @@ def test_backends_agree_backward() -> None:
         image = torch.cat([color * raster.mask[..., None], raster.mask[..., None].float()], dim=-1)
         loss = (backend.antialias(image, raster, clip, edges) * weights).sum()
         found.append(torch.autograd.grad(loss, leaves))
-    for fast, slow in zip(*found):
+    for fast, slow in zip(*found, strict=False):
         assert slow.abs().max() > 0.1
         torch.testing.assert_close(fast, slow, atol=1e-3 * float(slow.abs().max()), rtol=1e-3)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nearest_face_wins_and_behind_camera_is_left_out(backend: ModuleType) -> None:
-    far, near, behind = square(-0.9, 0.9, -0.9, 0.9, 0.5), square(-0.5, 0.5, -0.5, 0.5, -0.5), square(-1, 1, -1, 1, -1)
+    far, near, behind = (
+        square(-0.9, 0.9, -0.9, 0.9, 0.5),
+        square(-0.5, 0.5, -0.5, 0.5, -0.5),
+        square(-1, 1, -1, 1, -1),
+    )
     behind[..., 3] = -1.0
     clip = torch.cat([far, near, behind], dim=1)
     faces = torch.cat([SQUARE_FACES, SQUARE_FACES + 4, SQUARE_FACES + 8])
@@ -106,12 +119,19 @@ def test_nearest_face_wins_and_behind_camera_is_left_out(backend: ModuleType) ->
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_cracks_between_faces(backend: ModuleType) -> None:
     generator = torch.Generator().manual_seed(2)
-    grid = torch.stack(torch.meshgrid(torch.linspace(-2, 2, 12), torch.linspace(-2, 2, 12), indexing="ij"), -1)
+    grid = torch.stack(
+        torch.meshgrid(torch.linspace(-2, 2, 12), torch.linspace(-2, 2, 12), indexing="ij"), -1
+    )
     grid[1:-1, 1:-1] += 0.1 * torch.randn(10, 10, 2, generator=generator)
     clip = torch.nn.functional.pad(grid.reshape(1, -1, 2), (0, 1), value=0.0)
     clip = torch.nn.functional.pad(clip, (0, 1), value=1.0)
     index = torch.arange(144).reshape(12, 12)
-    a, b, c, d = index[:-1, :-1].flatten(), index[1:, :-1].flatten(), index[1:, 1:].flatten(), index[:-1, 1:].flatten()
+    a, b, c, d = (
+        index[:-1, :-1].flatten(),
+        index[1:, :-1].flatten(),
+        index[1:, 1:].flatten(),
+        index[:-1, 1:].flatten(),
+    )
     faces = torch.cat([torch.stack([a, b, c], 1), torch.stack([a, c, d], 1)])
     assert backend.rasterize(clip, faces, 64, 48).mask.all()
 
@@ -135,7 +155,9 @@ def test_interpolation_is_perspective_correct(backend: ModuleType) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_antialias_gives_exact_area_and_derivative_of_a_square(backend: ModuleType) -> None:
     size = 16
-    shift = torch.tensor([0.3137, -0.2291, 0.4713, 0.1117], requires_grad=True)  # pixels: left right bottom top
+    shift = torch.tensor(
+        [0.3137, -0.2291, 0.4713, 0.1117], requires_grad=True
+    )  # pixels: left right bottom top
     edges = reference.mesh_edges(SQUARE_FACES)
     signs = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1], [1, 0, 0, 1]]).float()
     base = square(-0.5, 0.5, -0.5, 0.5)
@@ -149,7 +171,9 @@ def test_antialias_gives_exact_area_and_derivative_of_a_square(backend: ModuleTy
     # Corners are treated by rows and by columns apart: the error is the product of the fractions there.
     assert abs(area.item() - width * height) < 0.5
     (grad,) = torch.autograd.grad(area, shift)
-    torch.testing.assert_close(grad, torch.tensor([-height, width * 0 + height, -width, width]), atol=0.6, rtol=0.0)
+    torch.testing.assert_close(
+        grad, torch.tensor([-height, width * 0 + height, -width, width]), atol=0.6, rtol=0.0
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -157,7 +181,9 @@ def test_silhouette_gradient_of_tiny_faces_matches_finite_differences(backend: M
     """Faces smaller than a pixel: the mask's moments must still follow the vertices."""
     vertices, faces = bumpy_sphere(torch.Generator().manual_seed(3), rows=24, columns=40, bumps=0.02)
     edges = reference.mesh_edges(faces)
-    weight = torch.linspace(-1.0, 1.0, 24)[None, :, None, None] * torch.linspace(0.2, 1.0, 24)[None, None, :, None]
+    weight = (
+        torch.linspace(-1.0, 1.0, 24)[None, :, None, None] * torch.linspace(0.2, 1.0, 24)[None, None, :, None]
+    )
 
     def moments(parameters: Tensor) -> Tensor:
         clip = to_clip(vertices * (1.0 + parameters[0]) + parameters[1:4])
@@ -208,7 +234,7 @@ def test_same_input_same_bytes() -> None:
         image = warp_backend.antialias(image, raster, clip, warp_backend.mesh_edges(faces))
         image.square().sum().backward()
         results.append((raster.face_id, image.detach(), leaf.grad))
-    assert all(torch.equal(a, b) for a, b in zip(*results))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=False))
 
 
 def test_edges_meet_across_seams() -> None:

@@ -28,7 +28,8 @@ def test_backends_agree(ball: Mesh, mode: str) -> None:
     )
     for name in ("images", "mask", "normals", "depth"):
         torch.testing.assert_close(getattr(fast, name), getattr(slow, name), atol=2e-3, rtol=0.0)
-    assert fast.images.shape == (2, 3, 24, 30) and fast.mask.shape == (2, 1, 24, 30)
+    assert fast.images.shape == (2, 3, 24, 30)
+    assert fast.mask.shape == (2, 1, 24, 30)
 
 
 def test_ball_has_the_right_disc_colors_and_depth(ball: Mesh) -> None:
@@ -39,10 +40,15 @@ def test_ball_has_the_right_disc_colors_and_depth(ball: Mesh) -> None:
     assert float(found.mask.sum()) == pytest.approx(3.14159 * radius**2, rel=0.01)
     assert float(found.depth[0, 0, 32, 32]) == pytest.approx(distance - 0.8, abs=0.02)
     # From +X: the middle shows x = 0.8, the picture's right is -Z, its top +Y.
-    torch.testing.assert_close(found.images[0, :, 32, 32], torch.tensor([0.82, 0.5, 0.5]), atol=0.03, rtol=0.0)
-    assert found.images[0, 2, 32, 50] < 0.4 and found.images[0, 1, 14, 32] > 0.6
+    torch.testing.assert_close(
+        found.images[0, :, 32, 32], torch.tensor([0.82, 0.5, 0.5]), atol=0.03, rtol=0.0
+    )
+    assert found.images[0, 2, 32, 50] < 0.4
+    assert found.images[0, 1, 14, 32] > 0.6
     torch.testing.assert_close(found.images[0, :, 0, 0], torch.tensor([0.0, 1.0, 0.0]))
-    torch.testing.assert_close(found.normals[0, :, 32, 32], torch.tensor([1.0, 0.0, 0.0]), atol=0.05, rtol=0.0)
+    torch.testing.assert_close(
+        found.normals[0, :, 32, 32], torch.tensor([1.0, 0.0, 0.0]), atol=0.05, rtol=0.0
+    )
 
 
 def test_shading_keeps_the_base_color_in_the_light_and_shows_form(ball: Mesh) -> None:
@@ -66,13 +72,18 @@ def test_render_reaches_vertices_colors_and_texture(ball: Mesh) -> None:
     vertices = ball.vertices.clone().requires_grad_()
     colors = torch.full((ball.num_vertices, 3), 0.5, requires_grad=True)
     mesh = ball.replace(vertices=vertices, vertex_colors=colors)
-    render_mesh(mesh, orbit([0.0, 90.0], 0.0), 32, 32, background=torch.rand(2, 3)).images.square().sum().backward()
+    render_mesh(
+        mesh, orbit([0.0, 90.0], 0.0), 32, 32, background=torch.rand(2, 3)
+    ).images.square().sum().backward()
     for leaf in (vertices, colors):
-        assert leaf.grad is not None and bool(torch.isfinite(leaf.grad).all()) and float(leaf.grad.abs().max()) > 0
+        assert leaf.grad is not None
+        assert bool(torch.isfinite(leaf.grad).all())
+        assert float(leaf.grad.abs().max()) > 0
     texture = torch.full((8, 8, 3), 0.5, requires_grad=True)
     mesh = ball.replace(uvs=ball.vertices[:, :2] * 0.5 + 0.5, material=Material(texture))
     render_mesh(mesh, orbit(0.0, 0.0), 32, 32, mode="albedo").images.sum().backward()
-    assert texture.grad is not None and float(texture.grad[3:5, 3:5].min()) > 0
+    assert texture.grad is not None
+    assert float(texture.grad[3:5, 3:5].min()) > 0
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,11 @@ def rainbow(points: Tensor) -> Tensor:
 
 
 def test_unwrap_keeps_the_surface(torus: Mesh) -> None:
-    assert torus.uvs is not None and torus.normals is not None
+    assert torus.uvs is not None
+    assert torus.normals is not None
     assert meshing.is_watertight(torus)
-    assert torus.uvs.min() >= 0.0 and torus.uvs.max() <= 1.0
+    assert torus.uvs.min() >= 0.0
+    assert torus.uvs.max() <= 1.0
     assert not meshing.is_watertight(torus.replace(vertices=torus.vertices + torus.uvs.mean(1, keepdim=True)))
     torch.testing.assert_close(torus.normals.norm(dim=-1), torch.ones(torus.num_vertices))
 
@@ -58,7 +60,8 @@ def test_baked_colors_match_everywhere_on_the_surface(torus: Mesh) -> None:
 def test_padding_reaches_as_far_as_asked(torus: Mesh) -> None:
     white = texture.bake(torus, torch.ones_like, size=128).material.base_color_texture
     some = texture.bake(torus, torch.ones_like, size=128, padding=2).material.base_color_texture
-    assert white is not None and some is not None
+    assert white is not None
+    assert some is not None
     assert bool((white == 1.0).all())
     covered, _ = texture.texel_points(torus, 128)
     grown = torch.nn.functional.max_pool2d(covered[None].float(), 3, 1, 1)[0] > 0
@@ -75,7 +78,8 @@ def test_dilate_golden() -> None:
 
 def test_texture_becomes_vertex_colors(torus: Mesh) -> None:
     colored = texture.texture_to_vertex_colors(texture.bake(torus, rainbow, size=256))
-    assert colored.vertex_colors is not None and colored.uvs is None
+    assert colored.vertex_colors is not None
+    assert colored.uvs is None
     assert (colored.vertex_colors - rainbow(torus.vertices)).abs().mean() < 0.01
 
 

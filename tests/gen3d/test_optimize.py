@@ -1,0 +1,164 @@
+"""The loop: order, saves, bit-identical resume, interruption, non-finite values."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from gen3d.optimize import NonFiniteError, Progress, State, optimize
+from gen3d.state import adam_step
+
+Save = tuple[int, dict[str, Tensor], dict[str, str]]
+
+
+class Fit:
+    """Adam on noisy targets: parameter, moments and generator all matter to the next step."""
+
+    def __init__(self, name: str, num_steps: int, upset: Callable[[int], None] | None = None) -> None:
+        self.name, self.num_steps, self.upset = name, num_steps, upset
+
+    def start(self, state: State, generator: torch.Generator) -> None:
+        state.drop("adam")
+        state[f"{self.name}/p"] = torch.randn(7, generator=generator)
+
+    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        if self.upset is not None:
+            self.upset(step)
+        p = state[f"{self.name}/p"].requires_grad_(True)
+        loss = (p - torch.randn(7, generator=generator)).square().sum()
+        loss.backward()
+        adam_step(state, {f"{self.name}/p": 0.1})
+        return {"loss": float(loss.detach())}
+
+
+def run(stages: list[Fit], resume: Save | None = None, every: int = 1) -> tuple[dict[str, Tensor], list[Save]]:
+    saves: list[Save] = []
+    state = optimize(
+        stages,
+        State(),
+        generator=torch.Generator().manual_seed(3),
+        save=lambda step, tensors, metadata: saves.append((step, tensors, metadata)),
+        checkpoint_every=every,
+        resume=None if resume is None else (resume[1], resume[2]),
+    )
+    return state.tensors(), saves
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_resume_from_every_save_ends_bit_identical() -> None:
+    stages = [Fit("a", 4), Fit("b", 1), Fit("c", 5)]
+    final, saves = run(stages)
+    assert [save[0] for save in saves] == list(range(1, 11))
+    assert "adam/c/p/exp_avg" in final
+    for save in saves:
+        resumed, later = run([Fit("a", 4), Fit("b", 1), Fit("c", 5)], resume=save)
+        assert same(final, resumed), f"resumed from step {save[0]}"
+        assert [s[0] for s in later] == list(range(save[0] + 1, 11))
+
+
+def test_saves_are_copies_and_happen_at_ends_of_stages() -> None:
+    _, saves = run([Fit("a", 5), Fit("b", 3)], every=3)
+    assert [save[0] for save in saves] == [3, 5, 6, 8]
+    assert not torch.equal(saves[0][1]["a/p"], saves[1][1]["a/p"])
+
+
+def test_progress_counts_over_all_stages() -> None:
+    seen: list[Progress] = []
+    optimize(
+        [Fit("a", 2), Fit("b", 1)], State(), generator=torch.Generator().manual_seed(0), on_step=seen.append
+    )
+    assert [(p.stage, p.step, p.total_step) for p in seen] == [("a", 1, 1), ("a", 2, 2), ("b", 1, 3)]
+    assert all(p.total_steps == 3 and p.num_stages == 2 for p in seen)
+
+
+def test_ctrl_c_finishes_the_step_saves_and_raises() -> None:
+    def upset(step: int) -> None:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    saves: list[Save] = []
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        optimize(
+            [Fit("a", 6, upset)],
+            State(),
+            generator=torch.Generator().manual_seed(3),
+            save=lambda *save: saves.append(save),
+        )
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [save[0] for save in saves] == [3]
+    assert same(run([Fit("a", 6)], resume=saves[0])[0], run([Fit("a", 6)])[0])
+
+
+class Spoiled(Fit):
+    def __init__(self, where: str) -> None:
+        super().__init__("bad", 5)
+        self.where = where
+
+    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        metrics = super().step(state, step, generator)
+        if step == 2 and self.where == "metric":
+            metrics["speed"] = float("inf")
+        if step == 2 and self.where == "tensor":
+            with torch.no_grad():
+                state["bad/p"][3] = float("nan")
+        if step == 2 and self.where == "gradient":
+            (state["bad/p"].requires_grad_(True).sum() * float("nan")).backward()
+            adam_step(state, {"bad/p": 0.1})
+        return metrics
+
+
+@pytest.mark.parametrize(("where", "named"), [("metric", "speed"), ("tensor", "bad/p"), ("gradient", "bad/p")])
+def test_non_finite_values_stop_the_step_before_it_is_saved(where: str, named: str) -> None:
+    saves: list[Save] = []
+    with pytest.raises(NonFiniteError, match=rf"stage 'bad', step 3.*{named}"):
+        optimize(
+            [Spoiled(where)],
+            State(),
+            generator=torch.Generator().manual_seed(0),
+            save=lambda *save: saves.append(save),
+            checkpoint_every=1,
+        )
+    assert [save[0] for save in saves] == [1, 2]
+    assert all(bool(torch.isfinite(t).all()) for _, tensors, _ in saves for t in tensors.values())
+
+
+def test_resume_refuses_another_plan_and_foreign_files() -> None:
+    _, saves = run([Fit("a", 3)])
+    with pytest.raises(ValueError, match="other stages"):
+        run([Fit("a", 4)], resume=saves[0])
+    with pytest.raises(ValueError, match="no saved run"):
+        run([Fit("a", 3)], resume=(0, {}, {}))
+    with pytest.raises(ValueError, match="checkpoint_every"):
+        optimize([], State(), generator=torch.Generator(), checkpoint_every=0)
+
+
+def test_state_groups_and_missing_names() -> None:
+    state = State({"a/x": torch.ones(2), "a/y": torch.zeros(1), "ab/x": torch.ones(1)})
+    assert set(state.group("a")) == {"x", "y"}
+    state.set_group("a", {"z": torch.ones(3)})
+    assert set(state) == {"a/z", "ab/x"}
+    with pytest.raises(KeyError, match="holds no tensor 'q'"):
+        state["q"]
+    assert state["ab/x"].is_contiguous()
+
+
+def test_adam_matches_torch() -> None:
+    start = torch.linspace(-1, 1, 9)
+    reference = start.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([reference], lr=0.05, betas=(0.9, 0.99), eps=1e-15)
+    state = State({"p": start.clone()})
+    for _ in range(4):
+        optimizer.zero_grad()
+        (reference**2).sum().backward()
+        optimizer.step()
+        (state["p"].requires_grad_(True) ** 2).sum().backward()
+        adam_step(state, {"p": 0.05})
+    torch.testing.assert_close(state["p"].detach(), reference.detach(), rtol=1e-6, atol=1e-7)

@@ -1,0 +1,47 @@
+"""View-dependent prompts and the choice of a background."""
+
+from __future__ import annotations
+
+import pytest
+
+from gen3d.prompts import contrast_background, direction, view_prompts
+
+OPTIONS = {"grey": (0.5, 0.5, 0.5), "white": (0.95, 0.95, 0.95), "blue": (0.13, 0.3, 0.8)}
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "expected"),
+    [
+        (0, 0, "front"), (44, 0, "front"), (-44, 0, "front"), (359, 10, "front"), (90, 0, "side"), (270, 0, "side"),
+        (136, 0, "back"), (180, 0, "back"), (-180, 0, "back"), (540, 0, "back"), (10, 61, "overhead"),
+    ],
+)  # fmt: skip
+def test_directions(azimuth: float, elevation: float, expected: str) -> None:
+    assert direction(azimuth, elevation) == expected
+
+
+def test_threshold_of_the_front() -> None:
+    assert direction(40, 0, front_deg=30) == "side"
+
+
+def test_view_prompts_only_where_the_model_knows_no_cameras() -> None:
+    assert view_prompts("a cat", [0, 180], [0, 0]) == ["a cat, front view", "a cat, back view"]
+    assert view_prompts("a cat", [0, 180], [0, 0], num_views=4) == ["a cat"]
+    with pytest.raises(ValueError, match="2 azimuths"):
+        view_prompts("a cat", [0, 1], [0])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a white cylinder", "blue"), ("a grey mug", "white"), ("a BLUE, white and shiny car", "grey"),
+        ("a chair", "grey"), ("", "grey"), ("a man with blond hair", "blue"),
+    ],
+)  # fmt: skip
+def test_background_is_far_from_every_colour_named(prompt: str, expected: str) -> None:
+    assert contrast_background(prompt, OPTIONS) == expected
+
+
+def test_no_options() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        contrast_background("a cat", {})

@@ -1,0 +1,193 @@
+"""The voxel field and its renderer, against grid_sample, finite differences and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gen3d.cameras import orbit
+from gen3d.render.volume import near_far, render_rays, render_views
+from gen3d.representations.hull import fill_hull, look_up, project
+from gen3d.representations.volume import Volume, VolumeConfig
+
+
+def noise_volume(resolution: int = 9, scale: float = 4.0, seed: int = 0) -> Volume:
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.randn(resolution, resolution, resolution, 4, generator=generator)
+    return Volume(grid, density_scale=scale)
+
+
+def rays(count: int = 40, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    origins = F.normalize(torch.randn(count, 3, generator=generator), dim=-1) * 3.0
+    targets = torch.rand(count, 3, generator=generator) - 0.5
+    return origins, F.normalize(targets - origins, dim=-1)
+
+
+def test_sample_is_trilinear_forward_and_backward() -> None:
+    volume = noise_volume()
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(2)) * 2.2 - 1.1
+    table = volume.grid.clone().requires_grad_(True)
+    channels = table.permute(3, 2, 1, 0)[None]
+    expected = F.grid_sample(channels, points.view(1, 1, 1, -1, 3), align_corners=True, padding_mode="border")
+    expected = expected[0, :, 0, 0].T
+    volume.grid.requires_grad_(True)
+    sampled = volume.sample(points)
+    torch.testing.assert_close(sampled, expected, rtol=1e-5, atol=1e-5)
+    pull = torch.randn(50, 4, generator=torch.Generator().manual_seed(3))
+    (sampled * pull).sum().backward()
+    (expected * pull).sum().backward()
+    torch.testing.assert_close(volume.grid.grad, table.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_skipping_changes_nothing_visible() -> None:
+    """Against the plain sum over every sample."""
+    volume = VolumeConfig(resolution=17, density_scale=30.0).build()
+    volume.grid[..., 1:] = noise_volume(17).grid[..., 1:]
+    volume.refresh()
+    origins, directions = rays(60)
+    background = torch.tensor([0.2, 0.4, 0.9])
+    rendered = render_rays(volume, origins, directions, background, num_samples=64)
+    near, far = near_far(origins, directions, *volume.bounds())
+    step = (far - near) / 64
+    t = near[:, None] + step[:, None] * (torch.arange(64) + 0.5)
+    raw = volume.sample((origins[:, None] + directions[:, None] * t[..., None]).view(-1, 3)).view(60, 64, 4)
+    thickness = volume.density_of(raw[..., 0]) * step[:, None]
+    weights = torch.exp(thickness - thickness.cumsum(1)) * (1 - torch.exp(-thickness))
+    rgb = (weights[..., None] * torch.sigmoid(raw[..., 1:])).sum(1) + (1 - weights.sum(1))[:, None] * background
+    assert len(rendered.kept) < 0.6 * 60 * 64
+    assert (rendered.rgb - rgb).abs().max() < 5e-3
+    assert (rendered.opacity - weights.sum(1)).abs().max() < 5e-3
+
+
+def test_gradient_matches_finite_differences() -> None:
+    volume = Volume(noise_volume(5).grid.double(), density_scale=3.0)
+    origins, directions = (part.double() for part in rays(12))
+    background = torch.tensor([0.1, 0.5, 0.7], dtype=torch.float64)
+    pull = torch.randn(12, 3, generator=torch.Generator().manual_seed(5)).double()
+
+    def value() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        rendered = render_rays(volume, origins, directions, background, num_samples=24, generator=generator)
+        return (rendered.rgb * pull).sum() + rendered.depth.sum()
+
+    volume.grid.requires_grad_(True)
+    value().backward()
+    gradient = volume.grid.grad
+    assert gradient is not None
+    volume.grid.requires_grad_(False)
+    for index in [(2, 2, 2, 0), (1, 2, 3, 0), (2, 1, 2, 1), (3, 2, 2, 3)]:
+        original = float(volume.grid[index])
+        results = []
+        for sign in (1, -1):
+            volume.grid[index] = original + sign * 1e-5
+            results.append(float(value()))
+        volume.grid[index] = original
+        assert math.isclose((results[0] - results[1]) / 2e-5, float(gradient[index]), rel_tol=1e-4, abs_tol=1e-7)
+
+
+def test_uniform_fog_has_the_closed_form_opacity() -> None:
+    grid = torch.zeros(4, 4, 4, 4)
+    volume = Volume(grid, density_scale=1.0)
+    origins, directions = torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
+    rendered = render_rays(volume, origins, directions, torch.ones(3), num_samples=64)
+    assert float(rendered.opacity) == pytest.approx(1 - math.exp(-2 * math.log(2.0)), abs=1e-4)
+    assert float(rendered.rgb[0, 0]) == pytest.approx(1 - 0.5 * float(rendered.opacity), abs=1e-4)
+
+
+def test_a_miss_shows_the_background_alone() -> None:
+    volume = VolumeConfig(resolution=12).build()
+    origins, directions = torch.tensor([[0.0, 5.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
+    rendered = render_rays(volume, origins, directions, torch.tensor([0.3, 0.6, 0.9]))
+    assert torch.equal(rendered.rgb, torch.tensor([[0.3, 0.6, 0.9]])) and float(rendered.opacity) == 0.0
+    empty = Volume(torch.full((8, 8, 8, 4), -9.0))
+    images, masks = render_views(empty, orbit(0, 0), 8, 8, torch.ones(3))
+    assert float(images.min()) == 1.0 and float(masks.max()) == 0.0
+
+
+def test_same_generator_same_samples_and_centres_without() -> None:
+    volume, (origins, directions) = noise_volume(), rays(8)
+    shots = [
+        render_rays(volume, origins, directions, torch.ones(3), generator=torch.Generator().manual_seed(s)).rgb
+        for s in (1, 1, 2)
+    ]
+    assert torch.equal(shots[0], shots[1]) and not torch.equal(shots[0], shots[2])
+
+
+def test_upsample_keeps_the_field_and_refuses_to_go_down() -> None:
+    volume = noise_volume(8)
+    finer = volume.upsample(15)
+    points = torch.rand(30, 3, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    torch.testing.assert_close(finer.sample(points), volume.sample(points), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="coarse to fine"):
+        finer.upsample(8)
+
+
+def test_state_dict_round_trip_keeps_stale_cells() -> None:
+    volume = noise_volume(6)
+    volume.grid.add_(1.0)
+    restored = Volume.from_state_dict({k: v.clone() for k, v in volume.state_dict().items()})
+    assert restored.density_scale == volume.density_scale
+    assert torch.equal(restored.cell_density, volume.cell_density)
+    with pytest.raises(ValueError, match="cell_density"):
+        Volume.from_state_dict({"grid": volume.grid})
+
+
+def test_total_variation_of_a_ramp_is_exact_on_any_slab() -> None:
+    axis = torch.linspace(0, 1, 12)
+    grid = torch.zeros(12, 12, 12, 4)
+    grid[..., 0] = axis[None, :, None]
+    volume = Volume(grid)
+    generator = torch.Generator().manual_seed(0)
+    parts = [float(volume.total_variation(generator, 0.25)[0]) for _ in range(4)]
+    assert parts == pytest.approx([float(volume.total_variation(generator)[0])] * 4, rel=1e-5)
+
+
+def test_density_level_and_normals() -> None:
+    volume = VolumeConfig(resolution=24).build()
+    for density in (0.01, 7.5, 80.0):
+        raw = torch.tensor(volume.raw_of(density))
+        assert float(volume.density_of(raw)) == pytest.approx(density, rel=1e-3)
+    points = F.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), dim=-1) * 0.5
+    assert (volume.normals_at(points) * points / 0.5).sum(-1).min() > 0.98
+    assert volume.density_grid(10).shape == (10, 10, 10)
+
+
+def test_hull_of_a_ball() -> None:
+    cameras = orbit([0, 90, 180, 270, 45, 225], [10, 10, 10, 10, 50, 50])
+    origins, directions = cameras.rays(48, 48)
+    closest = torch.linalg.cross(origins, directions).norm(dim=-1)
+    masks = (closest < 0.6).float()[:, None]
+    images = masks * torch.tensor([0.9, 0.2, 0.1])[:, None, None] + 0.5 * (1 - masks)
+    volume = VolumeConfig(resolution=32).build()
+    fill_hull(volume, images, masks, cameras)
+    axis = torch.linspace(-1, 1, 32)
+    radius = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0)
+    solid = volume.grid[..., 0] > 0
+    assert solid[radius < 0.55].all()
+    assert ((solid & (radius < 0.6)).sum() / (solid | (radius < 0.6)).sum()) > 0.85
+    assert (volume.color_at(torch.zeros(1, 3)) - torch.tensor([0.9, 0.2, 0.1])).abs().max() < 0.03
+
+
+def test_project_inverts_rays() -> None:
+    cameras = orbit([20, 140], [10, -5])
+    origins, directions = cameras.rays(8, 8)
+    points = (origins + 2.5 * directions)[1, 2, 5]
+    positions, depth = project(points[None], cameras)
+    assert positions[1, 0].tolist() == pytest.approx([2 * 5.5 / 8 - 1, 2 * 2.5 / 8 - 1], abs=1e-5)
+    assert float(depth[1, 0]) > 0
+    image = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(look_up(image, cameras, points[None])[1, :, 0], image[1, :, 2, 5], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"resolution": 2}, "resolution"), ({"density_scale": 0.0}, "density_scale")]
+)
+def test_bad_configs_name_the_setting(settings: dict[str, float], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        VolumeConfig(**settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\[R, R, R, 4\]"):
+        Volume(torch.zeros(3, 4, 4, 4))
