@@ -128,8 +128,8 @@ def landmarks(
 
 
 def _trimmed(parts: list[Part]) -> list[Part]:
-    """At most the allowed number of parts: the collar, then spikes from the nape, go where all is worn at once."""
-    for name in ("collar", "spike"):
+    """At most the allowed number of parts: collar, spikes from the nape, then lashes go where all is worn at once."""
+    for name in ("collar", "spike", "lashes"):
         for i in reversed([i for i, part in enumerate(parts) if part.name == name]):
             if len(parts) > _MAX_PARTS:
                 parts = parts[:i] + parts[i + 1 :]

@@ -60,13 +60,12 @@ class Scene:
         axis = torch.linspace(-1.05, 1.05, resolution)
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
         volume = self.sdf(grid).view(resolution, resolution, resolution).numpy()
-        # Index order (x, y, z) with a positive outside wants descending gradients for outward faces.
-        vertices, faces, normals, _ = marching_cubes(volume, 0.0, gradient_direction="ascent")
+        vertices, faces, _, _ = marching_cubes(volume, 0.0)  # winds outwards for x, y, z index order
         points = torch.from_numpy(np.ascontiguousarray(vertices)).float() * (2.1 / (resolution - 1)) - 1.05
         return Mesh(
             vertices=points,
             faces=torch.from_numpy(np.ascontiguousarray(faces)).long(),
-            normals=torch.from_numpy(np.ascontiguousarray(normals)).float(),
+            normals=torch.cat([self.field.normals(p[None])[0] for p in points.split(_CHUNK)]),
             vertex_colors=self.albedo(points),
         )
 
