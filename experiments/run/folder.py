@@ -88,7 +88,14 @@ def refuse_foreign(folder: Path) -> None:
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Save the config a run was started with."""
-    write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    write_text(folder / CONFIG, to_yaml(config))
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """A config as YAML that reads back as the same config, readable where that is possible."""
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    # PyYAML writes a few control characters (NEL, for one) plainly and reads them back as line breaks.
+    return text if yaml.safe_load(text) == config else yaml.safe_dump(dict(config), sort_keys=False)
 
 
 def check(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:

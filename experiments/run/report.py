@@ -15,8 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from experiments.run import folder as folders
 from experiments.run.files import write_json, write_text
 from experiments.run.provenance import provenance
@@ -158,7 +156,7 @@ def page(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> 
     made = {k: report[k] for k in ("generator", "created", "config_hash", "seed") if k in report}
     made.update({k: report[k] for k in ("backbone", "device") if k in report})
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in report["notes"])
-    settings = html.escape(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    settings = html.escape(folders.to_yaml(config))
     files = "".join(
         f"<tr><th>{html.escape(a['file'])}</th><td>{a['bytes']} bytes</td><td><code>{a['sha256']}</code></td></tr>"
         for a in report["artefacts"]

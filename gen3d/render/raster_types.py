@@ -113,3 +113,20 @@ def mesh_edges(faces: Tensor, weld: Tensor | None = None) -> Tensor:
     paired = (start + 1 < len(key)) & (key[following] == key[start])
     second = torch.where(paired, opposite[following], torch.full_like(start, -1))
     return torch.cat([ends[start], opposite[start, None], second[:, None]], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """What stays the same while vertices move: make it once for an optimisation loop.
+
+    weld: [N] int64, see `weld_index`. edges: [E, 4] int64, see `mesh_edges`.
+    """
+
+    weld: Tensor
+    edges: Tensor
+
+    @staticmethod
+    def of(vertices: Tensor, faces: Tensor) -> Topology:
+        """The topology of vertices [N, 3] and faces [M, 3], joined across UV seams."""
+        weld = weld_index(vertices)
+        return Topology(weld, mesh_edges(faces, weld))

@@ -18,7 +18,7 @@ from gen3d.color import linear_to_srgb, srgb_to_linear
 from gen3d.meshing import vertex_normals
 from gen3d.render import rasterize as warp_backend
 from gen3d.render import rasterize_reference as reference_backend
-from gen3d.render.raster_types import Raster, mesh_edges, weld_index
+from gen3d.render.raster_types import Raster, Topology
 
 Mode = Literal["albedo", "shaded", "normal"]
 _BACKENDS = {"warp": warp_backend, "reference": reference_backend}
@@ -91,10 +91,12 @@ def render_mesh(
     supersample: int = 1,
     backend: Literal["warp", "reference"] = "warp",
     mode: Mode = "shaded",
+    topology: Topology | None = None,
 ) -> MeshRender:
     """Render a mesh from V cameras. Differentiable in vertices, colours and texture.
 
     background: sRGB, one colour [3] or one for each view [V, 3]. supersample: 1, or 2 for twice the pixels, averaged.
+    topology: Topology.of(mesh.vertices, mesh.faces), to save its making in every call of a loop.
     mode: "albedo" is the unlit base colour, "normal" shows (normal + 1) / 2 in world axes.
     """
     if backend not in _BACKENDS:
@@ -115,9 +117,11 @@ def render_mesh(
 
     clip = _clip_vertices(mesh.vertices, cameras, width / height)
     raster = functions.rasterize(clip, mesh.faces, height * supersample, width * supersample)
-    weld = weld_index(mesh.vertices)
+    topology = topology or Topology.of(mesh.vertices, mesh.faces)
     normals = (
-        mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, weld[mesh.faces])[weld]
+        mesh.normals
+        if mesh.normals is not None
+        else vertex_normals(mesh.vertices, topology.weld[mesh.faces])[topology.weld]
     )
     pixel_normals = torch.nn.functional.normalize(functions.interpolate(normals, raster), dim=-1)
     if mode == "normal":
@@ -128,7 +132,7 @@ def render_mesh(
             color = shade(color, pixel_normals, cameras)
     hit = raster.mask[..., None]
     layers = torch.cat([torch.where(hit, color, backdrop), hit.float(), pixel_normals], dim=-1)
-    layers = functions.antialias(layers, raster, clip, mesh_edges(mesh.faces, weld)).permute(0, 3, 1, 2)
+    layers = functions.antialias(layers, raster, clip, topology.edges).permute(0, 3, 1, 2)
     depth = raster.depth[:, None]
     if supersample > 1:
         layers = torch.nn.functional.avg_pool2d(layers, supersample)

