@@ -123,7 +123,7 @@ def _drop_unused_vertices(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.n
 def stable_level(grid: np.ndarray) -> float:
     """The level at which the enclosed volume changes least, for a grid of non-negative densities.
 
-    The volume inside a level is followed over levels spaced evenly in the logarithm, from 1 % to 70 % of the
+    The volume inside a level is followed over levels spaced evenly in the logarithm, from 5 % to 70 % of the
     densest part. A clear object has a plateau there: its density falls off within a voxel or two. The level in
     the middle of the flattest stretch (a factor of two wide) is taken.
     """
@@ -135,7 +135,7 @@ def stable_level(grid: np.ndarray) -> float:
     # The densest 0.05 % of the whole grid: robust to single spikes, yet defined for small objects.
     rank = max(1, min(positive.size, round(grid.size * 5e-4)))
     dense = float(np.partition(positive, positive.size - rank)[positive.size - rank])
-    levels = dense * np.geomspace(0.01, 0.7, 64)
+    levels = dense * np.geomspace(0.05, 0.7, 48)
     inside = positive.size - np.searchsorted(np.sort(positive), levels)
     log_volume = np.log(np.maximum(inside, 1))
     window = round(np.log(2.0) / np.log(levels[1] / levels[0]))

@@ -47,7 +47,9 @@ def quickstart_stages(config: QuickstartConfig, backbone: Backbone, prompt: str)
         ("refine.num_views", config.refine.num_views),
     ):
         if count % backbone.num_views:
-            raise ValueError(f"{name} must be a multiple of the backbone's {backbone.num_views} views, got {count}")
+            raise ValueError(
+                f"{name} must be a multiple of the backbone's {backbone.num_views} views, got {count}"
+            )
     if config.multiview.render_size != backbone.image_size:
         raise ValueError(
             f"multiview.render_size must be the backbone's image size {backbone.image_size}, "

@@ -42,7 +42,12 @@ COLOR_WORDS: dict[str, Color] = {
 
 
 def direction(
-    azimuth_deg: float, elevation_deg: float, *, front_deg: float = 45.0, back_deg: float = 45.0, overhead_deg: float = 60.0
+    azimuth_deg: float,
+    elevation_deg: float,
+    *,
+    front_deg: float = 45.0,
+    back_deg: float = 45.0,
+    overhead_deg: float = 60.0,
 ) -> str:
     """``front``, ``side``, ``back`` or ``overhead``: how a camera sees the object.
 
@@ -64,7 +69,9 @@ def view_prompts(
     A multiview backbone (``num_views`` above 1) knows its cameras: its views get the one prompt as it is.
     """
     if len(azimuths_deg) != len(elevations_deg):
-        raise ValueError(f"got {len(azimuths_deg)} azimuths and {len(elevations_deg)} elevations; give as many of both")
+        raise ValueError(
+            f"got {len(azimuths_deg)} azimuths and {len(elevations_deg)} elevations; give as many of both"
+        )
     if num_views > 1:
         return [prompt]
     return [f"{prompt}, {direction(a, e)} view" for a, e in zip(azimuths_deg, elevations_deg, strict=True)]

@@ -92,7 +92,11 @@ def is_finite(tensor: Tensor) -> bool:
 
 @torch.no_grad()
 def adam_step(
-    state: State, learning_rates: Mapping[str, float], *, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-15
+    state: State,
+    learning_rates: Mapping[str, float],
+    *,
+    betas: tuple[float, float] = (0.9, 0.99),
+    eps: float = 1e-15,
 ) -> None:
     """One Adam step on tensors of ``state`` that have gradients; the moments live in the state under ``adam/``.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
-from gen3d.pipeline import QuickstartConfig, mesh_of, quickstart_stages
+from gen3d.pipeline import QuickstartConfig, quickstart_stages
+from gen3d.stages.mesh import load_mesh
 
 from diffusion.backbone import Backbone
 from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
@@ -15,11 +18,11 @@ from experiments.run.settings import Settings
 from experiments.turntable import TurntableConfig, write_preview, write_turntable, write_views
 from gen3d.asset import Mesh
 from gen3d.cameras import ring
-from gen3d.export import export
-from gen3d.meshing import is_watertight, num_components
+from gen3d.export import export_asset
+from gen3d.meshing import is_watertight, num_components, with_normals
 from gen3d.optimize import Progress, Stage, State, optimize
 
-# What `gen3d.export.export` writes, and what each file is.
+# What `export_asset` writes, and what each file is.
 _KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}
 
 
@@ -44,11 +47,11 @@ def run(config: Config, run: Run) -> None:
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
     announce_truncation(run, backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
-    stages = quickstart_stages(
-        config.recipe, backbone, config.prompt, negative_prompt=config.negative_prompt, device=run.device
-    )
-    state = _optimize(config, run, stages)
-    mesh = mesh_of(state).to("cpu")
+    recipe = config.recipe
+    if config.negative_prompt:
+        recipe = replace(recipe, sampling=replace(recipe.sampling, negative_prompt=config.negative_prompt))
+    state = _optimize(config, run, quickstart_stages(recipe, backbone, config.prompt))
+    mesh = with_normals(load_mesh(state).detach().to("cpu"))
     _write(config, run, backbone, mesh)
 
 
@@ -84,8 +87,9 @@ def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
 
 def _write(config: Config, run: Run, backbone: Backbone, mesh: Mesh) -> None:
     with run.stage("export"):
-        psnr = export(mesh, run.folder, ring(4, elevation_deg=15.0))
-        for path in sorted(run.folder.glob("mesh*")):
+        extras = {"generator": f"Galatea {version()}", "prompt": config.prompt, "seed": config.seed}
+        exported = export_asset(mesh, run.folder, cameras=ring(4), extras=extras)
+        for path in (Path(file) for one in exported.values() for file in one["files"]):
             run.artefact(path.name, kind=_KINDS[path.suffix])
         run.metrics["mesh"] = {
             "vertices": mesh.num_vertices,
@@ -93,7 +97,7 @@ def _write(config: Config, run: Run, backbone: Backbone, mesh: Mesh) -> None:
             "components": num_components(mesh),
             "watertight": is_watertight(mesh),
         }
-        run.metrics["rerender_psnr_db"] = psnr
+        run.metrics["rerender_psnr_db"] = {name: _decibel(one["psnr"]) for name, one in exported.items()}
     with run.stage("pictures"):
         write_preview(mesh, run.artefact("preview.png", kind="image"), config.turntable)
         views = write_views(mesh, run.artefact("views.png", kind="image"), config.turntable)
@@ -105,6 +109,11 @@ def _write(config: Config, run: Run, backbone: Backbone, mesh: Mesh) -> None:
         write_turntable(
             mesh, run.artefact("turntable.mp4", kind="video"), config.turntable, _video_tags(config, backbone)
         )
+
+
+def _decibel(value: float) -> float | None:
+    """A PSNR for the report; identical pictures have an infinite one, which JSON cannot say."""
+    return round(value, 2) if math.isfinite(value) else None
 
 
 def _video_tags(config: Config, backbone: Backbone) -> dict[str, str]:

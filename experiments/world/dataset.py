@@ -37,7 +37,7 @@ class DatasetConfig:
     fovy_deg, elevation_deg: ranges drawn from, degrees; one draw a group.
     """
 
-    num_scenes: int = 8_000
+    num_scenes: int = 6_000
     scenes_per_shard: int = 50
     num_views: int = 4
     size: int = 128

@@ -363,11 +363,15 @@ def fit_unit_sphere(parts: Sequence[Part], margin: float = 0.95) -> list[Part]:
     axis = torch.linspace(-bound, bound, n)
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(1, -1, 3)
     distance = field.sdf(grid)[0]
-    near = distance.abs() < bound / n * 2
-    points = grid[0][near]
-    # Pull the near points onto the surface: they sample it densely enough to bound it.
-    for _ in range(3):
+    # Thin tips slip through a grid: points about every part, in all directions, look for them as well.
+    steps = torch.tensor([-1.0, 0.0, 1.0])
+    around = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1).reshape(-1, 3)
+    tips = [torch.tensor(part.translation) + around * _reach(part) for part in parts if not part.carves]
+    points = torch.cat([grid[0][distance.abs() < bound / n * 2], *tips])
+    # Pulled onto the surface, they sample it densely enough to bound it.
+    for _ in range(4):
         points = points - field.normals(points[None])[0] * field.sdf(points[None])[0][:, None]
+    points = points[field.sdf(points[None])[0].abs() < 0.02 * bound]
     if len(points) == 0:
         raise ValueError("the parts have no surface: everything is carved away")
     low, high = points.amin(0), points.amax(0)

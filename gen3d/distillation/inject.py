@@ -12,7 +12,9 @@ def inject(latents: Tensor, gradient: Tensor) -> Tensor:
     Its value is half the squared norm of the gradient over B, which falls as the latents become likelier.
     """
     if latents.shape != gradient.shape:
-        raise ValueError(f"gradient must have the latents' shape {list(latents.shape)}, got {list(gradient.shape)}")
+        raise ValueError(
+            f"gradient must have the latents' shape {list(latents.shape)}, got {list(gradient.shape)}"
+        )
     target = (latents - gradient).detach()
     return 0.5 * (latents - target).square().sum() / latents.shape[0]
 

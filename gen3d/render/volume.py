@@ -85,7 +85,9 @@ def render_rays(
     weights = transmittance * -torch.expm1(-dense)
     opacity = weights.sum(dim=1)
     color = weights[ray, sample, None] * torch.sigmoid(raw[:, 1:])
-    rgb = torch.zeros(count, 3, device=device).index_add(0, ray, color) + (1.0 - opacity)[:, None] * background
+    rgb = (
+        torch.zeros(count, 3, device=device).index_add(0, ray, color) + (1.0 - opacity)[:, None] * background
+    )
     depth = (weights * t).sum(dim=1)
     return RayRender(
         rgb=rgb, opacity=opacity, depth=depth, weights=weights, t=t, step=step, kept=kept, points=points
@@ -94,7 +96,13 @@ def render_rays(
 
 @torch.no_grad()
 def render_views(
-    volume: Volume, cameras: Cameras, height: int, width: int, background: Tensor, *, num_samples: int | None = None
+    volume: Volume,
+    cameras: Cameras,
+    height: int,
+    width: int,
+    background: Tensor,
+    *,
+    num_samples: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Whole pictures without gradients: images ``[V, 3, H, W]`` sRGB in [0, 1] and opacity masks ``[V, 1, H, W]``.
 

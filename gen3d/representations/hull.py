@@ -27,12 +27,16 @@ def project(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
 def look_up(images: Tensor, cameras: Cameras, points: Tensor) -> Tensor:
     """Pixel values ``[V, C, K]`` of ``images [V, C, H, W]`` where ``points [K, 3]`` appear in them (bilinear)."""
     positions, _ = project(points, cameras)
-    found = F.grid_sample(images, positions[:, :, None], mode="bilinear", padding_mode="border", align_corners=False)
+    found = F.grid_sample(
+        images, positions[:, :, None], mode="bilinear", padding_mode="border", align_corners=False
+    )
     return found[..., 0]
 
 
 @torch.no_grad()
-def fill_hull(volume: Volume, images: Tensor, masks: Tensor, cameras: Cameras, *, tolerance: float = 0.0) -> None:
+def fill_hull(
+    volume: Volume, images: Tensor, masks: Tensor, cameras: Cameras, *, tolerance: float = 0.0
+) -> None:
     """Make ``volume`` solid wherever every silhouette allows it, in place, coloured by what the views see there.
 
     images: ``[V, 3, H, W]``; masks: ``[V, 1, H, W]`` in [0, 1]. ``tolerance``: share of the views that may say

@@ -37,7 +37,9 @@ class VolumeConfig:
 
     def __post_init__(self) -> None:
         if not 4 <= self.resolution <= 512:
-            raise ValueError(f"volume resolution must lie in 4..512 voxels, got {self.resolution}; 48 is a good start")
+            raise ValueError(
+                f"volume resolution must lie in 4..512 voxels, got {self.resolution}; 48 is a good start"
+            )
         for name in ("density_scale", "blob_radius", "blob_strength"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"volume {name} must be above 0, got {getattr(self, name)}")
@@ -77,12 +79,16 @@ class Volume:
     ``refresh()`` and part of the state: a resumed run must skip exactly what the unbroken one skips.
     """
 
-    def __init__(self, grid: Tensor, *, density_scale: float = 50.0, cell_density: Tensor | None = None) -> None:
+    def __init__(
+        self, grid: Tensor, *, density_scale: float = 50.0, cell_density: Tensor | None = None
+    ) -> None:
         if grid.ndim != 4 or grid.shape[3] != 4 or len(set(grid.shape[:3])) != 1 or grid.shape[0] < 2:
             raise ValueError(f"a volume's grid must have shape [R, R, R, 4], got {list(grid.shape)}")
         self.grid = grid
         self.density_scale = float(density_scale)
-        self.cell_density = cell_density if cell_density is not None else grid.new_zeros((self.resolution - 1) ** 3, 2)
+        self.cell_density = (
+            cell_density if cell_density is not None else grid.new_zeros((self.resolution - 1) ** 3, 2)
+        )
         self._bounds: tuple[Tensor, Tensor] | None = None
         if cell_density is None:
             self.refresh()
@@ -103,9 +109,13 @@ class Volume:
     def from_state_dict(tensors: Mapping[str, Tensor]) -> Volume:
         missing = [name for name in ("grid", "cell_density", "density_scale") if name not in tensors]
         if missing:
-            raise ValueError(f"a volume needs the tensors grid, cell_density and density_scale; missing: {missing}")
+            raise ValueError(
+                f"a volume needs the tensors grid, cell_density and density_scale; missing: {missing}"
+            )
         return Volume(
-            tensors["grid"], density_scale=float(tensors["density_scale"]), cell_density=tensors["cell_density"]
+            tensors["grid"],
+            density_scale=float(tensors["density_scale"]),
+            cell_density=tensors["cell_density"],
         )
 
     @torch.no_grad()
@@ -153,7 +163,11 @@ class Volume:
 
     def cells(self, points: Tensor) -> Tensor:
         """Row of ``cell_density`` that holds each of ``points [..., 3]``: int64 ``[...]``."""
-        scaled = ((points + 1.0) * (0.5 * (self.resolution - 1))).clamp_(0, self.resolution - 1.001).to(torch.int32)
+        scaled = (
+            ((points + 1.0) * (0.5 * (self.resolution - 1)))
+            .clamp_(0, self.resolution - 1.001)
+            .to(torch.int32)
+        )
         x, y, z = scaled.unbind(-1)
         n = self.resolution - 1
         return (x * n + y) * n + z
@@ -164,7 +178,9 @@ class Volume:
         cell, fraction = self._locate(points)
         n = self.resolution
         base = (cell[:, 0] * n + cell[:, 1]) * n + cell[:, 2]
-        offsets = torch.tensor([0, 1, n, n + 1, n * n, n * n + 1, n * n + n, n * n + n + 1], device=points.device)
+        offsets = torch.tensor(
+            [0, 1, n, n + 1, n * n, n * n + 1, n * n + n, n * n + n + 1], device=points.device
+        )
         both = torch.stack([1.0 - fraction, fraction], dim=-1)
         weights = both[:, 0, :, None, None] * both[:, 1, None, :, None] * both[:, 2, None, None, :]
         corners = base[:, None] + offsets
@@ -198,7 +214,9 @@ class Volume:
     def upsample(self, resolution: int) -> Volume:
         """The same field on ``resolution``^3 voxels: a new volume, for going from coarse to fine."""
         if resolution < self.resolution:
-            raise ValueError(f"upsample goes from coarse to fine: {resolution} is below {self.resolution} voxels")
+            raise ValueError(
+                f"upsample goes from coarse to fine: {resolution} is below {self.resolution} voxels"
+            )
         channels = self.grid.detach().permute(3, 0, 1, 2)[None]
         size = (resolution, resolution, resolution)
         grid = F.interpolate(channels, size=size, mode="trilinear", align_corners=True)
@@ -210,7 +228,9 @@ class Volume:
         ``fraction`` < 1 looks at a random slab of that share of the x planes, for speed; its mean is the same.
         """
         planes = max(2, round(self.resolution * fraction))
-        low = int(torch.randint(self.resolution - planes + 1, (), generator=generator, device=generator.device))
+        low = int(
+            torch.randint(self.resolution - planes + 1, (), generator=generator, device=generator.device)
+        )
         slab = self.grid[low : low + planes]
         squares = [slab.diff(dim=axis).square().sum(dim=(0, 1, 2)) for axis in range(3)]
         total = torch.stack(squares).sum(dim=0) / (3.0 * slab[..., 0].numel())

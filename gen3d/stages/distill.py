@@ -70,7 +70,9 @@ class Distill:
 
     name = "distill"
 
-    def __init__(self, config: DistillConfig, backbone: Backbone, prompt: str, negative_prompt: str = "") -> None:
+    def __init__(
+        self, config: DistillConfig, backbone: Backbone, prompt: str, negative_prompt: str = ""
+    ) -> None:
         if config.num_views % backbone.num_views:
             raise ValueError(
                 f"distill num_views must be a multiple of the backbone's {backbone.num_views}, got {config.num_views}"

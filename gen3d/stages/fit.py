@@ -41,7 +41,9 @@ class FitConfig:
                 raise ValueError(f"fit {name} must be at least 1, got {getattr(self, name)}")
         for name in ("mask", "distortion", "density_tv", "color_tv"):
             if getattr(self, name) < 0:
-                raise ValueError(f"fit {name} is a weight and must not be negative, got {getattr(self, name)}")
+                raise ValueError(
+                    f"fit {name} is a weight and must not be negative, got {getattr(self, name)}"
+                )
         if not self.learning_rate > 0:
             raise ValueError(f"fit learning_rate must be above 0, got {self.learning_rate}")
         for name in ("learning_rate_decay", "tv_fraction"):
@@ -69,7 +71,12 @@ def fit_step(
     rays = draw_rays(views, config.num_rays, generator)
     volume.grid.requires_grad_(True)
     rendered = render_rays(
-        volume, rays.origins, rays.directions, rays.background, num_samples=config.num_samples, generator=generator
+        volume,
+        rays.origins,
+        rays.directions,
+        rays.background,
+        num_samples=config.num_samples,
+        generator=generator,
     )
     losses: dict[str, Tensor] = {"color": (rendered.rgb - rays.color).square().mean()}
     if config.mask:

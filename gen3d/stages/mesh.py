@@ -98,7 +98,9 @@ class ExtractMesh:
         mesh = meshing.extract_mesh(grid, level=volume.raw_of(config.level), min_fraction=config.min_fraction)
         mesh = meshing.decimate(meshing.smooth(mesh, config.smooth), config.target_faces)
         colors = surface_color(volume, mesh.vertices.to(volume.device))
-        save_mesh(state, Mesh(mesh.vertices.to(volume.device), mesh.faces.to(volume.device), vertex_colors=colors))
+        save_mesh(
+            state, Mesh(mesh.vertices.to(volume.device), mesh.faces.to(volume.device), vertex_colors=colors)
+        )
         return {"loss": 0.0, "vertices": float(mesh.num_vertices), "faces": float(mesh.num_faces)}
 
 
@@ -150,7 +152,9 @@ class RefineMesh:
 
     def __init__(self, config: RefineConfig, provider: ViewProvider | None = None) -> None:
         if config.timestep and provider is None:
-            raise ValueError("refine with a timestep above 0 needs a view provider; give one, or set timestep to 0")
+            raise ValueError(
+                "refine with a timestep above 0 needs a view provider; give one, or set timestep to 0"
+            )
         self.config, self.provider = config, provider
 
     @property
@@ -162,7 +166,9 @@ class RefineMesh:
         state.drop("adam")
         mesh = load_mesh(state)
         if config.timestep and self.provider is not None:
-            turn = float(torch.rand((), generator=generator, device=generator.device)) * 360.0 / config.num_views
+            turn = (
+                float(torch.rand((), generator=generator, device=generator.device)) * 360.0 / config.num_views
+            )
             # Even-numbered views, then odd-numbered: each half is a set evenly around the object.
             order = [*range(0, config.num_views, 2), *range(1, config.num_views, 2)]
             low, high = config.elevations_deg
@@ -173,7 +179,9 @@ class RefineMesh:
             ).to(mesh.device)
             background = state["views/backgrounds"][-1]
             with torch.no_grad():
-                shown = render_mesh(mesh, cameras, config.size, config.size, background=background, mode="albedo")
+                shown = render_mesh(
+                    mesh, cameras, config.size, config.size, background=background, mode="albedo"
+                )
             images = self.provider(cameras, shown.images, config.timestep, generator)
             Views.from_images(images, cameras).save(state)
         state["mesh/face_pairs"] = face_pairs(mesh.faces)
@@ -181,7 +189,9 @@ class RefineMesh:
     def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
         config, views = self.config, Views.load(state)
         count = min(config.views_per_step, len(views))
-        chosen = torch.randperm(len(views), generator=generator, device=generator.device)[:count].to(views.images.device)
+        chosen = torch.randperm(len(views), generator=generator, device=generator.device)[:count].to(
+            views.images.device
+        )
         for name in ("vertices", "vertex_colors"):
             state[f"mesh/{name}"].requires_grad_(True)
         mesh = load_mesh(state)
@@ -206,7 +216,10 @@ class RefineMesh:
         adam_step(state, rates, eps=1e-6)
         with torch.no_grad():
             state["mesh/vertex_colors"].clamp_(0.0, 1.0)
-        return {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in losses.items()}}
+        return {
+            "loss": float(loss.detach()),
+            **{name: float(value.detach()) for name, value in losses.items()},
+        }
 
 
 def meshing_edges(faces: Tensor) -> Tensor:
@@ -284,7 +297,9 @@ class MixedColor:
             total += self.config.views_weight * 20.0 * weight
         return mixed / total
 
-    def _from_view(self, view: int, camera: Cameras, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+    def _from_view(
+        self, view: int, camera: Cameras, points: Tensor, normals: Tensor
+    ) -> tuple[Tensor, Tensor]:
         positions, depth = project(points, camera)
         grid = positions[:, :, None]
 
@@ -308,7 +323,9 @@ class MixedColor:
             self.tree = cKDTree(self.mesh.vertices.cpu().numpy())
         distance, index = self.tree.query(points.cpu().numpy(), k=3)
         weight = 1.0 / (np.asarray(distance) + 1e-4)
-        weight = torch.from_numpy((weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)).to(points.device)
+        weight = torch.from_numpy((weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)).to(
+            points.device
+        )
         rows = torch.from_numpy(np.asarray(index)).to(points.device)
         colors, normals = self.mesh.vertex_colors, self.mesh.normals
         assert normals is not None

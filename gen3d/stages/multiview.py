@@ -51,11 +51,17 @@ class BackboneViews:
         self.conditioning: Conditioning = backbone.encode_prompt([prompt])
 
     def __call__(
-        self, cameras: Cameras, init_images: Tensor | None, start_timestep: int | None, generator: torch.Generator
+        self,
+        cameras: Cameras,
+        init_images: Tensor | None,
+        start_timestep: int | None,
+        generator: torch.Generator,
     ) -> Tensor:
         num_views = self.backbone.num_views
         if len(cameras) % num_views:
-            raise ValueError(f"backbone {self.backbone.name!r} makes {num_views} views at once, got {len(cameras)}")
+            raise ValueError(
+                f"backbone {self.backbone.name!r} makes {num_views} views at once, got {len(cameras)}"
+            )
         groups = len(cameras) // num_views
         if init_images is not None:
             init_images = init_images.view(groups, num_views, *init_images.shape[1:])
@@ -110,7 +116,9 @@ class MultiviewConfig:
         if not self.elevations_deg or not self.resolutions:
             raise ValueError("multiview elevations_deg and resolutions need at least one entry each")
         if list(self.resolutions) != sorted(self.resolutions) or self.resolutions[0] < 4:
-            raise ValueError(f"multiview resolutions must not fall from 4 upwards, got {list(self.resolutions)}")
+            raise ValueError(
+                f"multiview resolutions must not fall from 4 upwards, got {list(self.resolutions)}"
+            )
         if not 0.0 <= self.hull_tolerance < 1.0:
             raise ValueError(f"multiview hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
         if not 0.0 < self.mask_threshold < 1.0:
@@ -130,7 +138,9 @@ class MultiviewReconstruction:
 
     name = "reconstruct"
 
-    def __init__(self, config: MultiviewConfig, provider: ViewProvider, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, config: MultiviewConfig, provider: ViewProvider, device: torch.device | str = "cpu"
+    ) -> None:
         self.config, self.provider, self.device = config, provider, device
 
     @property
@@ -195,11 +205,15 @@ class MultiviewReconstruction:
         config = self.config
         groups = 1 if index == 0 else config.groups
         first = 0 if index == 0 else 1 + (index - 1) * groups
-        offset = float(torch.rand((), generator=generator, device=generator.device)) * 360.0 / config.group_size
+        offset = (
+            float(torch.rand((), generator=generator, device=generator.device)) * 360.0 / config.group_size
+        )
         azimuths, elevations = [], []
         for group in range(groups):
             # Sets between each other's cameras, so that together they see the most.
             turn = offset + group * 360.0 / (config.group_size * groups)
             azimuths += [turn + view * 360.0 / config.group_size for view in range(config.group_size)]
-            elevations += [config.elevations_deg[(first + group) % len(config.elevations_deg)]] * config.group_size
+            elevations += [
+                config.elevations_deg[(first + group) % len(config.elevations_deg)]
+            ] * config.group_size
         return orbit(azimuths, elevations, fovy_deg=config.fovy_deg)

@@ -21,7 +21,11 @@ class ViewProvider(Protocol):
     """Makes views of the wanted object: a diffusion model, or in a test the object itself."""
 
     def __call__(
-        self, cameras: Cameras, init_images: Tensor | None, start_timestep: int | None, generator: torch.Generator
+        self,
+        cameras: Cameras,
+        init_images: Tensor | None,
+        start_timestep: int | None,
+        generator: torch.Generator,
     ) -> Tensor:
         """Images ``[V, 3, H, W]`` sRGB in [0, 1] for V cameras: from nothing, or from ``init_images [V, 3, H, W]``
         noised to ``start_timestep``."""
@@ -76,7 +80,8 @@ class Views:
             masks=torch.cat([p.masks for p in parts]),
             backgrounds=torch.cat([p.backgrounds for p in parts]),
             cameras=Cameras(
-                c2w=torch.cat([p.cameras.c2w for p in parts]), fovy_deg=torch.cat([p.cameras.fovy_deg for p in parts])
+                c2w=torch.cat([p.cameras.c2w for p in parts]),
+                fovy_deg=torch.cat([p.cameras.fovy_deg for p in parts]),
             ),
         )
 
@@ -169,7 +174,9 @@ def _boxes(masks: Tensor) -> Tensor:
     return torch.stack(bounds, dim=1)
 
 
-def pixel_rays(cameras: Cameras, view: Tensor, row: Tensor, column: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def pixel_rays(
+    cameras: Cameras, view: Tensor, row: Tensor, column: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
     """Rays through the centres of pixels of square pictures: origins and unit directions, ``[N, 3]`` each."""
     tan = torch.tan(torch.deg2rad(cameras.fovy_deg) / 2)[view]
     x = (column + 0.5 - size / 2) / (size / 2) * tan

@@ -35,7 +35,9 @@ class Fit:
         return {"loss": float(loss.detach())}
 
 
-def run(stages: list[Fit], resume: Save | None = None, every: int = 1) -> tuple[dict[str, Tensor], list[Save]]:
+def run(
+    stages: list[Fit], resume: Save | None = None, every: int = 1
+) -> tuple[dict[str, Tensor], list[Save]]:
     saves: list[Save] = []
     state = optimize(
         stages,
@@ -115,7 +117,9 @@ class Spoiled(Fit):
         return metrics
 
 
-@pytest.mark.parametrize(("where", "named"), [("metric", "speed"), ("tensor", "bad/p"), ("gradient", "bad/p")])
+@pytest.mark.parametrize(
+    ("where", "named"), [("metric", "speed"), ("tensor", "bad/p"), ("gradient", "bad/p")]
+)
 def test_non_finite_values_stop_the_step_before_it_is_saved(where: str, named: str) -> None:
     saves: list[Save] = []
     with pytest.raises(NonFiniteError, match=rf"stage 'bad', step 3.*{named}"):

@@ -57,7 +57,9 @@ def test_skipping_changes_nothing_visible() -> None:
     raw = volume.sample((origins[:, None] + directions[:, None] * t[..., None]).view(-1, 3)).view(60, 64, 4)
     thickness = volume.density_of(raw[..., 0]) * step[:, None]
     weights = torch.exp(thickness - thickness.cumsum(1)) * (1 - torch.exp(-thickness))
-    rgb = (weights[..., None] * torch.sigmoid(raw[..., 1:])).sum(1) + (1 - weights.sum(1))[:, None] * background
+    rgb = (weights[..., None] * torch.sigmoid(raw[..., 1:])).sum(1) + (1 - weights.sum(1))[
+        :, None
+    ] * background
     assert len(rendered.kept) < 0.6 * 60 * 64
     assert (rendered.rgb - rgb).abs().max() < 5e-3
     assert (rendered.opacity - weights.sum(1)).abs().max() < 5e-3
@@ -86,7 +88,9 @@ def test_gradient_matches_finite_differences() -> None:
             volume.grid[index] = original + sign * 1e-5
             results.append(float(value()))
         volume.grid[index] = original
-        assert math.isclose((results[0] - results[1]) / 2e-5, float(gradient[index]), rel_tol=1e-4, abs_tol=1e-7)
+        assert math.isclose(
+            (results[0] - results[1]) / 2e-5, float(gradient[index]), rel_tol=1e-4, abs_tol=1e-7
+        )
 
 
 def test_uniform_fog_has_the_closed_form_opacity() -> None:
@@ -111,7 +115,9 @@ def test_a_miss_shows_the_background_alone() -> None:
 def test_same_generator_same_samples_and_centres_without() -> None:
     volume, (origins, directions) = noise_volume(), rays(8)
     shots = [
-        render_rays(volume, origins, directions, torch.ones(3), generator=torch.Generator().manual_seed(s)).rgb
+        render_rays(
+            volume, origins, directions, torch.ones(3), generator=torch.Generator().manual_seed(s)
+        ).rgb
         for s in (1, 1, 2)
     ]
     assert torch.equal(shots[0], shots[1]) and not torch.equal(shots[0], shots[2])
@@ -180,7 +186,9 @@ def test_project_inverts_rays() -> None:
     assert positions[1, 0].tolist() == pytest.approx([2 * 5.5 / 8 - 1, 2 * 2.5 / 8 - 1], abs=1e-5)
     assert float(depth[1, 0]) > 0
     image = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(look_up(image, cameras, points[None])[1, :, 0], image[1, :, 2, 5], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        look_up(image, cameras, points[None])[1, :, 0], image[1, :, 2, 5], atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
