@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _one_line_warnings(), _terminate_like_interrupt():
             return _dispatch(typed)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
     except KeyboardInterrupt:
         print("\ngalatea: stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -138,12 +140,7 @@ def _run_hydra(parsed: arguments.Arguments) -> int:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    statuses: list[int] = []
-
-    def job(config: DictConfig) -> None:
-        statuses.append(_job(config))
-
-    application = hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")(job)
+    application = hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")(_job)
     before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = ["galatea", *parsed.argv()]
     # Hydra would print its own several lines and exit with 1; this makes it raise instead.
@@ -157,11 +154,11 @@ def _run_hydra(parsed: arguments.Arguments) -> int:
         else:
             os.environ["HYDRA_FULL_ERROR"] = full_error
         GlobalHydra.instance().clear()
-    return max(statuses, default=EXIT_OK)
+    return EXIT_OK
 
 
-def _job(composed: DictConfig) -> int:
-    """One composed config: check it, open its run folder, do the task."""
+def _job(composed: DictConfig) -> None:
+    """One composed config: check it, open its run folder, do the task. A failure ends the program (and a sweep)."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -174,10 +171,12 @@ def _job(composed: DictConfig) -> int:
         config = build(module.Config, composed)
         hydra_config = HydraConfig.get()
         many = OmegaConf.select(hydra_config, "mode") is not None and hydra_config.mode.name == "MULTIRUN"
-        return execute(module, config, typed=_typed, one_of_many=many)
+        status = execute(module, config, typed=_typed, one_of_many=many)
     except Exception as error:
-        # Not re-raised as it is: Hydra would add lines of its own.
-        raise SystemExit(_report(error)) from None
+        status = _report(error)
+    if status:
+        # Any other exception, and Hydra would add lines of its own.
+        raise SystemExit(status)
 
 
 def _report(error: BaseException) -> int:

@@ -46,7 +46,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     # A JSON or unicode decoding error is a ValueError too, but is no sentence for a user on its own.
     if isinstance(error, (ValueError, OSError)):
         return one_line(error) or type(error).__name__, EXIT_USAGE
-    if isinstance(error, (RunFailed, ArithmeticError)):
+    if isinstance(error, RunFailed):
         return one_line(error), EXIT_FAILED
     message = f"internal error, {type(error).__name__}: {one_line(error)}"
     return f"{message} (please report it; GALATEA_DEBUG=1 shows the traceback)", EXIT_FAILED

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,6 @@ __all__ = ["NonFiniteError", "Progress", "Saved", "Stage", "State", "optimize"]
 Saved = tuple[Mapping[str, Tensor], Mapping[str, str]]
 SaveFunction = Callable[[int, dict[str, Tensor], dict[str, str]], None]
 _GENERATOR = "loop/generator"
-_T = TypeVar("_T")
 
 
 class Stage(Protocol):
@@ -101,10 +100,12 @@ def optimize(
         while index < len(stages):
             stage = stages[index]
             if step == 0:
-                _named(stage, 0, lambda: stage.start(state, generator))
+                with _naming(stage, 0):
+                    stage.start(state, generator)
                 _check(state, {}, stage.name, 0)
             while step < stage.num_steps:
-                metrics = _named(stage, step + 1, lambda: stage.step(state, step, generator))
+                with _naming(stage, step + 1):
+                    metrics = stage.step(state, step, generator)
                 step, total = step + 1, total + 1
                 _check(state, metrics, stage.name, step)
                 progress = Progress(
@@ -147,9 +148,10 @@ def _restore(resume: Saved, plan: str, generator: torch.Generator) -> tuple[Stat
     return State.from_tensors(tensors), int(metadata["stage_index"]), int(metadata["step"])
 
 
-def _named(stage: Stage, step: int, work: Callable[[], _T]) -> _T:
+@contextmanager
+def _naming(stage: Stage, step: int) -> Iterator[None]:
     try:
-        return work()
+        yield
     except NonFiniteError as error:
         raise NonFiniteError(f"stage {stage.name!r}, step {step}: {error}") from error
 

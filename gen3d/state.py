@@ -38,6 +38,7 @@ class State(MutableMapping[str, Tensor]):
             raise TypeError(f"a state holds tensors; {name!r} is a {type(tensor).__name__}")
         # A restored tensor is contiguous; the order of sums must not depend on having been restored.
         self._tensors[name] = tensor.contiguous()
+        self._checked.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
         del self._tensors[name]

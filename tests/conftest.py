@@ -53,10 +53,7 @@ def galatea(
     def call(*arguments: str, own_configs: bool = True) -> Outcome:
         extra = ["--config-dir", str(TEST_CONFIGS)] if own_configs else []
         capsys.readouterr()
-        try:
-            status = main([*extra, *arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
+        status = main([*extra, *arguments])
         captured = capsys.readouterr()
         return Outcome(status, captured.out, captured.err.splitlines())
 

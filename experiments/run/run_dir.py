@@ -22,6 +22,7 @@ from experiments.run.checkpoint import Checkpoint, CheckpointStore
 from experiments.run.progress import ProgressDisplay
 from experiments.run.schema import to_plain
 from experiments.run.settings import Settings, identity_hash
+from gen3d.state import NonFiniteError
 
 _SECONDS, _LINES = "run.seconds", "run.metrics_lines"
 
@@ -209,8 +210,8 @@ def _execute_locked(
         if missing:
             raise RunFailed(f"the task ended without writing {', '.join(missing)}")
         report.write(run, plain, identity_hash(plain))
-    except ArithmeticError as error:
-        # NaN or infinity: the libraries say where, and nothing bad was saved.
+    except NonFiniteError as error:
+        # The message says where; nothing bad was saved.
         raise RunFailed(f"{error}; {run.kept()}") from error
     except KeyboardInterrupt:
         steps = run.checkpoints.steps()

@@ -369,9 +369,9 @@ def fit_unit_sphere(parts: Sequence[Part], margin: float = 0.95) -> list[Part]:
     tips = [torch.tensor(part.translation) + around * _reach(part) for part in parts if not part.carves]
     points = torch.cat([grid[0][distance.abs() < bound / n * 2], *tips])
     # Pulled onto the surface, they sample it densely enough to bound it.
-    for _ in range(4):
+    for _ in range(10):
         points = points - field.normals(points[None])[0] * field.sdf(points[None])[0][:, None]
-    points = points[field.sdf(points[None])[0].abs() < 0.02 * bound]
+    points = points[field.sdf(points[None])[0].abs() < 0.03 * bound]
     if len(points) == 0:
         raise ValueError("the parts have no surface: everything is carved away")
     low, high = points.amin(0), points.amax(0)

@@ -213,7 +213,7 @@ def blend_backward_kernel(
         target_row = row
         target_column = column
     # d(target) / d(position of the crossing) = first - second, whichever of them is inner.
-    g = 0.0
+    g = float(0.0)  # noqa: UP018 (a plain literal would be a constant to Warp)
     for channel in range(image.shape[3]):
         target = grad[view, target_row, target_column, channel]
         g += target * (image[view, row, column, channel] - image[view, other_row, other_column, channel])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from gen3d import meshing, texture
@@ -53,9 +54,10 @@ def load_mesh(state: State) -> Mesh:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
-    """resolution: of the grid that is meshed. level: optical density of the surface, per unit length. The density
-    is bent by the hull's ramp, not stepped: 5 to 10 is where a fitted surface lies. min_fraction: smaller pieces go.
-    target_faces: after decimation. smooth: Taubin iterations.
+    """resolution: of the grid that is meshed. level: optical density per unit length at the surface; what is denser
+    is inside. A fitted density rises within a voxel or two, and thin haze outside stays below about 5.
+    min_fraction: pieces smaller than this share of the largest go. target_faces: after decimation. smooth: Taubin
+    iterations.
     """
 
     resolution: int = 96
@@ -115,8 +117,9 @@ class RefineConfig:
     """Vertices and vertex colours moved to match pictures.
 
     timestep: where SDEdit starts when a provider makes final views from the mesh itself; 0 takes the views of the
-    state. num_views: of those (a multiple of the backbone's), alternating between two elevations. Weights beside the
-    mean squared colour error: mask, laplacian (of edge-length units), normal_consistency, color_smooth.
+    state. num_views: of those (a multiple of the backbone's), alternating between two elevations. vertex_rate,
+    color_rate: learning rates, falling to zero along a cosine. Weights beside the mean squared colour error: mask,
+    laplacian (in mean edge lengths), normal_consistency.
     """
 
     num_steps: int = 60
@@ -284,7 +287,7 @@ class MixedColor:
         size = views.images.shape[-1]
         with torch.no_grad():
             self.depth = render_mesh(mesh, views.cameras, size, size, mode="albedo").depth
-        self.tree = None
+        self.tree = cKDTree(mesh.vertices.cpu().numpy())
 
     @torch.no_grad()
     def __call__(self, points: Tensor) -> Tensor:
@@ -317,10 +320,6 @@ class MixedColor:
 
     def _nearest(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Colour and normal of the three nearest vertices, mixed by distance."""
-        from scipy.spatial import cKDTree
-
-        if self.tree is None:
-            self.tree = cKDTree(self.mesh.vertices.cpu().numpy())
         distance, index = self.tree.query(points.cpu().numpy(), k=3)
         weight = 1.0 / (np.asarray(distance) + 1e-4)
         weight = torch.from_numpy((weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)).to(

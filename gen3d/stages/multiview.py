@@ -15,12 +15,15 @@ from torch import Tensor
 from diffusion.backbone import Backbone, Conditioning
 from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras, orbit
+from gen3d.prompts import view_prompts
 from gen3d.render.volume import render_views
 from gen3d.representations.hull import fill_hull
 from gen3d.representations.volume import VolumeConfig
 from gen3d.stages.fit import FitConfig, fit_step, load_volume, save_volume
 from gen3d.stages.views import ViewProvider, Views
 from gen3d.state import State
+
+_GOLDEN = 0.6180339887
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ class BackboneViews:
     def __init__(self, backbone: Backbone, prompt: str, config: SamplingConfig | None = None) -> None:
         self.backbone = backbone
         self.config = config or SamplingConfig()
+        self.prompt = prompt
         self.conditioning: Conditioning = backbone.encode_prompt([prompt])
 
     def __call__(
@@ -67,7 +71,7 @@ class BackboneViews:
             init_images = init_images.view(groups, num_views, *init_images.shape[1:])
         images = sample_views(
             self.backbone,
-            self.conditioning,
+            self._conditioning(cameras),
             cameras.c2w.view(groups, num_views, 4, 4) if self.backbone.has_camera else None,
             generator=generator,
             guidance_scale=self.config.guidance_scale,
@@ -78,6 +82,15 @@ class BackboneViews:
             start_timestep=start_timestep,
         )
         return images.flatten(0, 1).float()
+
+    def _conditioning(self, cameras: Cameras) -> Conditioning:
+        """A backbone that makes one view at a time is told in words which one."""
+        if self.backbone.num_views > 1:
+            return self.conditioning
+        towards = torch.nn.functional.normalize(cameras.positions, dim=-1)
+        azimuths = torch.rad2deg(torch.atan2(towards[:, 0], towards[:, 2])).tolist()
+        elevations = torch.rad2deg(torch.asin(towards[:, 1])).tolist()
+        return self.backbone.encode_prompt(view_prompts(self.prompt, azimuths, elevations))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +174,7 @@ class MultiviewReconstruction:
 
     def _begin_round(self, state: State, index: int, generator: torch.Generator) -> None:
         config = self.config
-        cameras = self._cameras(index, generator).to(self.device)
+        cameras = self._cameras(state, index, generator).to(self.device)
         if index == 0:
             images = self.provider(cameras, None, None, generator)
         else:
@@ -200,20 +213,17 @@ class MultiviewReconstruction:
         elif load_volume(state).resolution != resolution:
             save_volume(state, load_volume(state).upsample(resolution))
 
-    def _cameras(self, index: int, generator: torch.Generator) -> Cameras:
-        """Sets of cameras evenly around the object, each set from a random azimuth."""
+    def _cameras(self, state: State, index: int, generator: torch.Generator) -> Cameras:
+        """Sets of cameras evenly around the object, each set turned against all before it."""
         config = self.config
         groups = 1 if index == 0 else config.groups
         first = 0 if index == 0 else 1 + (index - 1) * groups
-        offset = (
-            float(torch.rand((), generator=generator, device=generator.device)) * 360.0 / config.group_size
-        )
+        if index == 0:
+            state["multiview/turn"] = torch.rand(1, generator=generator, device=generator.device).cpu()
         azimuths, elevations = [], []
-        for group in range(groups):
-            # Sets between each other's cameras, so that together they see the most.
-            turn = offset + group * 360.0 / (config.group_size * groups)
-            azimuths += [turn + view * 360.0 / config.group_size for view in range(config.group_size)]
-            elevations += [
-                config.elevations_deg[(first + group) % len(config.elevations_deg)]
-            ] * config.group_size
+        for group in range(first, first + groups):
+            # Steps of the golden ratio fall between all earlier azimuths, however many rounds there are.
+            turn = float(state["multiview/turn"]) + group * _GOLDEN
+            azimuths += [(turn + view) * 360.0 / config.group_size for view in range(config.group_size)]
+            elevations += [config.elevations_deg[group % len(config.elevations_deg)]] * config.group_size
         return orbit(azimuths, elevations, fovy_deg=config.fovy_deg)

@@ -16,11 +16,12 @@ TOKENIZER = train_tokenizer(CAPTIONS, vocab_size=560)
 
 
 def test_words_of_the_corpus_become_single_tokens_and_the_size_is_kept() -> None:
-    assert len(TOKENIZER) == 560
+    assert len(TOKENIZER) <= 560  # a corpus this small runs out of words to merge
+    assert len(train_tokenizer(CAPTIONS, vocab_size=530)) == 530
     assert TOKENIZER.tokenize("A red  MUSHROOM") == ["a</w>", "red</w>", "mushroom</w>"]
     ids = TOKENIZER("a red mushroom")["input_ids"]
     assert ids[0] == TOKENIZER.bos_token_id
-    assert ids[-1] == TOKENIZER.eos_token_id == 559
+    assert ids[-1] == TOKENIZER.eos_token_id == len(TOKENIZER) - 1
     assert TOKENIZER.model_max_length == 32
     assert train_tokenizer(CAPTIONS, vocab_size=560).get_vocab() == TOKENIZER.get_vocab()
     with pytest.raises(ValueError, match="vocab_size is 100, it must be at least 514"):

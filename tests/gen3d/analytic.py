@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gen3d.cameras import Cameras
 
+Field = Callable[[Tensor], Tensor]
 BACKGROUND = (0.75, 0.75, 0.75)
 
 
@@ -32,7 +35,8 @@ def views(cameras: Cameras, size: int = 64, supersample: int = 2) -> Tensor:
 
 
 @torch.no_grad()
-def trace(cameras: Cameras, size: int, supersample: int, sdf, albedo) -> Tensor:
+def trace(cameras: Cameras, size: int, supersample: int, sdf: Field, albedo: Field) -> Tensor:
+    """``size`` pixel views of any signed distance and colour, by sphere tracing."""
     origins, directions = cameras.rays(size * supersample, size * supersample)
     shape = directions.shape[:3]
     origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)

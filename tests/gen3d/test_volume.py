@@ -106,10 +106,12 @@ def test_a_miss_shows_the_background_alone() -> None:
     volume = VolumeConfig(resolution=12).build()
     origins, directions = torch.tensor([[0.0, 5.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
     rendered = render_rays(volume, origins, directions, torch.tensor([0.3, 0.6, 0.9]))
-    assert torch.equal(rendered.rgb, torch.tensor([[0.3, 0.6, 0.9]])) and float(rendered.opacity) == 0.0
+    assert torch.equal(rendered.rgb, torch.tensor([[0.3, 0.6, 0.9]]))
+    assert float(rendered.opacity) == 0.0
     empty = Volume(torch.full((8, 8, 8, 4), -9.0))
     images, masks = render_views(empty, orbit(0, 0), 8, 8, torch.ones(3))
-    assert float(images.min()) == 1.0 and float(masks.max()) == 0.0
+    assert float(images.min()) == 1.0
+    assert float(masks.max()) == 0.0
 
 
 def test_same_generator_same_samples_and_centres_without() -> None:
@@ -120,7 +122,8 @@ def test_same_generator_same_samples_and_centres_without() -> None:
         ).rgb
         for s in (1, 1, 2)
     ]
-    assert torch.equal(shots[0], shots[1]) and not torch.equal(shots[0], shots[2])
+    assert torch.equal(shots[0], shots[1])
+    assert not torch.equal(shots[0], shots[2])
 
 
 def test_upsample_keeps_the_field_and_refuses_to_go_down() -> None:
