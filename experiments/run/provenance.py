@@ -22,7 +22,7 @@ LIBRARIES = (
     "transformers",
     "safetensors",
     "hydra-core",
-    "trimesh",
+    "manifold3d",
     "warp-lang",
     "xatlas",
     "av",
