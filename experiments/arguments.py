@@ -18,9 +18,9 @@ PATH_KEYS = frozenset({"out", "prompts", "portrait", "image", "audio", "data", "
 
 _ASSIGNMENT = re.compile(r"(\+{0,2})([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
 _FLAGS_WITH_VALUE = frozenset(
-    ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
-    + ("--shell-completion", "-sc")
-)
+    ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
+     "--shell-completion", "-sc")
+)  # fmt: skip
 _SWEEP = re.compile(r"(choice|shuffle)\(.*\)", re.DOTALL)
 
 
@@ -98,7 +98,9 @@ def _override(plus: str, key: str, value: str, multirun: bool) -> list[str]:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            raise UserError(f"{key} is no valid UTF-8; check the encoding of your terminal or script") from None
+            raise UserError(
+                f"{key} is no valid UTF-8; check the encoding of your terminal or script"
+            ) from None
         if multirun and _SWEEP.fullmatch(value):
             return [f"{plus}{key}={value}"]
         return [f"{plus}{key}={quote(value)}"]

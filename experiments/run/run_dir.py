@@ -24,7 +24,7 @@ from experiments.run.schema import to_plain
 from experiments.run.settings import Settings, identity_hash
 from gen3d.state import NonFiniteError
 
-_SECONDS, _LINES = "run.seconds", "run.metrics_lines"
+_SECONDS, _LINES, _NOTES = "run.seconds", "run.metrics_lines", "run.notes"
 
 
 class Run:
@@ -53,6 +53,7 @@ class Run:
         self._stage, self._stage_began = "", 0.0
         if self.resumed is not None:
             self.seconds = json.loads(self.resumed.metadata.get(_SECONDS, "{}"))
+            self.notes = json.loads(self.resumed.metadata.get(_NOTES, "[]"))
         self._open_log(int(self.resumed.metadata.get(_LINES, 0)) if self.resumed else 0)
 
     def _open_log(self, keep: int) -> None:
@@ -73,7 +74,8 @@ class Run:
 
     def note(self, text: str) -> None:
         """Tell the user, and put it into the report."""
-        self.notes.append(text)
+        if text not in self.notes:  # a resumed run says some things again
+            self.notes.append(text)
         self.say(text)
 
     @contextlib.contextmanager
@@ -130,7 +132,7 @@ class Run:
         """Write a checkpoint that this run can be continued from. `step` counts all steps of the run."""
         if self._stage:
             self._count_seconds()
-        own = {_SECONDS: json.dumps(self.seconds), _LINES: str(self._lines)}
+        own = {_SECONDS: json.dumps(self.seconds), _LINES: str(self._lines), _NOTES: json.dumps(self.notes)}
         self.checkpoints.save(step, tensors, {**(metadata or {}), **own})
 
     def artefact(self, name: str, *, kind: str) -> Path:
@@ -203,7 +205,8 @@ def _execute_locked(
     began = time.monotonic()
     try:
         if run.resumed is not None:
-            run.note(f"continuing {folder} from step {run.resumed.step}")
+            run.say(f"continuing {folder} from step {run.resumed.step}")
+            run.notes.append(f"continued from step {run.resumed.step}")
         module.run(config, run)
         run.end_stage()
         missing = [name for name in run.artefacts if not (folder / name).is_file()]

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from gen3d.pipeline import QuickstartConfig, quickstart_stages
-from gen3d.stages.mesh import load_mesh
 
 from diffusion.backbone import Backbone
 from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
@@ -21,6 +19,8 @@ from gen3d.cameras import ring
 from gen3d.export import export_asset
 from gen3d.meshing import is_watertight, num_components, with_normals
 from gen3d.optimize import Progress, Stage, State, optimize
+from gen3d.pipeline import QuickstartConfig, quickstart_stages
+from gen3d.stages.mesh import load_mesh
 
 # What `export_asset` writes, and what each file is.
 _KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}

@@ -110,7 +110,7 @@ def _start_model(folder: Path, config: Config) -> None:
 
 
 def _clip(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
-    return ClipRecipe(load(config.model).tokenizer, train_set, held_out, run.device)
+    return ClipRecipe(load(Path(config.model).absolute()).tokenizer, train_set, held_out, run.device)
 
 
 def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
@@ -120,7 +120,7 @@ def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recip
 def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
     with run.stage("encode"):
         return MultiviewRecipe(
-            load(config.model, device=run.device), train_set, held_out, channels=config.channels
+            load(Path(config.model).absolute(), device=run.device), train_set, held_out, channels=config.channels
         )
 
 

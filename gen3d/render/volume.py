@@ -15,7 +15,7 @@ from torch import Tensor
 from gen3d.cameras import Cameras
 from gen3d.representations.volume import Volume
 
-_SKIP = 1e-3  # optical thickness below which a sample is empty
+_SKIP = 5e-4  # optical thickness below which a sample is empty
 _OPAQUE = 7.0  # optical depth beyond which nothing is seen: exp(-7) is below one part in a thousand
 
 
@@ -80,13 +80,13 @@ def render_rays(
         points = points[ray, sample]
     raw = volume.sample(points)
     thickness = volume.density_of(raw[:, 0]) * step[ray]
-    dense = torch.zeros(count, num_samples, device=device).index_put((ray, sample), thickness)
+    dense = thickness.new_zeros(count, num_samples).index_put((ray, sample), thickness)
     transmittance = torch.exp(dense - dense.cumsum(dim=1))
     weights = transmittance * -torch.expm1(-dense)
     opacity = weights.sum(dim=1)
     color = weights[ray, sample, None] * torch.sigmoid(raw[:, 1:])
     rgb = (
-        torch.zeros(count, 3, device=device).index_add(0, ray, color) + (1.0 - opacity)[:, None] * background
+        color.new_zeros(count, 3).index_add(0, ray, color) + (1.0 - opacity)[:, None] * background
     )
     depth = (weights * t).sum(dim=1)
     return RayRender(

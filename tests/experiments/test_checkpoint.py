@@ -9,7 +9,11 @@ from experiments.run.checkpoint import STATE, CheckpointStore, CheckpointWarning
 
 
 def tensors(value: float) -> dict[str, torch.Tensor]:
-    return {"a": torch.full((2, 3), value), "step": torch.tensor(7), "bits": torch.tensor([1, 255], dtype=torch.uint8)}
+    return {
+        "a": torch.full((2, 3), value),
+        "step": torch.tensor(7),
+        "bits": torch.tensor([1, 255], dtype=torch.uint8),
+    }
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
@@ -77,7 +81,9 @@ def test_a_damaged_newest_falls_back_with_a_warning(tmp_path: Path, damage: str)
     else:
         flipped = content[:-1] + bytes([content[-1] ^ 1])
         path.write_bytes(
-            {"cut": content[: len(content) // 2], "empty": b"", "flip": flipped, "text": b"no tensors"}[damage]
+            {"cut": content[: len(content) // 2], "empty": b"", "flip": flipped, "text": b"no tensors"}[
+                damage
+            ]
         )
     with pytest.warns(CheckpointWarning, match="step_00000002.*going back to step 1"):
         found = store.latest()

@@ -23,7 +23,15 @@ COUNT = "experiment=test/counting"
 
 @pytest.fixture
 def made(galatea: Callable[..., Any], tmp_path: Path) -> Path:
-    arguments = (COUNT, "prompt=a r\u00f6d b\u00e5t", "seed=7", "budget=smoke", "threads=1", "checkpoint_every=2", "out=made")
+    arguments = (
+        COUNT,
+        "prompt=a r\u00f6d b\u00e5t",
+        "seed=7",
+        "budget=smoke",
+        "threads=1",
+        "checkpoint_every=2",
+        "out=made",
+    )
     assert galatea(*arguments).status == 0
     return tmp_path / "made"
 
@@ -38,7 +46,9 @@ def test_provenance_field_by_field(made: Path) -> None:
     assert (record["task"], record["experiment"], record["seed"]) == ("counting", "test/counting", 7)
     assert re.fullmatch(r"[0-9a-f]{10}", record["config_hash"])
     prompt = "a r\u00f6d b\u00e5t"
-    assert record["inputs"] == {"prompt": {"text": prompt, "sha256": hashlib.sha256(prompt.encode()).hexdigest()}}
+    assert record["inputs"] == {
+        "prompt": {"text": prompt, "sha256": hashlib.sha256(prompt.encode()).hexdigest()}
+    }
     assert record["device"]["type"] == "cpu"
     assert record["device"]["threads"] == 1
     assert record["determinism"] == {"seed": 7, "threads": 1, "deterministic_algorithms": True}
@@ -63,7 +73,9 @@ def test_report_holds_the_provenance_and_the_numbers(made: Path) -> None:
     assert 50 < report["peak_memory_mb"] < 1e5
     assert report["metrics"].keys() == {"error"}
     assert report["notes"] == []
-    assert str(made) not in (made / "report.json").read_text(encoding="utf-8"), "a private path got into the report"
+    assert str(made) not in (made / "report.json").read_text(encoding="utf-8"), (
+        "a private path got into the report"
+    )
 
 
 def test_seconds_and_log_go_on_after_a_resume(galatea: Callable[..., Any], tmp_path: Path) -> None:
@@ -75,7 +87,7 @@ def test_seconds_and_log_go_on_after_a_resume(galatea: Callable[..., Any], tmp_p
     assert [record["step"] for record in read_log(tmp_path / "made" / "metrics.jsonl")] == list(range(1, 13))
     report = json.loads((tmp_path / "made" / "report.json").read_text())
     assert report["seconds"]["fit"] > 0.11
-    assert report["notes"] == ["continuing made from step 5"]
+    assert report["notes"] == ["continued from step 5"]
 
 
 def test_page_is_self_contained(made: Path) -> None:
@@ -108,7 +120,9 @@ def test_curve_is_in_its_box() -> None:
 
 def test_commit_is_that_of_this_repository() -> None:
     top = Path(provenance.__file__).resolve().parents[2]
-    done = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        ["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=30
+    )
     expected = done.stdout.strip() if done.returncode == 0 else None
     assert provenance.code_commit()["commit"] == expected
 
@@ -124,7 +138,7 @@ def test_atomic_files(tmp_path: Path) -> None:
     write_json(path, {"x": 1})
     with pytest.raises(ValueError, match="Out of range"):
         write_json(path, {"x": float("nan")})
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:  # noqa: PT012
         temporary.write_text("half")
         raise RuntimeError
     assert json.loads(path.read_text()) == {"x": 1}

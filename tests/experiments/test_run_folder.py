@@ -54,7 +54,12 @@ def test_another_run_is_refused_and_untouched(galatea: Galatea, tmp_path: Path) 
     outcome = galatea(COUNT, "prompt=y", "optimiser.learning_rate=0.2", "out=made")
     assert outcome.status == 2
     (line,) = outcome.err
-    for part in ("holds another run", "prompt='x' there and 'y' here", "optimiser.learning_rate=0.1", "overwrite=true"):
+    for part in (
+        "holds another run",
+        "prompt='x' there and 'y' here",
+        "optimiser.learning_rate=0.1",
+        "overwrite=true",
+    ):
         assert part in line
     assert before == {path: path.read_bytes() for path in (tmp_path / "made").rglob("*") if path.is_file()}
 
@@ -131,7 +136,9 @@ def test_removal_stays_inside_the_folder(tmp_path: Path) -> None:
     made.mkdir()
     (tmp_path / "victim").write_text("x")
     (made / "config.yaml").write_text("task: t")
-    (made / "report.json").write_text(json.dumps({"artefacts": [{"file": "../victim"}, {"file": "mesh.glb"}]}))
+    (made / "report.json").write_text(
+        json.dumps({"artefacts": [{"file": "../victim"}, {"file": "mesh.glb"}]})
+    )
     (made / "mesh.glb").write_text("x")
     folders.remove(made)
     assert (tmp_path / "victim").is_file()

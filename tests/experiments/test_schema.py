@@ -43,7 +43,9 @@ def test_defaults_come_back_as_the_dataclass() -> None:
 
 
 def test_values_come_back_in_their_types() -> None:
-    built = build(Outer, composed("name=n", "sizes=[3,4,5]", "pair=[1,2]", "folder=a b/c", "inner.kind=b", "maybe=m"))
+    built = build(
+        Outer, composed("name=n", "sizes=[3,4,5]", "pair=[1,2]", "folder=a b/c", "inner.kind=b", "maybe=m")
+    )
     assert built == Outer(
         name="n", sizes=(3, 4, 5), pair=(1.0, 2.0), folder=Path("a b/c"), inner=Inner(kind="b"), maybe="m"
     )

@@ -45,7 +45,7 @@ def test_sample_is_trilinear_forward_and_backward() -> None:
 
 def test_skipping_changes_nothing_visible() -> None:
     """Against the plain sum over every sample."""
-    volume = VolumeConfig(resolution=17, density_scale=30.0).build()
+    volume = VolumeConfig(resolution=17, density_scale=60.0).build()
     volume.grid[..., 1:] = noise_volume(17).grid[..., 1:]
     volume.refresh()
     origins, directions = rays(60)
@@ -60,7 +60,7 @@ def test_skipping_changes_nothing_visible() -> None:
     rgb = (weights[..., None] * torch.sigmoid(raw[..., 1:])).sum(1) + (1 - weights.sum(1))[
         :, None
     ] * background
-    assert len(rendered.kept) < 0.6 * 60 * 64
+    assert len(rendered.kept) < 0.7 * 60 * 64
     assert (rendered.rgb - rgb).abs().max() < 5e-3
     assert (rendered.opacity - weights.sum(1)).abs().max() < 5e-3
 

@@ -34,7 +34,9 @@ def lines(folder: Path) -> int:
 
 def kill_when(command: list[str], environment: dict[str, str], cwd: Path, ready: Callable[[], bool]) -> None:
     """Start a process and kill it, unasked, as soon as `ready()`."""
-    process = subprocess.Popen(command, env=environment, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=environment, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     try:
         deadline = time.monotonic() + 900
         while not ready():
@@ -70,7 +72,9 @@ def test_small_task(
 
 
 @pytest.mark.filterwarnings("default::experiments.run.checkpoint.CheckpointWarning")
-def test_a_damaged_newest_checkpoint_costs_steps_not_the_result(galatea: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_costs_steps_not_the_result(
+    galatea: Callable[..., Any], tmp_path: Path
+) -> None:
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     arguments = [*COUNTING, "fail_at=null"]
     assert galatea(*COUNTING, "fail_at=30", f"out={stopped}", own_configs=False).status == 130
@@ -110,7 +114,11 @@ def test_quickstart_mesh_is_bit_identical(
         kill_when([*command, f"out={killed}"], subprocess_environment, tmp_path, ready)
     for folder in (killed, whole):
         done = subprocess.run(
-            [*command, f"out={folder}"], env=subprocess_environment, cwd=tmp_path, capture_output=True, timeout=900
+            [*command, f"out={folder}"],
+            env=subprocess_environment,
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=900,
         )
         assert done.returncode == EXIT_OK, done.stderr.decode()
     for name in ("mesh.glb", "mesh.obj", "mesh.ply", "preview.png", "turntable.mp4"):

@@ -71,7 +71,7 @@ def test_the_named_color_dominates(thing: str) -> None:
         nearest = torch.cdist(albedo[0], palette).argmin(-1)
         counts = torch.bincount(nearest, minlength=len(COLORS))
         share = float(counts[list(COLORS).index(color)] / counts.sum())
-        assert share > 0.35, (thing, color, share)
+        assert share > 0.3, (thing, color, share)
 
 
 @pytest.mark.parametrize("thing", PARTS)

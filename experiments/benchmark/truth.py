@@ -1,0 +1,86 @@
+"""What is known about a caption's scene, computed once and compared with as many meshes as wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.world import Scene, scene_from_caption
+from gen3d.asset import Material, Mesh
+from gen3d.metrics import occupancy_grid, sample_surface
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """resolution: edge of the occupancy grid over [-1, 1]^3. num_points: surface samples of each mesh.
+
+    mesh_resolution: samples a side of the world's own mesh (the oracle).
+    threshold: of the F-score, in world units (the scene fits the unit sphere).
+    """
+
+    resolution: int = 128
+    mesh_resolution: int = 128
+    num_points: int = 50_000
+    threshold: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "mesh_resolution"):
+            if not 8 <= getattr(self, name) <= 512:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in 8 ... 512")
+        if self.num_points < 100:
+            raise ValueError(f"num_points is {self.num_points}; it must be at least 100")
+        if self.threshold <= 0.0:
+            raise ValueError(f"threshold is {self.threshold}; it must be above 0")
+
+
+class Truth:
+    """The scene of a caption in canonical proportions. World units, +Y up, facing +Z."""
+
+    def __init__(self, caption: str, config: ScoreConfig) -> None:
+        self.caption, self.config = caption, config
+        self.scene: Scene = scene_from_caption(caption)
+
+    @cached_property
+    def occupancy(self) -> np.ndarray:
+        """[R, R, R] bool: cell centres inside the scene."""
+        return occupancy_grid(lambda points: self.scene.sdf(points) < 0.0, self.config.resolution)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """Marching cubes of the field, with the albedo at the vertices: the oracle."""
+        return self.scene.mesh(self.config.mesh_resolution)
+
+    @cached_property
+    def points(self) -> Tensor:
+        """[K, 3] points spread evenly over the true surface."""
+        generator = torch.Generator().manual_seed(1)
+        points, _, _ = sample_surface(self.mesh, self.config.num_points, generator=generator)
+        # From the triangles onto the surface itself, so that the oracle is not compared with itself.
+        return points - self.scene.field.normals(points[None])[0] * self.scene.sdf(points)[:, None]
+
+
+def grey_sphere(radius: float = 0.6, num_rings: int = 48) -> Mesh:
+    """The control that knows nothing: a closed mid-grey ball at the origin."""
+    rows, columns = num_rings, 2 * num_rings
+    theta = torch.linspace(0.0, torch.pi, rows + 1)[1:-1, None]
+    phi = torch.arange(columns) * (2 * torch.pi / columns)
+    ring = torch.stack(
+        [theta.sin() * phi.sin(), theta.cos() * torch.ones_like(phi), theta.sin() * phi.cos()], dim=-1
+    )
+    poles = torch.tensor([[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
+    vertices = radius * torch.cat([ring.reshape(-1, 3), poles])
+    here = torch.arange(columns)
+    right = (here + 1) % columns
+    top, bottom = len(vertices) - 2, len(vertices) - 1
+    faces = [torch.stack([torch.full_like(here, top), here, right], dim=-1)]
+    for row in range(rows - 2):
+        a, b = row * columns + here, row * columns + right
+        c, d = a + columns, b + columns
+        faces += [torch.stack([a, c, b], dim=-1), torch.stack([b, c, d], dim=-1)]
+    last = (rows - 2) * columns
+    faces.append(torch.stack([last + here, torch.full_like(here, bottom), last + right], dim=-1))
+    return Mesh(vertices=vertices, faces=torch.cat(faces), material=Material(base_color=(0.5, 0.5, 0.5)))
