@@ -85,9 +85,7 @@ def render_rays(
     weights = transmittance * -torch.expm1(-dense)
     opacity = weights.sum(dim=1)
     color = weights[ray, sample, None] * torch.sigmoid(raw[:, 1:])
-    rgb = (
-        color.new_zeros(count, 3).index_add(0, ray, color) + (1.0 - opacity)[:, None] * background
-    )
+    rgb = color.new_zeros(count, 3).index_add(0, ray, color) + (1.0 - opacity)[:, None] * background
     depth = (weights * t).sum(dim=1)
     return RayRender(
         rgb=rgb, opacity=opacity, depth=depth, weights=weights, t=t, step=step, kept=kept, points=points

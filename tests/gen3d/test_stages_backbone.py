@@ -1,0 +1,85 @@
+"""Stages that ask a diffusion backbone, with a small random one that comes through the public door."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffusion.backbone import Backbone, load, save_backbone
+from gen3d.cameras import orbit
+from gen3d.distillation.annealing import AnnealingConfig
+from gen3d.optimize import State, optimize
+from gen3d.pipeline import QuickstartConfig, quickstart_stages
+from gen3d.representations.volume import VolumeConfig
+from gen3d.stages.distill import DistillConfig
+from gen3d.stages.fit import load_volume, save_volume
+from gen3d.stages.mesh import RefineConfig
+from gen3d.stages.multiview import BackboneViews, MultiviewConfig, SamplingConfig
+from tests.diffusion.models import make_parts
+
+SAMPLING = SamplingConfig(num_steps=2, guidance_scale=2.0)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    path = tmp_path_factory.mktemp("model")
+    save_backbone(path, **make_parts(), num_views=4, image_size=64)
+    return load(path)
+
+
+def test_views_of_two_groups_depend_on_the_generator_alone(backbone: Backbone) -> None:
+    provider = BackboneViews(backbone, "a red mushroom", SAMPLING)
+    cameras = orbit([0, 90, 180, 270, 45, 135, 225, 315], 10)
+    first, again = (provider(cameras, None, None, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert first.shape == (8, 3, 64, 64)
+    assert torch.equal(first, again)
+    improved = provider(cameras, first, 500, torch.Generator().manual_seed(1))
+    assert improved.shape == first.shape
+    assert not torch.equal(improved, first)
+    with pytest.raises(ValueError, match="4 views at once, got 3"):
+        provider(cameras[:3], None, None, torch.Generator())
+
+
+@pytest.mark.parametrize("loss", ["x0", "sds"])
+def test_distillation_moves_the_volume_and_repeats_exactly(backbone: Backbone, loss: str) -> None:
+    config = DistillConfig(
+        num_steps=2,
+        loss=loss,  # type: ignore[arg-type]
+        render_size=16,
+        num_samples=16,
+        annealing=AnnealingConfig(min_start=0.3, max_start=0.6, min_end=0.3, max_end=0.5),
+    )
+
+    def run() -> State:
+        state = State({"views/backgrounds": torch.full((1, 3), 0.5)})
+        save_volume(state, VolumeConfig(resolution=12).build())
+        stage = config.build(backbone, "a red mushroom")
+        return optimize([stage], state, generator=torch.Generator().manual_seed(0))
+
+    first, again = run(), run()
+    assert torch.equal(first["volume/grid"], again["volume/grid"])
+    moved = (load_volume(first).grid.detach() - VolumeConfig(resolution=12).build().grid).abs()
+    assert float(moved[..., 0].max()) > 0.01
+    assert float(moved[..., 1:].max()) > 0.01
+
+
+def test_quickstart_lists_its_stages_and_checks_the_backbone(backbone: Backbone) -> None:
+    views = MultiviewConfig(render_size=64)
+    config = QuickstartConfig(multiview=views, distill=DistillConfig(num_steps=3))
+    names = [stage.name for stage in quickstart_stages(config, backbone, "a cat")]
+    assert names == ["reconstruct", "distill", "extract", "refine", "texture"]
+    without = QuickstartConfig(multiview=views, refine=RefineConfig(num_steps=0))
+    assert [s.name for s in quickstart_stages(without, backbone, "a cat")] == [
+        "reconstruct",
+        "extract",
+        "texture",
+    ]
+    with pytest.raises(ValueError, match="image size 64, got 128"):
+        quickstart_stages(QuickstartConfig(), backbone, "a cat")
+    with pytest.raises(ValueError, match="prompt is empty"):
+        quickstart_stages(config, backbone, "  ")
+    odd = QuickstartConfig(multiview=MultiviewConfig(render_size=64, group_size=3))
+    with pytest.raises(ValueError, match="group_size must be a multiple of the backbone's 4"):
+        quickstart_stages(odd, backbone, "a cat")
+    with pytest.raises(ValueError, match="num_views must be a multiple"):
+        DistillConfig(num_views=6).build(backbone, "a cat")
