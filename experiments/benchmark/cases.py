@@ -28,9 +28,10 @@ class Case:
 
 def default_cases(num_things: int, num_pairs: int, num_heads: int) -> list[Case]:
     """The held-out captions, the same for every call with the same numbers."""
-    captions: list[tuple[str, str]] = []
-    for group, kind, count in (("things", "thing", num_things), ("pairs", "pair", num_pairs), ("heads", "head", num_heads)):
-        captions += [(caption, group) for caption in (benchmark_captions(kind, count) if count else [])]
+    wanted = (("things", "thing", num_things), ("pairs", "pair", num_pairs), ("heads", "head", num_heads))
+    captions = [
+        (caption, group) for group, kind, n in wanted if n for caption in benchmark_captions(kind, n)
+    ]
     return [Case(index=i, caption=caption, group=group) for i, (caption, group) in enumerate(captions)]
 
 
@@ -52,7 +53,9 @@ def read_cases(path: Path) -> list[Case]:
         if not caption or caption.startswith("#"):
             continue
         if caption in seen:
-            raise UserError(f"prompts: {path}, line {number} repeats line {seen[caption]} ({caption!r}); give each caption once")
+            raise UserError(
+                f"prompts: {path}, line {number} repeats line {seen[caption]} ({caption!r}); give each caption once"
+            )
         try:
             kind = kind_of(parse(caption))
         except ValueError as error:

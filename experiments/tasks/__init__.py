@@ -40,6 +40,7 @@ from experiments.errors import UserError, did_you_mean
 # Task name -> module. Modules are imported when their task is asked for, never for `--help`.
 TASKS: dict[str, str] = {
     "text_to_3d": "experiments.tasks.text_to_3d",
+    "benchmark_text_to_3d": "experiments.tasks.benchmark_text_to_3d",
     "sample": "experiments.tasks.sample",
     "train": "experiments.tasks.train",
 }

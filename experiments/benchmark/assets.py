@@ -1,0 +1,132 @@
+"""Making each asset in a process and a run folder of its own, as a user at the command line would.
+
+So seconds and peak memory are of that asset alone, one that fails takes no other with it, and a finished one is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from experiments.benchmark.cases import Case
+from experiments.errors import EXIT_OK, EXIT_USAGE, one_line
+from experiments.run import folder as folders
+from experiments.run.files import write_json
+from experiments.run.provenance import SOURCE
+
+MESH = "mesh.glb"
+_GRACE = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One finished or failed asset. report: its report.json; reason: why there is none.
+
+    refused: it failed before any work. wall_seconds: of the whole process, start of Python included; None when it
+    took more than one attempt.
+    """
+
+    folder: Path
+    report: dict[str, Any] | None = None
+    reason: str = ""
+    refused: bool = False
+    wall_seconds: float | None = None
+
+    @property
+    def psnr_db(self) -> float | None:
+        """PSNR of the picture rendered from mesh.glb against the one of the mesh that was exported."""
+        found = (self.report or {}).get("metrics", {}).get("rerender_psnr_db")
+        if isinstance(found, dict):
+            found = found.get("glb", found.get(MESH))
+        if isinstance(found, dict):
+            found = found.get("psnr")
+        return float(found) if isinstance(found, (int, float)) else None
+
+
+def asset_folder(out: Path, case: Case) -> Path:
+    return out / "assets" / f"{case.index:03d}"
+
+
+def make_asset(case: Case, out: Path, settings: Sequence[str], *, again: bool = False) -> Asset:
+    """Run `galatea SETTINGS prompt=CAPTION out=OUT/assets/NNN`, unless it is done; never raises for its failure.
+
+    again: begin anew even if it is done. What the process prints is in OUT/assets/NNN.log.
+    """
+    folder = asset_folder(out, case)
+    record = folder.with_suffix(".json")
+    folder.parent.mkdir(exist_ok=True)
+    if folder.is_dir():
+        # A benchmark that was killed may have left its last asset's process at work: let it finish.
+        with FileLock(folder / folders.LOCK):
+            pass
+    fresh = again or not (folder / folders.CONFIG).exists()
+    if not again and _is_done(folder, case):
+        return _read(folder, record)
+    record.unlink(missing_ok=True)
+    arguments = [*settings, f"prompt={case.caption}", f"out={folder}", *(["overwrite=true"] if again else [])]
+    began = time.monotonic()
+    status = _run(arguments, folder.with_suffix(".log"))
+    seconds = time.monotonic() - began
+    if status == EXIT_OK and _is_done(folder, case):
+        write_json(record, {"wall_seconds": round(seconds, 3) if fresh else None})
+        return _read(folder, record)
+    refused = status == EXIT_USAGE and not (folder / folders.CONFIG).exists()
+    return Asset(folder=folder, reason=_reason(status, folder.with_suffix(".log")), refused=refused)
+
+
+def _is_done(folder: Path, case: Case) -> bool:
+    config = folders.read_config(folder)
+    return (
+        config is not None
+        and config.get("prompt") == case.caption
+        and folders.finished(folder)
+        and (folder / MESH).is_file()
+    )
+
+
+def _read(folder: Path, record: Path) -> Asset:
+    report = json.loads((folder / folders.REPORT).read_text(encoding="utf-8"))
+    try:
+        seconds = json.loads(record.read_text(encoding="utf-8"))["wall_seconds"]
+    except (OSError, ValueError, KeyError):
+        seconds = None
+    return Asset(folder=folder, report=report, wall_seconds=seconds)
+
+
+def _run(arguments: Sequence[str], log: Path) -> int:
+    """The exit status of a `galatea` process; negative when a signal ended it."""
+    # The working folder, where relative paths count from, must not hide our own packages.
+    path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "experiments", *arguments],
+            env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+        try:
+            return process.wait()
+        except BaseException:
+            # Interrupted: the asset's run stops too, and leaves what it can be continued from.
+            process.terminate()
+            try:
+                process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
+
+
+def _reason(status: int, log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = next((line for line in reversed(lines) if line.startswith("galatea: ")), lines[-1] if lines else "")
+    how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+    return one_line(f"{how}: {said.removeprefix('galatea: ')}" if said else how, 300)

@@ -1,0 +1,74 @@
+"""A picture of a whole benchmark: caption, truth from four sides, mesh from four sides, one asset a row."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from experiments.run.files import atomic_path
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_TEXT_WIDTH, _GAP, _BETWEEN, _HEADER = 230, 2, 14, 24
+_INK, _FAINT, _ALARM = (20, 20, 20), (110, 110, 110), (180, 20, 20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """truth, made: pictures [V, 3, S, S] in [0, 1]; made None for an asset that failed. line: its scores."""
+
+    caption: str
+    line: str
+    truth: Tensor
+    made: Tensor | None
+
+
+def draw(rows: Sequence[Row]) -> Image.Image:
+    """All rows have as many views of one size."""
+    if not rows:
+        raise ValueError("rows is empty; a contact sheet needs at least one")
+    num_views, _, size, _ = rows[0].truth.shape
+    block = num_views * (size + _GAP) - _GAP
+    second = _TEXT_WIDTH + block + _BETWEEN
+    sheet = Image.new("RGB", (second + block + _GAP, _HEADER + len(rows) * (size + _GAP)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for left, text in ((_TEXT_WIDTH, "truth"), (second, "mesh")):
+        pen.text((left, 6), text, _INK, font=font)
+    for index, row in enumerate(rows):
+        top = _HEADER + index * (size + _GAP)
+        _write(pen, font, (6, top + 4), row, size)
+        _paste(sheet, row.truth, _TEXT_WIDTH, top)
+        if row.made is not None:
+            _paste(sheet, row.made, second, top)
+        else:
+            pen.rectangle((second, top, second + block - 1, top + size - 1), outline=_ALARM)
+            pen.text((second + 8, top + size // 2), "failed", _ALARM, font=font)
+    return sheet
+
+
+def save(rows: Sequence[Row], path: Path) -> None:
+    """Write the sheet as PNG, atomically."""
+    with atomic_path(path) as temporary:
+        draw(rows).save(temporary, format="PNG")
+
+
+def _write(pen: ImageDraw.ImageDraw, font: Font, at: tuple[int, int], row: Row, size: int) -> None:
+    # The default font knows Latin letters only.
+    caption = row.caption.encode("ascii", "replace").decode()
+    x, y = at
+    for line in textwrap.wrap(caption, 36)[: max(size // 14 - 2, 1)]:
+        pen.text((x, y), line, _INK, font=font)
+        y += 13
+    pen.text((x, y + 3), "\n".join(textwrap.wrap(row.line, 38)), _FAINT, font=font)
+
+
+def _paste(sheet: Image.Image, views: Tensor, left: int, top: int) -> None:
+    pixels = (views.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    for index, view in enumerate(pixels):
+        sheet.paste(Image.fromarray(np.ascontiguousarray(view)), (left + index * (view.shape[1] + _GAP), top))

@@ -1,0 +1,293 @@
+"""Text to 3D against ground truth: held-out captions, each made as a user would make it, then scored."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from diffusion.backbone import Backbone
+from diffusion.errors import BackboneError
+from experiments import catalog
+from experiments.benchmark import contact_sheet, gltf, retrieval, table
+from experiments.benchmark.assets import MESH, Asset, make_asset
+from experiments.benchmark.cases import GROUPS, Case, default_cases, read_cases
+from experiments.benchmark.scoring import failed_scores, mean_scores, score_mesh
+from experiments.benchmark.truth import ScoreConfig, Truth, grey_sphere
+from experiments.errors import RunFailed, UserError, one_line
+from experiments.run.backbones import BackboneConfig, describe
+from experiments.run.files import write_json, write_text
+from experiments.run.provenance import code_commit, describe_file, version
+from experiments.run.report import cpu_name
+from experiments.run.run_dir import Run
+from experiments.run.settings import Settings
+from gen3d.asset import Mesh
+from gen3d.export import load_glb
+
+_CAPTIONS = "captions.json"
+# What this task sets for its assets.
+_OWN_KEYS = ("experiment", "prompt", "out", "overwrite", "seed", "device", "threads", "budget", "backbone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """num_things, num_pairs, num_heads: how many held-out captions of each kind; not used when `prompts` is given.
+
+    prompts: a file with one caption a line instead.
+    method: the experiment that makes each asset, with asset_budget as its budget, and asset_settings, more
+        settings for it as typed at the command line, such as ["checkpoint_every=10"].
+    clip: name or folder of the backbone whose CLIP towers measure R-precision; None takes `backbone`.
+    """
+
+    num_things: int = 16
+    num_pairs: int = 12
+    num_heads: int = 8
+    prompts: str | None = None
+    method: str = "text_to_3d/quickstart"
+    asset_budget: str = "cpu"
+    asset_settings: tuple[str, ...] = ()
+    backbone: BackboneConfig
+    clip: str | None = None
+    scoring: ScoreConfig = field(default_factory=ScoreConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_things", "num_pairs", "num_heads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.prompts is None and not self.num_things + self.num_pairs + self.num_heads:
+            raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
+        for setting in self.asset_settings:
+            key = setting.partition("=")[0].lstrip("+~")
+            if "=" not in setting or key in _OWN_KEYS:
+                raise ValueError(
+                    f"asset_settings holds {setting!r}; it must hold KEY=VALUE, where KEY is not {', '.join(_OWN_KEYS)}"
+                )
+
+
+def cases_of(config: Config) -> list[Case]:
+    """The captions of this benchmark."""
+    if config.prompts is not None:
+        return read_cases(Path(config.prompts).expanduser())
+    return default_cases(config.num_things, config.num_pairs, config.num_heads)
+
+
+def validate(config: Config) -> None:
+    """Find mistakes in the file of captions and in the name of the method before anything is written."""
+    cases_of(config)
+    catalog.task_of(config.method)
+
+
+def run(config: Config, run: Run) -> None:
+    """Make the assets, score them, and write benchmark.json, benchmark.md and contact_sheet.png."""
+    cases = cases_of(config)
+    _keep_captions(run.folder / _CAPTIONS, cases, again=config.overwrite)
+    if config.prompts is not None:
+        run.inputs["prompts"] = describe_file(Path(config.prompts).expanduser())
+    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    assets = _make(config, run, cases)
+    with run.stage("clip"):
+        clip, about_clip = _load_clip(config, run)
+    scored, rows = _score(config, run, cases, assets, clip)
+    with run.stage("write"):
+        made = [asset for asset in assets if asset.report is not None]
+        validator, issues = gltf.validate([asset.folder / MESH for asset in made])
+        found = dict(zip((asset.folder for asset in made), issues, strict=False))
+        for entry, asset in zip(scored, assets, strict=True):
+            entry["gltf"] = found.get(asset.folder)
+        result = {
+            "experiment": config.experiment,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": command(config),
+            "generator": {"version": version(), **code_commit()},
+            "backbone": run.facts["backbone"],
+            "hardware": {**_hardware(run), "load_average": load_average},
+            "r_precision": about_clip,
+            "gltf_validator": {
+                "version": validator,
+                "files": len(issues),
+                "errors": sum(int(str(each["errors"])) for each in issues),
+                "warnings": sum(int(str(each["warnings"])) for each in issues),
+            },
+            "groups": summarise(scored),
+            "assets": scored,
+        }
+        run.metrics.update({name: group["scores"] for name, group in result["groups"].items()})
+        write_json(run.artefact("benchmark.json", kind="table"), result)
+        write_text(run.artefact("benchmark.md", kind="table"), table.markdown(result))
+        contact_sheet.save(rows, run.artefact("contact_sheet.png", kind="image"))
+    run.say(table.summary(result))
+
+
+def command(config: Config) -> str:
+    """The command line that asks for this benchmark."""
+    plain = Config(task=config.task, backbone=config.backbone)
+    parts = ["galatea", f"experiment={config.experiment}", f"budget={config.budget}"]
+    if config.backbone.name != "tiny":
+        parts.append(f"backbone={config.backbone.name}")
+    names = ("num_things", "num_pairs", "num_heads", "prompts", "method", "clip", "seed", "device", "threads")
+    parts += [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)]
+    if config.asset_settings:
+        parts.append(f"asset_settings={json.dumps(list(config.asset_settings))}")
+    return shlex.join([*parts, f"out={config.out or '...'}"])
+
+
+def _keep_captions(path: Path, cases: Sequence[Case], *, again: bool) -> None:
+    """Keep the captions with the run: a file of prompts may change between two calls, the run's assets do not."""
+    captions = [case.caption for case in cases]
+    if not again and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != captions:
+        raise UserError(
+            f"out: {path.parent} was begun with other captions than prompts holds now; "
+            "choose another out=DIR, or overwrite=true to make everything again"
+        )
+    write_json(path, captions)
+
+
+def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
+    settings = [
+        f"experiment={config.method}",
+        f"budget={config.asset_budget}",
+        f"backbone={config.backbone.name}",
+        f"backbone.dtype={config.backbone.dtype}",
+        f"backbone.offline={str(config.backbone.offline).lower()}",
+        *([f"backbone.revision={config.backbone.revision}"] if config.backbone.revision else []),
+        f"seed={config.seed}",
+        f"device={config.device}",
+        *([f"threads={config.threads}"] if config.threads else []),
+        *config.asset_settings,
+    ]
+    assets = []
+    run.begin_stage("assets", len(cases))
+    for done, case in enumerate(cases, start=1):
+        asset = make_asset(case, run.folder, settings, again=config.overwrite)
+        if asset.refused and done == 1:
+            raise UserError(asset.reason)  # the settings are wrong, so they are for all
+        assets.append(asset)
+        run.display.update(done, {})
+        spent = f"{asset.report['seconds_total']:.0f} s" if asset.report else f"failed: {asset.reason}"
+        run.say(f"{case.index:03d} {case.caption}: {spent}")
+    run.end_stage()
+    if all(asset.report is None for asset in assets):
+        raise RunFailed(f"no asset could be made; the first: {assets[0].reason}")
+    run.facts["backbone"] = next(asset.report["backbone"] for asset in assets if asset.report is not None)
+    return assets
+
+
+def _load_clip(config: Config, run: Run) -> tuple[Backbone | None, str]:
+    """The backbone with the CLIP towers, or None, and what to say about it."""
+    wanted = config.backbone
+    if config.clip is not None:
+        wanted = BackboneConfig(name=config.clip, offline=wanted.offline)
+    try:
+        loaded = wanted.build(run.device)
+        loaded.embed_text(["a"])
+        if loaded.image_encoder is None:
+            raise BackboneError(f"backbone {loaded.name!r} has no image_encoder")
+    except (BackboneError, OSError) as error:
+        run.note(f"R-precision is not measured: {one_line(error, 200)}")
+        return None, f"not measured ({one_line(error, 200)})"
+    about = f"CLIP of {describe(loaded, wanted)['name']}, {retrieval.NUM_VIEWS} views, among all captions of the set"
+    return loaded, about
+
+
+def _score(
+    config: Config, run: Run, cases: Sequence[Case], assets: Sequence[Asset], clip: Backbone | None
+) -> tuple[list[dict[str, Any]], list[contact_sheet.Row]]:
+    """An entry and a row of the contact sheet for every case, controls included."""
+    captions = retrieval.embed_captions(clip, [case.caption for case in cases]) if clip else None
+    scored, rows = [], []
+    run.begin_stage("score", len(cases))
+    following = Truth(cases[0].caption, config.scoring)
+    first = following
+    for index, (case, asset) in enumerate(zip(cases, assets, strict=True)):
+        truth, following = following, first
+        if index + 1 < len(cases):
+            following = Truth(cases[index + 1].caption, config.scoring)
+
+        def scores_of(mesh: Mesh, truth: Truth = truth, case: Case = case) -> tuple[dict[str, Any], Tensor]:
+            scores, images = score_mesh(mesh, truth, case), retrieval.views(mesh)
+            if clip is not None and captions is not None:
+                embedding = retrieval.embed_views(clip, images)
+                scores["r_precision"] = retrieval.retrieved(embedding, captions, case.index)
+            return scores, images
+
+        entry, images = _score_asset(case, asset, scores_of, with_clip=clip is not None)
+        oracle, truth_images = scores_of(truth.mesh)
+        entry["controls"] = {"oracle": oracle, "sphere": scores_of(grey_sphere())[0]}
+        if len(cases) > 1:
+            entry["controls"]["wrong_caption"] = scores_of(following.mesh)[0]
+        scored.append(entry)
+        line = f"IoU {entry['scores']['iou']:.2f}  albedo {entry['scores']['albedo_error']:.2f}"
+        rows.append(
+            contact_sheet.Row(caption=case.caption, line=entry["reason"] or line, truth=truth_images, made=images)
+        )
+        run.display.update(index + 1, {"iou": entry["scores"]["iou"]})
+    run.end_stage()
+    return scored, rows
+
+
+def _score_asset(
+    case: Case, asset: Asset, scores_of: Callable[[Mesh], tuple[dict[str, Any], Tensor]], *, with_clip: bool
+) -> tuple[dict[str, Any], Tensor | None]:
+    scores, images, reason = failed_scores(case), None, asset.reason
+    if with_clip:
+        scores["r_precision"] = False
+    report = asset.report or {}
+    if asset.report is not None:
+        try:
+            scores, images = scores_of(load_glb(asset.folder / MESH))
+        except (ValueError, OSError) as error:  # a mesh that cannot be read or measured is a failed asset
+            reason = f"{MESH} cannot be scored: {one_line(error, 200)}"
+    costs = {
+        "psnr_db": asset.psnr_db,
+        "seconds": report.get("seconds_total"),
+        "wall_seconds": asset.wall_seconds,
+        "peak_memory_mb": report.get("peak_memory_mb"),
+        "peak_gpu_memory_mb": report.get("peak_gpu_memory_mb"),
+    }
+    entry = {
+        "index": case.index,
+        "caption": case.caption,
+        "group": case.group,
+        "reason": reason,
+        "scores": scores,
+        "costs": costs,
+    }
+    return entry, images
+
+
+def summarise(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means of the groups that there are, and of all assets together."""
+    summary = {}
+    for name in (*GROUPS, "all"):
+        members = [entry for entry in scored if name in ("all", entry["group"])]
+        if not members:
+            continue
+        controls = dict.fromkeys(control for entry in members for control in entry["controls"])
+        summary[name] = {
+            "count": len(members),
+            "failed": sum(bool(entry["reason"]) for entry in members),
+            "scores": mean_scores([entry["scores"] for entry in members]),
+            "costs": mean_scores([entry["costs"] for entry in members]),
+            "controls": {
+                control: mean_scores([entry["controls"][control] for entry in members if control in entry["controls"]])
+                for control in controls
+            },
+        }
+    return summary
+
+
+def _hardware(run: Run) -> dict[str, Any]:
+    try:
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):
+        memory = None
+    device = run.facts["device"]["name"] if run.device.type == "cuda" else "cpu"
+    return {"processor": cpu_name(), "cores": os.cpu_count(), "memory_gb": memory, "device": device}

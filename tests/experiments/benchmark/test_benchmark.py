@@ -1,0 +1,119 @@
+"""The task: what it refuses, that finished assets are kept, and that one failure is only one failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from experiments.benchmark.truth import ScoreConfig, Truth
+from gen3d.export import save_glb
+
+BENCHMARK = "experiment=benchmark/text_to_3d"
+SMALL = ["scoring.resolution=32", "scoring.mesh_resolution=40", "scoring.num_points=1000", "budget=smoke"]
+Galatea = Callable[..., Any]
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return f"prompts={path.name}"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (None, ["mine.txt", "No such file"]),
+        ("", ["mine.txt holds no caption"]),
+        ("\n# a remark\n \n", ["mine.txt holds no caption"]),
+        ("a red mushroom\n\na red wombat\n", ["line 3", "wombat"]),
+        ("a red mushroom\na red mushroom\n", ["line 2 repeats line 1"]),
+    ],
+)
+def test_a_bad_file_of_captions_is_one_line(
+    galatea: Galatea, tmp_path: Path, text: str | None, parts: list[str]
+) -> None:
+    given = "prompts=mine.txt" if text is None else write(tmp_path / "mine.txt", text)
+    outcome = galatea(BENCHMARK, given, "out=made")
+    assert outcome.status == 2
+    assert len(outcome.err) == 1
+    for part in parts:
+        assert part in outcome.err[0]
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("num_things=-1", "num_things is -1"),
+        ("method=text_to_3d/quick", "unknown experiment 'text_to_3d/quick'"),
+        ("asset_settings=[seed=3]", "asset_settings holds 'seed=3'"),
+        ("scoring.resolution=2", "scoring: resolution is 2"),
+    ],
+)
+def test_bad_settings_are_one_line(galatea: Galatea, tmp_path: Path, setting: str, part: str) -> None:
+    outcome = galatea(BENCHMARK, setting, "out=made")
+    assert outcome.status == 2
+    assert part in outcome.err[0]
+    assert not (tmp_path / "made").exists()
+
+
+def finished_asset(folder: Path, caption: str) -> None:
+    """A run folder as a finished asset leaves it, with the world's own mesh in it."""
+    folder.mkdir(parents=True)
+    save_glb(Truth(caption, ScoreConfig(mesh_resolution=40)).mesh, folder / "mesh.glb")
+    (folder / "config.yaml").write_text(yaml.safe_dump({"task": "text_to_3d", "prompt": caption}))
+    report = {
+        "artefacts": [{"file": "mesh.glb", "kind": "mesh"}],
+        "backbone": {"name": "tiny", "revision": "r"},
+        "seconds_total": 12.5,
+        "peak_memory_mb": 900.0,
+        "metrics": {"rerender_psnr_db": {"glb": 41.0}},
+    }
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def test_finished_assets_are_kept_and_one_failure_is_recorded(galatea: Galatea, tmp_path: Path) -> None:
+    prompts = write(tmp_path / "mine.txt", "a red ball\na blue cube\n")
+    finished_asset(tmp_path / "made" / "assets" / "000", "a red ball")
+    # The mark of a run of ours that was killed: its folder with a config.
+    arguments = [BENCHMARK, prompts, *SMALL, "backbone=/nowhere/model", "out=made"]
+    shown = galatea(*arguments, "--cfg", "job", "--resolve")
+    assert shown.status == 0
+    (tmp_path / "made" / "config.yaml").write_text(shown.out)
+
+    outcome = galatea(*arguments)
+
+    assert outcome.status == 0, outcome.err
+    folder = tmp_path / "made"
+    result = json.loads((folder / "benchmark.json").read_text())
+    kept, failed = result["assets"]
+    assert (kept["caption"], kept["reason"]) == ("a red ball", "")
+    assert kept["scores"]["iou"] > 0.9
+    assert kept["costs"]["seconds"] == 12.5
+    assert kept["costs"]["psnr_db"] == 41.0
+    assert kept["controls"]["oracle"]["iou"] > kept["controls"]["wrong_caption"]["iou"]
+    assert failed["scores"]["iou"] == 0.0
+    assert "exit status 2" in failed["reason"]
+    assert "/nowhere/model" in failed["reason"]
+    assert result["groups"]["things"]["failed"] == 1
+    assert result["r_precision"].startswith("not measured")
+    assert "a blue cube (failed: exit status 2" in (folder / "benchmark.md").read_text()
+    assert (folder / "contact_sheet.png").stat().st_size > 1000
+    assert any("things" in line for line in outcome.err)
+    again = galatea(*arguments)
+    assert again.status == 0
+    assert "finished already" in again.err[0]
+    write(tmp_path / "mine.txt", "a red ball\n")
+    (folder / "report.json").unlink()
+    assert "begun with other captions" in galatea(*arguments).err[-1]
+
+
+def test_settings_that_no_asset_accepts_stop_at_once(galatea: Galatea, tmp_path: Path) -> None:
+    outcome = galatea(BENCHMARK, *SMALL, "asset_settings=[recipe.nonsense=3]", "out=made")
+    assert outcome.status == 2
+    assert "nonsense" in outcome.err[-1]
+    assert not (tmp_path / "made" / "benchmark.json").exists()
