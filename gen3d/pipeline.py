@@ -58,5 +58,5 @@ def quickstart_stages(config: QuickstartConfig, backbone: Backbone, prompt: str)
     provider = BackboneViews(backbone, prompt, config.sampling)
     stages = mesh_stages(config, provider, backbone.device)
     if config.distill.num_steps:
-        stages.insert(1, config.distill.build(backbone, prompt, config.sampling.negative_prompt))
+        stages.insert(1, config.distill.build(backbone, provider.prompt, config.sampling.negative_prompt))
     return stages

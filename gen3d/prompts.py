@@ -41,6 +41,15 @@ COLOR_WORDS: dict[str, Color] = {
 }
 
 
+# Backgrounds to choose from: light or dark, and hardly ever an object's own colour.
+BACKGROUNDS: dict[str, Color] = {
+    "light blue": (0.74, 0.86, 0.96),
+    "pale yellow": (0.98, 0.95, 0.78),
+    "pale green": (0.80, 0.92, 0.80),
+    "dark grey": (0.27, 0.28, 0.29),
+}
+
+
 def direction(
     azimuth_deg: float,
     elevation_deg: float,
@@ -93,6 +102,18 @@ def contrast_background(prompt: str, options: Mapping[str, Color]) -> str:
         return min(_distance(options[name], color) for color in colors)
 
     return max(options, key=nearest)
+
+
+def on_background(prompt: str, background: str = "auto") -> str:
+    """``prompt`` with a clause that asks for a plain background: ``background``, or the best of ``BACKGROUNDS``.
+
+    A silhouette is found by comparing with the background, so it must not have the object's colour. A prompt that
+    speaks of its background is left alone, and so is any with ``background`` "".
+    """
+    if not background or "background" in prompt.lower():
+        return prompt
+    name = contrast_background(prompt, BACKGROUNDS) if background == "auto" else background
+    return f"{prompt}, on a {name} background"
 
 
 def _distance(first: Color, second: Color) -> float:

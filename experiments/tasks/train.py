@@ -30,6 +30,8 @@ class Config(Settings):
     data_folder: where pictures are kept and found again; workers: processes that make them.
     continue_from: a model folder whose part training starts from; None starts from random weights.
     held_out_scenes: scenes of captions never trained on, for the held-out measurement.
+    keep_unet_valid: leave as they are the text transformer (part clip) or the latents (part vae) that an existing UNet
+        was trained on; the image tower and projections, or the decoder, still learn. Needs continue_from.
     channels: of the UNet's levels (part multiview).
     """
 
@@ -38,6 +40,7 @@ class Config(Settings):
     data_folder: str = "data/world"
     workers: int = 2
     continue_from: str | None = None
+    keep_unet_valid: bool = False
     held_out_scenes: int = 300
     channels: tuple[int, ...] = (64, 128, 128)
     data: DatasetConfig = field(default_factory=DatasetConfig)
@@ -48,6 +51,10 @@ class Config(Settings):
         super().__post_init__()
         if self.data.held_out:
             raise ValueError("data.held_out is true; training never sees held-out captions: leave it false")
+        if self.keep_unet_valid and (self.continue_from is None or self.part == "multiview"):
+            raise ValueError(
+                "keep_unet_valid is true, but there is nothing to keep: give continue_from=FOLDER and part clip or vae"
+            )
         if self.held_out_scenes < 1:
             raise ValueError(f"held_out_scenes is {self.held_out_scenes}; it must be at least 1")
 
@@ -110,11 +117,12 @@ def _start_model(folder: Path, config: Config) -> None:
 
 
 def _clip(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
-    return ClipRecipe(load(Path(config.model).absolute()).tokenizer, train_set, held_out, run.device)
+    tokenizer = load(Path(config.model).absolute()).tokenizer
+    return ClipRecipe(tokenizer, train_set, held_out, run.device, freeze_text=config.keep_unet_valid)
 
 
 def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
-    return VaeRecipe(train_set, held_out, run.device)
+    return VaeRecipe(train_set, held_out, run.device, decoder_only=config.keep_unet_valid)
 
 
 def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
@@ -132,17 +140,21 @@ _RECIPES: dict[str, Callable[[Config, Run, Shards, Shards], Recipe]] = {
 
 
 def _load_weights(recipe: Recipe, config: Config) -> None:
-    source = load(str(config.continue_from))
+    folder = Path(str(config.continue_from))
+    source = load(folder.absolute() if folder.is_dir() else str(folder))
     found = {"text": source.text_encoder, "image": source.image_encoder, "vae": source.vae, "unet": source.unet}
     for name, module in recipe.modules.items():
         module.load_state_dict(found[name].state_dict())
+    if isinstance(recipe, VaeRecipe):
+        recipe.vae.register_to_config(scaling_factor=source.vae.config["scaling_factor"])
 
 
 def _save(recipe: Recipe, folder: Path) -> None:
     if isinstance(recipe, ClipRecipe):
         save_backbone(folder, tokenizer=recipe.tokenizer, text_encoder=recipe.text, image_encoder=recipe.image)
     elif isinstance(recipe, VaeRecipe):
-        recipe.vae.register_to_config(scaling_factor=round(1 / recipe.validate()["latent_std"], 5))
+        if not recipe.decoder_only:
+            recipe.vae.register_to_config(scaling_factor=round(1 / recipe.validate()["latent_std"], 5))
         save_backbone(folder, vae=recipe.vae)
     elif isinstance(recipe, MultiviewRecipe):
         save_backbone(folder, unet=recipe.unet, scheduler=models.build_scheduler())

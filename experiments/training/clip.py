@@ -17,10 +17,22 @@ from experiments.world.dataset import Shards
 class ClipRecipe:
     """Symmetric cross-entropy over the similarities of a batch."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, train: Shards, held_out: Shards, device: torch.device) -> None:
+    def __init__(
+        self,
+        tokenizer: CLIPTokenizer,
+        train: Shards,
+        held_out: Shards,
+        device: torch.device,
+        *,
+        freeze_text: bool = False,
+    ) -> None:
+        """freeze_text leaves the text transformer as it is (its projection still learns), for a UNet that reads it."""
         self.tokenizer = tokenizer
         self.device = device
         self.text, self.image = build_text_encoder(tokenizer), build_image_encoder()
+        if freeze_text:
+            self.text.requires_grad_(False)
+            self.text.text_projection.requires_grad_(True)
         self.modules = nn.ModuleDict({"text": self.text, "image": self.image})
         self.modules.register_parameter("logit_scale", nn.Parameter(torch.tensor(math.log(1 / 0.07))))
         self.modules.to(device)

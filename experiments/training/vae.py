@@ -12,8 +12,15 @@ from experiments.world.dataset import Shards
 class VaeRecipe:
     """Trains on crops about the middle, where the things are: plain background teaches nothing."""
 
-    def __init__(self, train: Shards, held_out: Shards, device: torch.device, *, crop: int = 64) -> None:
+    def __init__(
+        self, train: Shards, held_out: Shards, device: torch.device, *, crop: int = 64, decoder_only: bool = False
+    ) -> None:
+        """decoder_only leaves the latents as they are, so that a UNet trained on them stays valid."""
         self.vae = build_vae().to(device)
+        self.decoder_only = decoder_only
+        if decoder_only:
+            self.vae.encoder.requires_grad_(False)
+            self.vae.quant_conv.requires_grad_(False)
         self.modules = nn.ModuleDict({"vae": self.vae})
         self.device, self.crop = device, crop
         self.data, self.held_out = train, held_out
@@ -31,7 +38,9 @@ class VaeRecipe:
         images = torch.stack(crops).to(self.device).float() / 127.5 - 1
         posterior = self.vae.encode(images).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator).to(self.device)
-        output = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        # With fixed latents their own spread is too small to matter, and decoding the mode is what is wanted.
+        latents = posterior.mean if self.decoder_only else posterior.mean + posterior.std * noise
+        output = self.vae.decode(latents).sample
         error = output.float() - images
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
         loss = error.abs().mean() + 2 * error.square().mean() + 2e-4 * kl

@@ -4,6 +4,10 @@ Legend: clip [V, N] homogeneous clip positions (OpenGL: y up, z in [-w, w]); fac
 depth * 2^32 + face. Rows run down. The adjoints are written by hand: it keeps the module quick to compile.
 """
 
+# Kernel annotations are array specifications for Warp, and kernel code is not Python: a type checker knows neither.
+# pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 import warp as wp

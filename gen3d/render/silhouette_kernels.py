@@ -10,6 +10,10 @@ pairs [V, 2, H, W]: for each pixel and its right (0) or lower (1) neighbour, dis
 centre * 2^62 + edge.
 """
 
+# Kernel annotations are array specifications for Warp, and kernel code is not Python: a type checker knows neither.
+# pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 import warp as wp

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion.backbone import Backbone, Conditioning
 from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras, orbit
-from gen3d.prompts import view_prompts
+from gen3d.prompts import on_background, view_prompts
 from gen3d.render.volume import render_views
 from gen3d.representations.hull import fill_hull
 from gen3d.representations.volume import VolumeConfig
@@ -28,12 +28,16 @@ _GOLDEN = 0.6180339887
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Diffusion settings for views: steps over the whole schedule, standard guidance scale, rescale in [0, 1]."""
+    """Diffusion settings for views: steps over the whole schedule, standard guidance scale, rescale in [0, 1].
+
+    background: asked for in words; "auto" chooses one that the prompt's colours stand out from, "" asks for none.
+    """
 
     num_steps: int = 20
     guidance_scale: float = 4.0
     guidance_rescale: float = 0.5
     negative_prompt: str = ""
+    background: str = "auto"
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -51,8 +55,8 @@ class BackboneViews:
     def __init__(self, backbone: Backbone, prompt: str, config: SamplingConfig | None = None) -> None:
         self.backbone = backbone
         self.config = config or SamplingConfig()
-        self.prompt = prompt
-        self.conditioning: Conditioning = backbone.encode_prompt([prompt])
+        self.prompt = on_background(prompt, self.config.background)
+        self.conditioning: Conditioning = backbone.encode_prompt([self.prompt])
 
     def __call__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gen3d.prompts import contrast_background, direction, view_prompts
+from gen3d.prompts import contrast_background, direction, on_background, view_prompts
 
 OPTIONS = {"grey": (0.5, 0.5, 0.5), "white": (0.95, 0.95, 0.95), "blue": (0.13, 0.3, 0.8)}
 
@@ -45,3 +45,11 @@ def test_background_is_far_from_every_colour_named(prompt: str, expected: str) -
 def test_no_options() -> None:
     with pytest.raises(ValueError, match="at least one"):
         contrast_background("a cat", {})
+
+
+def test_a_background_is_asked_for_once() -> None:
+    assert on_background("a red car", "grey") == "a red car, on a grey background"
+    assert on_background("a red car on a white background", "grey") == "a red car on a white background"
+    assert on_background("a red car", "") == "a red car"
+    # A dark thing is not put on the dark one.
+    assert "dark" not in on_background("a black cube") and "background" in on_background("a black cube")
