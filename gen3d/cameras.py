@@ -6,7 +6,6 @@ Camera: x right, y up, looks down -z. ``azimuth_deg`` 0 is in front (on +Z), 90 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,7 +73,8 @@ class Cameras:
         x = (torch.arange(width, device=device) + 0.5 - width / 2) / (height / 2)
         tan = torch.tan(torch.deg2rad(self.fovy_deg) / 2)[:, None, None]
         directions = torch.stack(
-            torch.broadcast_tensors(x[None, None, :] * tan, y[None, :, None] * tan, -torch.ones_like(tan)), dim=-1
+            torch.broadcast_tensors(x[None, None, :] * tan, y[None, :, None] * tan, -torch.ones_like(tan)),
+            dim=-1,
         )
         directions = torch.nn.functional.normalize(directions, dim=-1)
         directions = torch.einsum("vij,vhwj->vhwi", self.c2w[:, :3, :3], directions)
@@ -101,7 +101,9 @@ def look_at(positions: Tensor, target: Tensor | None = None) -> Tensor:
     right = torch.linalg.cross(up, back)
     # Straight above or below, "up" says nothing about the right: the picture keeps +X to its right.
     degenerate = right.norm(dim=-1, keepdim=True) < 1e-6
-    right = normalize(torch.where(degenerate, torch.tensor([1.0, 0.0, 0.0], device=right.device), right), dim=-1)
+    right = normalize(
+        torch.where(degenerate, torch.tensor([1.0, 0.0, 0.0], device=right.device), right), dim=-1
+    )
     c2w = torch.zeros(len(positions), 4, 4, device=positions.device)
     c2w[:, :3, 0] = right
     c2w[:, :3, 1] = torch.linalg.cross(back, right)

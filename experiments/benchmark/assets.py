@@ -56,10 +56,18 @@ def asset_folder(out: Path, case: Case) -> Path:
     return out / "assets" / f"{case.index:03d}"
 
 
-def make_asset(case: Case, out: Path, settings: Sequence[str], *, again: bool = False) -> Asset:
+def forget_assets(out: Path) -> None:
+    """Remove what earlier runs made in OUT/assets, so that all assets are made again."""
+    for folder in sorted((out / "assets").glob("*")):
+        if folder.is_dir() and folders.read_config(folder) is not None:
+            with FileLock(folder / folders.LOCK):
+                folders.remove(folder)
+
+
+def make_asset(case: Case, out: Path, settings: Sequence[str]) -> Asset:
     """Run `galatea SETTINGS prompt=CAPTION out=OUT/assets/NNN`, unless it is done; never raises for its failure.
 
-    again: begin anew even if it is done. What the process prints is in OUT/assets/NNN.log.
+    What the process prints is in OUT/assets/NNN.log.
     """
     folder = asset_folder(out, case)
     record = folder.with_suffix(".json")
@@ -68,11 +76,11 @@ def make_asset(case: Case, out: Path, settings: Sequence[str], *, again: bool = 
         # A benchmark that was killed may have left its last asset's process at work: let it finish.
         with FileLock(folder / folders.LOCK):
             pass
-    fresh = again or not (folder / folders.CONFIG).exists()
-    if not again and _is_done(folder, case):
+    fresh = not (folder / folders.CONFIG).exists()
+    if _is_done(folder, case):
         return _read(folder, record)
     record.unlink(missing_ok=True)
-    arguments = [*settings, f"prompt={case.caption}", f"out={folder}", *(["overwrite=true"] if again else [])]
+    arguments = [*settings, f"prompt={case.caption}", f"out={folder}"]
     began = time.monotonic()
     status = _run(arguments, folder.with_suffix(".log"))
     seconds = time.monotonic() - began
@@ -127,6 +135,8 @@ def _run(arguments: Sequence[str], log: Path) -> int:
 
 def _reason(status: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = next((line for line in reversed(lines) if line.startswith("galatea: ")), lines[-1] if lines else "")
+    said = next(
+        (line for line in reversed(lines) if line.startswith("galatea: ")), lines[-1] if lines else ""
+    )
     how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
     return one_line(f"{how}: {said.removeprefix('galatea: ')}" if said else how, 300)

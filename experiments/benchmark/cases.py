@@ -9,7 +9,11 @@ from experiments.errors import UserError
 from experiments.world.captions import benchmark_captions, kind_of, parse
 
 # Groups in the order of the table; the world's kinds that count as each.
-GROUPS: dict[str, tuple[str, ...]] = {"things": ("thing", "two_color"), "pairs": ("pair",), "heads": ("head",)}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "things": ("thing", "two_color"),
+    "pairs": ("pair",),
+    "heads": ("head",),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,9 +33,7 @@ class Case:
 def default_cases(num_things: int, num_pairs: int, num_heads: int) -> list[Case]:
     """The held-out captions, the same for every call with the same numbers."""
     wanted = (("things", "thing", num_things), ("pairs", "pair", num_pairs), ("heads", "head", num_heads))
-    captions = [
-        (caption, group) for group, kind, n in wanted if n for caption in benchmark_captions(kind, n)
-    ]
+    captions = [(caption, group) for group, kind, n in wanted if n for caption in benchmark_captions(kind, n)]
     return [Case(index=i, caption=caption, group=group) for i, (caption, group) in enumerate(captions)]
 
 
@@ -45,7 +47,9 @@ def read_cases(path: Path) -> list[Case]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"prompts: {path} is no UTF-8 text; save it as UTF-8 with one caption a line") from None
+        raise UserError(
+            f"prompts: {path} is no UTF-8 text; save it as UTF-8 with one caption a line"
+        ) from None
     cases: list[Case] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from experiments.run.files import atomic_path
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _TEXT_WIDTH, _GAP, _BETWEEN, _HEADER = 230, 2, 14, 24
 _INK, _FAINT, _ALARM = (20, 20, 20), (110, 110, 110), (180, 20, 20)
 
@@ -58,7 +59,7 @@ def save(rows: Sequence[Row], path: Path) -> None:
         draw(rows).save(temporary, format="PNG")
 
 
-def _write(pen: ImageDraw.ImageDraw, font: Font, at: tuple[int, int], row: Row, size: int) -> None:
+def _write(pen: ImageDraw.ImageDraw, font: _Font, at: tuple[int, int], row: Row, size: int) -> None:
     # The default font knows Latin letters only.
     caption = row.caption.encode("ascii", "replace").decode()
     x, y = at

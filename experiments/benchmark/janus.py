@@ -30,8 +30,8 @@ _EYE, _MOUTH = (0.15, 0.12), (0.20, 0.09)
 _REACH = 0.10
 # Colour varies by at least this much (standard deviation, linear) where there is a feature at all.
 _LEAST_CONTRAST = 0.03
-# A face has two of its three features at this correlation or more. True fronts have 1, true backs less than 0.5.
-_THRESHOLD = 0.6
+# A face has two of its three features at this correlation or more. True fronts have 1, true backs below 0.4.
+_THRESHOLD = 0.5
 
 
 def face_at(side: Literal["front", "back"], mesh: Mesh, truth: Truth) -> bool:
@@ -66,7 +66,9 @@ def _unlit(mesh: Mesh, azimuth_deg: float) -> Tensor:
     """[3, S, S] linear base colours from one side."""
     with torch.no_grad():
         camera = orbit(azimuth_deg, 0.0)
-        images = render_mesh(mesh, camera, _SIZE, _SIZE, background=_BACKGROUND, supersample=2, mode="albedo").images
+        images = render_mesh(
+            mesh, camera, _SIZE, _SIZE, background=_BACKGROUND, supersample=2, mode="albedo"
+        ).images
     return srgb_to_linear(images[0].cpu())
 
 

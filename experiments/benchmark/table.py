@@ -23,12 +23,16 @@ _COSTS = {
     "wall_seconds": ("s, process", 1),
     "peak_memory_mb": ("MB", 0),
 }
-CONTROLS = {"oracle": "oracle (the world's mesh)", "sphere": "a grey ball", "wrong_caption": "another caption's truth"}
+CONTROLS = {
+    "oracle": "oracle (the world's mesh)",
+    "sphere": "a grey ball",
+    "wrong_caption": "another caption's truth",
+}
 _EXPLAINED = (
     "Volume IoU, Chamfer distance and F-score are measured without any alignment, against the world's canonical shape "
-    "of each caption. Albedo error is a mean absolute difference in linear [0, 1] over the mesh's surface. Janus is the "
-    "share of heads with a face on the back. Seconds are those of the run's stages, then of the whole process; memory "
-    "is its peak. A failed asset counts with the worst scores."
+    "of each caption. Albedo error is a mean absolute difference in linear [0, 1] over the mesh's surface. Janus is "
+    "the share of heads with a face on the back. Seconds are those of the run's stages, then of the whole process; "
+    "memory is its peak. A failed asset counts with the worst scores."
 )
 
 
@@ -62,13 +66,20 @@ def group_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         rows.append([f"**{name}**", str(group["count"]), *means, *costs])
         for control, title in CONTROLS.items():
             if control in group["controls"]:
-                means = [cell(group["controls"][control].get(key), digits) for key, (_, digits) in COLUMNS.items()]
+                means = [
+                    cell(group["controls"][control].get(key), digits) for key, (_, digits) in COLUMNS.items()
+                ]
                 rows.append([f"{name}: {title}", "", *means, *[""] * len(_COSTS)])
     return header, rows
 
 
 def _asset_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    header = ["caption", *(title for title, _ in COLUMNS.values()), *(title for title, _ in _COSTS.values()), "glTF"]
+    header = [
+        "caption",
+        *(title for title, _ in COLUMNS.values()),
+        *(title for title, _ in _COSTS.values()),
+        "glTF",
+    ]
     rows = []
     for asset in result["assets"]:
         failed = f" (failed: {_escape(asset['reason'])})" if asset["reason"] else ""
@@ -126,7 +137,9 @@ def markdown(result: Mapping[str, Any]) -> str:
 def summary(result: Mapping[str, Any]) -> str:
     """A few lines for the terminal."""
     shown = ("iou", "fscore", "albedo_error", "r_precision", "watertight", "face_back")
-    lines = [f"{'':10} {'n':>3} " + " ".join(f"{COLUMNS[key][0]:>13}" for key in shown) + f" {'s':>7} {'MB':>7}"]
+    lines = [
+        f"{'':10} {'n':>3} " + " ".join(f"{COLUMNS[key][0]:>13}" for key in shown) + f" {'s':>7} {'MB':>7}"
+    ]
     for name, group in result["groups"].items():
         scores = " ".join(f"{cell(group['scores'].get(key), COLUMNS[key][1]):>13}" for key in shown)
         costs = group["costs"]

@@ -8,16 +8,18 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffusion.backbone import Backbone
 from diffusion.errors import BackboneError
 from experiments import catalog
 from experiments.benchmark import contact_sheet, gltf, retrieval, table
-from experiments.benchmark.assets import MESH, Asset, make_asset
+from experiments.benchmark.assets import MESH, Asset, forget_assets, make_asset
 from experiments.benchmark.cases import GROUPS, Case, default_cases, read_cases
 from experiments.benchmark.scoring import failed_scores, mean_scores, score_mesh
 from experiments.benchmark.truth import ScoreConfig, Truth, grey_sphere
@@ -88,6 +90,8 @@ def validate(config: Config) -> None:
 def run(config: Config, run: Run) -> None:
     """Make the assets, score them, and write benchmark.json, benchmark.md and contact_sheet.png."""
     cases = cases_of(config)
+    if config.overwrite:
+        forget_assets(run.folder)
     _keep_captions(run.folder / _CAPTIONS, cases, again=config.overwrite)
     if config.prompts is not None:
         run.inputs["prompts"] = describe_file(Path(config.prompts).expanduser())
@@ -133,7 +137,9 @@ def command(config: Config) -> str:
     if config.backbone.name != "tiny":
         parts.append(f"backbone={config.backbone.name}")
     names = ("num_things", "num_pairs", "num_heads", "prompts", "method", "clip", "seed", "device", "threads")
-    parts += [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)]
+    parts += [
+        f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)
+    ]
     if config.asset_settings:
         parts.append(f"asset_settings={json.dumps(list(config.asset_settings))}")
     return shlex.join([*parts, f"out={config.out or '...'}"])
@@ -166,11 +172,13 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
     assets = []
     run.begin_stage("assets", len(cases))
     for done, case in enumerate(cases, start=1):
-        asset = make_asset(case, run.folder, settings, again=config.overwrite)
+        asset = make_asset(case, run.folder, settings)
         if asset.refused and done == 1:
             raise UserError(asset.reason)  # the settings are wrong, so they are for all
         assets.append(asset)
         run.display.update(done, {})
+        if run.resumed is None or done > run.resumed.step:
+            run.save(done, {"done": torch.tensor(done)})  # what there is to keep lies in the assets' own folders
         spent = f"{asset.report['seconds_total']:.0f} s" if asset.report else f"failed: {asset.reason}"
         run.say(f"{case.index:03d} {case.caption}: {spent}")
     run.end_stage()
@@ -211,13 +219,7 @@ def _score(
         if index + 1 < len(cases):
             following = Truth(cases[index + 1].caption, config.scoring)
 
-        def scores_of(mesh: Mesh, truth: Truth = truth, case: Case = case) -> tuple[dict[str, Any], Tensor]:
-            scores, images = score_mesh(mesh, truth, case), retrieval.views(mesh)
-            if clip is not None and captions is not None:
-                embedding = retrieval.embed_views(clip, images)
-                scores["r_precision"] = retrieval.retrieved(embedding, captions, case.index)
-            return scores, images
-
+        scores_of = partial(_measure, truth=truth, case=case, clip=clip, captions=captions)
         entry, images = _score_asset(case, asset, scores_of, with_clip=clip is not None)
         oracle, truth_images = scores_of(truth.mesh)
         entry["controls"] = {"oracle": oracle, "sphere": scores_of(grey_sphere())[0]}
@@ -226,11 +228,24 @@ def _score(
         scored.append(entry)
         line = f"IoU {entry['scores']['iou']:.2f}  albedo {entry['scores']['albedo_error']:.2f}"
         rows.append(
-            contact_sheet.Row(caption=case.caption, line=entry["reason"] or line, truth=truth_images, made=images)
+            contact_sheet.Row(
+                caption=case.caption, line=entry["reason"] or line, truth=truth_images, made=images
+            )
         )
         run.display.update(index + 1, {"iou": entry["scores"]["iou"]})
     run.end_stage()
     return scored, rows
+
+
+def _measure(
+    mesh: Mesh, *, truth: Truth, case: Case, clip: Backbone | None, captions: Tensor | None
+) -> tuple[dict[str, Any], Tensor]:
+    """All scores of one mesh, generated or control, and its pictures [V, 3, S, S]."""
+    scores, images = score_mesh(mesh, truth, case), retrieval.views(mesh)
+    if clip is not None and captions is not None:
+        embedding = retrieval.embed_views(clip, images)
+        scores["r_precision"] = retrieval.retrieved(embedding, captions, case.index)
+    return scores, images
 
 
 def _score_asset(
@@ -277,7 +292,9 @@ def summarise(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "scores": mean_scores([entry["scores"] for entry in members]),
             "costs": mean_scores([entry["costs"] for entry in members]),
             "controls": {
-                control: mean_scores([entry["controls"][control] for entry in members if control in entry["controls"]])
+                control: mean_scores(
+                    [entry["controls"][control] for entry in members if control in entry["controls"]]
+                )
                 for control in controls
             },
         }

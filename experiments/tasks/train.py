@@ -128,7 +128,10 @@ def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recip
 def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
     with run.stage("encode"):
         return MultiviewRecipe(
-            load(Path(config.model).absolute(), device=run.device), train_set, held_out, channels=config.channels
+            load(Path(config.model).absolute(), device=run.device),
+            train_set,
+            held_out,
+            channels=config.channels,
         )
 
 
@@ -142,7 +145,12 @@ _RECIPES: dict[str, Callable[[Config, Run, Shards, Shards], Recipe]] = {
 def _load_weights(recipe: Recipe, config: Config) -> None:
     folder = Path(str(config.continue_from))
     source = load(folder.absolute() if folder.is_dir() else str(folder))
-    found = {"text": source.text_encoder, "image": source.image_encoder, "vae": source.vae, "unet": source.unet}
+    found = {
+        "text": source.text_encoder,
+        "image": source.image_encoder,
+        "vae": source.vae,
+        "unet": source.unet,
+    }
     for name, module in recipe.modules.items():
         module.load_state_dict(found[name].state_dict())
     if isinstance(recipe, VaeRecipe):
@@ -151,7 +159,9 @@ def _load_weights(recipe: Recipe, config: Config) -> None:
 
 def _save(recipe: Recipe, folder: Path) -> None:
     if isinstance(recipe, ClipRecipe):
-        save_backbone(folder, tokenizer=recipe.tokenizer, text_encoder=recipe.text, image_encoder=recipe.image)
+        save_backbone(
+            folder, tokenizer=recipe.tokenizer, text_encoder=recipe.text, image_encoder=recipe.image
+        )
     elif isinstance(recipe, VaeRecipe):
         if not recipe.decoder_only:
             recipe.vae.register_to_config(scaling_factor=round(1 / recipe.validate()["latent_std"], 5))

@@ -63,7 +63,9 @@ class ClipRecipe:
         return {"retrieval_top1": float((nearest == torch.arange(len(rows))).float().mean())}
 
     def _tokenize(self, captions: list[str]) -> Tensor:
-        return self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+        return self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")[
+            "input_ids"
+        ]
 
     def _embed_images(self, images: Tensor) -> Tensor:
         mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (IMAGE_MEAN, IMAGE_STD))

@@ -85,5 +85,7 @@ class _Cache:
         with torch.autocast(backbone.device.type, torch.bfloat16):
             for images in shards.images.split(8):
                 latents.append(backbone.encode(images.to(backbone.device).float() / 255).half().cpu())
-        text = [backbone.encode_prompt(shards.captions[i : i + 256]).embeds for i in range(0, len(shards), 256)]
+        text = [
+            backbone.encode_prompt(shards.captions[i : i + 256]).embeds for i in range(0, len(shards), 256)
+        ]
         return _Cache(torch.cat(latents), camera_condition(shards.c2w), torch.cat(text))

@@ -13,7 +13,13 @@ class VaeRecipe:
     """Trains on crops about the middle, where the things are: plain background teaches nothing."""
 
     def __init__(
-        self, train: Shards, held_out: Shards, device: torch.device, *, crop: int = 64, decoder_only: bool = False
+        self,
+        train: Shards,
+        held_out: Shards,
+        device: torch.device,
+        *,
+        crop: int = 64,
+        decoder_only: bool = False,
     ) -> None:
         """decoder_only leaves the latents as they are, so that a UNet trained on them stays valid."""
         self.vae = build_vae().to(device)

@@ -109,14 +109,19 @@ def make_group(config: DatasetConfig, index: int) -> Group:
 def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
     torch.set_num_threads(1)
     first = shard * config.scenes_per_shard
-    groups = [make_group(config, i) for i in range(first, min(first + config.scenes_per_shard, config.num_scenes))]
+    groups = [
+        make_group(config, i) for i in range(first, min(first + config.scenes_per_shard, config.num_scenes))
+    ]
     tensors = {
         "images": torch.stack([g.images for g in groups]),
         "masks": torch.stack([g.masks for g in groups]),
         "c2w": torch.stack([g.c2w for g in groups]),
         "fovy_deg": torch.tensor([g.fovy_deg for g in groups]),
     }
-    words = {"captions": json.dumps([g.caption for g in groups]), "kinds": json.dumps([g.kind for g in groups])}
+    words = {
+        "captions": json.dumps([g.caption for g in groups]),
+        "kinds": json.dumps([g.kind for g in groups]),
+    }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     save_file(tensors, temporary, metadata=words)
     os.replace(temporary, path)
@@ -137,7 +142,9 @@ def make_dataset(folder: Path, config: DatasetConfig, *, workers: int) -> Iterat
             "or remove this one"
         )
     if shutil.disk_usage(folder).free < config.num_scenes * config.num_views * config.size**2 * 4:
-        raise ValueError(f"{folder} has too little room for {config.num_scenes} scenes: free some or lower num_scenes")
+        raise ValueError(
+            f"{folder} has too little room for {config.num_scenes} scenes: free some or lower num_scenes"
+        )
     settings.write_text(wanted)
     paths = [folder / f"shard_{i:05d}.safetensors" for i in range(config.num_shards)]
     with ProcessPoolExecutor(max_workers=workers) as pool:

@@ -177,7 +177,8 @@ def _cone_march(field: Field, cameras: Cameras, size: int, num_scenes: int) -> t
             t = t.scatter(1, index, torch.where(valid, moved, tt))
             go = go.scatter(1, index, valid & ~blocked & (moved < end) & (room > 0.3 * s * tt))
         start, alive = t.view(-1, n, n), (t < leave).view(-1, n, n)
-    assert start is not None and alive is not None
+    assert start is not None
+    assert alive is not None
     return _upsample(start, size).reshape(num_scenes, -1), _upsample(alive, size).reshape(num_scenes, -1)
 
 
@@ -212,7 +213,9 @@ def _march(field: Field, o: Tensor, d: Tensor, pixel: Tensor, t: Tensor) -> tupl
     return best, gap
 
 
-def _shade(field: Field, points: Tensor, o: Tensor, d: Tensor, light: Light) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _shade(
+    field: Field, points: Tensor, o: Tensor, d: Tensor, light: Light
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Colour (sRGB), albedo (sRGB), normal and depth at ``points [S, N, 3]``."""
     chunk = max(_CHUNK // field.num_scenes, 1024) if points.device.type == "cpu" else max(points.shape[1], 1)
     parts = [

@@ -44,7 +44,12 @@ class Scene:
         return torch.cat([self.field.sdf_and_albedo(p[None])[1][0] for p in points.split(_CHUNK)])
 
     def render(
-        self, cameras: Cameras, size: int = 128, *, background: Color | None = None, light: Light | None = None
+        self,
+        cameras: Cameras,
+        size: int = 128,
+        *,
+        background: Color | None = None,
+        light: Light | None = None,
     ) -> Rendering:
         """V square pictures, ``[V, ...]``."""
         over = torch.tensor(background or self.background, dtype=torch.float32)[None]
@@ -85,7 +90,9 @@ def scene_from_caption(caption: str, seed: int | None = None, *, rig: Rig | None
         parts = heads.build_head(spec, generator, rig or Rig())
         return _scene(caption, "head", parts, captions.background_of(caption))
     if rig is not None:
-        raise ValueError(f"a rig poses heads, but the caption is {caption!r}: say 'a portrait of ...' or leave it out")
+        raise ValueError(
+            f"a rig poses heads, but the caption is {caption!r}: say 'a portrait of ...' or leave it out"
+        )
     kind = "pair" if isinstance(spec, captions.PairSpec) else "thing"
     return _scene(caption, kind, objects.build_parts(spec, rng), captions.background_of(caption))
 

@@ -71,8 +71,10 @@ class Part:
 
     def scaled(self, factor: float) -> Part:
         """Scale uniformly about the world's origin."""
-        params = tuple(v if i == _SHELL and v < 0 and len(self.params) == 7 else v * factor
-                       for i, v in enumerate(self.params))
+        params = tuple(
+            v if i == _SHELL and v < 0 and len(self.params) == 7 else v * factor
+            for i, v in enumerate(self.params)
+        )
         t = self.translation
         return replace(self, params=params, blend=self.blend * factor,
                        translation=(t[0] * factor, t[1] * factor, t[2] * factor))  # fmt: skip
@@ -246,7 +248,9 @@ class Field:
 
     def normals(self, points: Tensor, eps: float = 2e-3) -> Tensor:
         """Unit gradient ``[S, N, 3]`` by central differences on a tetrahedron's four corners."""
-        corners = torch.tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], device=points.device).to(points)
+        corners = torch.tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], device=points.device).to(
+            points
+        )
         gradient = torch.zeros_like(points)
         for corner in corners:
             gradient = gradient + corner * self.sdf(points + eps * corner)[..., None]
@@ -268,21 +272,29 @@ class Field:
             return _straight_distance(x, y, z, v)
         if shape is _Shape.SUPER:
             return _super_distance(x, y, z, v)
-        return torch.where(self.ellipsoid[:, p, None], _ellipsoid_distance(x, y, z, v), _super_distance(x, y, z, v))
+        return torch.where(
+            self.ellipsoid[:, p, None], _ellipsoid_distance(x, y, z, v), _super_distance(x, y, z, v)
+        )
 
 
 def compile_parts(scenes: Sequence[Sequence[Part]], device: torch.device | str = "cpu") -> Field:
     """Tables of parts (one list a scene) to one :class:`Field`."""
     if not scenes or any(not parts for parts in scenes):
-        raise ValueError("a scene needs at least one part, got none: give every scene a non-empty list of parts")
+        raise ValueError(
+            "a scene needs at least one part, got none: give every scene a non-empty list of parts"
+        )
     length = max(len(parts) for parts in scenes)
     nowhere = sphere(0.01).at(0.0, 100.0, 0.0)
     padded = [list(parts) + [nowhere] * (length - len(parts)) for parts in scenes]
 
     def table(value: str) -> Tensor:
-        return torch.tensor([[getattr(part, value) for part in parts] for parts in padded], dtype=torch.float32)
+        return torch.tensor(
+            [[getattr(part, value) for part in parts] for parts in padded], dtype=torch.float32
+        )
 
-    params = torch.tensor([[part.params + (0.0,) * (7 - len(part.params)) for part in parts] for parts in padded])
+    params = torch.tensor(
+        [[part.params + (0.0,) * (7 - len(part.params)) for part in parts] for parts in padded]
+    )
     columns = list(zip(*padded, strict=True))
     return Field(
         params=params,

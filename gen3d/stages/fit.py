@@ -29,7 +29,7 @@ class FitConfig:
     learning_rate: float = 0.1
     learning_rate_decay: float = 0.1
     mask: float = 1.0
-    distortion: float = 0.3
+    distortion: float = 0.1
     density_tv: float = 0.3
     color_tv: float = 0.01
     tv_fraction: float = 0.25

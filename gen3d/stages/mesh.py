@@ -61,7 +61,7 @@ class ExtractConfig:
     """
 
     resolution: int = 96
-    level: float = 7.5
+    level: float = 10.0
     min_fraction: float = 0.03
     target_faces: int = 12000
     smooth: int = 4

@@ -52,4 +52,5 @@ def test_a_background_is_asked_for_once() -> None:
     assert on_background("a red car on a white background", "grey") == "a red car on a white background"
     assert on_background("a red car", "") == "a red car"
     # A dark thing is not put on the dark one.
-    assert "dark" not in on_background("a black cube") and "background" in on_background("a black cube")
+    assert "dark" not in on_background("a black cube")
+    assert "background" in on_background("a black cube")

@@ -45,7 +45,7 @@ def test_sample_is_trilinear_forward_and_backward() -> None:
 
 def test_skipping_changes_nothing_visible() -> None:
     """Against the plain sum over every sample."""
-    volume = VolumeConfig(resolution=17, density_scale=60.0).build()
+    volume = VolumeConfig(resolution=17, density_scale=60.0, blob_strength=3.0).build()
     volume.grid[..., 1:] = noise_volume(17).grid[..., 1:]
     volume.refresh()
     origins, directions = rays(60)

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -59,13 +58,15 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def composed() -> Any:
-    """compose(argument) -> config through Hydra, as the application composes it."""
+def composed() -> Callable[..., Any]:
+    """composed(argument, ...) -> config through Hydra, as the application composes it."""
     ConfigStore.instance().store(name="text_arguments", node={"prompt": "", "out": None})
-    GlobalHydra.instance().clear()
-    with initialize_config_module("configs", version_base="1.3"):
-        yield lambda *argv: compose("text_arguments", overrides=parse(list(argv)).overrides)
-    GlobalHydra.instance().clear()
+
+    def call(*argv: str) -> Any:
+        with initialize_config_module("configs", version_base="1.3"):
+            return compose("text_arguments", overrides=parse(list(argv)).overrides)
+
+    return call
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

@@ -50,7 +50,7 @@ def test_a_bad_file_of_captions_is_one_line(
     [
         ("num_things=-1", "num_things is -1"),
         ("method=text_to_3d/quick", "unknown experiment 'text_to_3d/quick'"),
-        ("asset_settings=[seed=3]", "asset_settings holds 'seed=3'"),
+        ('asset_settings=["seed=3"]', "asset_settings holds 'seed=3'"),
         ("scoring.resolution=2", "scoring: resolution is 2"),
     ],
 )
@@ -113,7 +113,7 @@ def test_finished_assets_are_kept_and_one_failure_is_recorded(galatea: Galatea, 
 
 
 def test_settings_that_no_asset_accepts_stop_at_once(galatea: Galatea, tmp_path: Path) -> None:
-    outcome = galatea(BENCHMARK, *SMALL, "asset_settings=[recipe.nonsense=3]", "out=made")
+    outcome = galatea(BENCHMARK, *SMALL, 'asset_settings=["recipe.nonsense=3"]', "out=made")
     assert outcome.status == 2
     assert "nonsense" in outcome.err[-1]
     assert not (tmp_path / "made" / "benchmark.json").exists()

@@ -22,7 +22,12 @@ def entry(caption: str, group: str, iou: float, reason: str = "") -> dict[str, A
     scores = {"iou": iou, "albedo_error": 0.1, "watertight": not reason, "r_precision": iou > 0.5}
     if group == "heads":
         scores |= {"face_front": True, "face_back": False}
-    costs = {"seconds": None if reason else 42.0, "wall_seconds": None, "peak_memory_mb": None, "psnr_db": 33.0}
+    costs = {
+        "seconds": None if reason else 42.0,
+        "wall_seconds": None,
+        "peak_memory_mb": None,
+        "psnr_db": 33.0,
+    }
     controls = {"oracle": {"iou": 0.99}, "sphere": {"iou": 0.2}}
     return {
         "index": 0, "caption": caption, "group": group, "reason": reason, "scores": scores, "costs": costs,
@@ -72,7 +77,14 @@ def test_means_and_table() -> None:
     assert made["groups"]["all"]["costs"]["seconds"] == 42.0
     assert "pairs" not in made["groups"]
     text = table.markdown(made)
-    for part in ("2026-01-02", "`galatea x`", "commit abc with changes", "a red \\| mushroom", "&lt;boom>", "0 / 1"):
+    for part in (
+        "2026-01-02",
+        "`galatea x`",
+        "commit abc with changes",
+        "a red \\| mushroom",
+        "&lt;boom>",
+        "0 / 1",
+    ):
         assert part in text
     for part in ("gltf-validator 2.0: 0 errors and 1 warnings in 1 files", "things: a grey ball", "1 of 2"):
         assert part in text

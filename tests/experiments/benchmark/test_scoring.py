@@ -107,13 +107,17 @@ def test_faces_are_for_heads(mushroom: Truth) -> None:
 def test_means_count_failures_and_leave_out_what_is_unknown() -> None:
     failed = failed_scores(case(HEAD, "heads"))
     assert (failed["iou"], failed["watertight"], failed["face_back"]) == (0.0, False, False)
-    means = mean_scores([{"iou": 0.8, "watertight": True, "pieces": 1}, failed_scores(case("a red mushroom"))])
+    means = mean_scores(
+        [{"iou": 0.8, "watertight": True, "pieces": 1}, failed_scores(case("a red mushroom"))]
+    )
     assert means["iou"] == pytest.approx(0.4)
     assert means["watertight"] == 0.5
     assert means["pieces"] == 1.0
 
 
-@pytest.mark.parametrize("bad", [{"resolution": 4}, {"mesh_resolution": 4096}, {"num_points": 1}, {"threshold": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"resolution": 4}, {"mesh_resolution": 4096}, {"num_points": 1}, {"threshold": 0.0}]
+)
 def test_score_config_names_what_is_wrong(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ScoreConfig(**bad)  # type: ignore[arg-type]

@@ -38,7 +38,10 @@ def test_normals_face_the_camera_and_are_unit() -> None:
 
 
 def test_scenes_in_a_batch_look_as_alone() -> None:
-    scenes = [[sphere(0.6).colored((1, 0, 0))], [box(0.4, 0.4, 0.4, 0.05), torus(0.6, 0.1).colored((0, 0, 1))]]
+    scenes = [
+        [sphere(0.6).colored((1, 0, 0))],
+        [box(0.4, 0.4, 0.4, 0.05), torus(0.6, 0.1).colored((0, 0, 1))],
+    ]
     cameras = ring(2, elevation_deg=30)
     both = Cameras(c2w=cameras.c2w.repeat(2, 1, 1), fovy_deg=cameras.fovy_deg.repeat(2))
     together = render(compile_parts(scenes), both, 64, GREY.repeat(2, 1), Light())
@@ -66,7 +69,8 @@ def test_albedo_is_free_of_light_and_background_fills_the_rest() -> None:
     r = render(field, cameras, 64, torch.tensor([[0.1, 0.2, 0.3]]), Light())
     torch.testing.assert_close(r.albedo[0, 0, :, 32, 32], torch.tensor([0.9, 0.2, 0.1]), atol=1e-4, rtol=0)
     torch.testing.assert_close(r.images[0, 0, :, 0, 0], torch.tensor([0.1, 0.2, 0.3]))
-    assert float(r.images.min()) >= 0 and float(r.images.max()) <= 1
+    assert float(r.images.min()) >= 0
+    assert float(r.images.max()) <= 1
 
 
 def test_srgb_round_trip() -> None:

@@ -14,12 +14,18 @@ from gen3d.cameras import ring
 
 @pytest.mark.parametrize(
     ("caption", "kind"),
-    [("a red mushroom", "thing"), ("a blue cone on a yellow cube", "pair"), ("a portrait of a bald man", "head")],
+    [
+        ("a red mushroom", "thing"),
+        ("a blue cone on a yellow cube", "pair"),
+        ("a portrait of a bald man", "head"),
+    ],
 )
 def test_scene_is_solid_inside_the_unit_sphere(caption: str, kind: str) -> None:
     scene = scene_from_caption(caption)
     assert scene.kind == kind
-    points = torch.nn.functional.normalize(torch.randn(2000, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    points = torch.nn.functional.normalize(
+        torch.randn(2000, 3, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
     assert float(scene.sdf(points * 1.02).min()) > 0
     mesh = scene.mesh(48)
     assert len(mesh.faces) > 500
@@ -61,7 +67,8 @@ def test_shards_are_made_once_and_refuse_other_settings(tmp_path: Path) -> None:
     stamps = [p.stat().st_mtime_ns for p in paths]
     assert [p.stat().st_mtime_ns for p in make_dataset(tmp_path, SMALL, workers=1)] == stamps
     shards = load_shards(paths)
-    assert len(shards) == 3 and shards.images.shape == (3, 2, 3, 32, 32)
+    assert len(shards) == 3
+    assert shards.images.shape == (3, 2, 3, 32, 32)
     assert torch.equal(shards.images[2], make_group(SMALL, 2).images)
     with pytest.raises(ValueError, match="other settings"):
         list(make_dataset(tmp_path, DatasetConfig(num_scenes=4, size=32), workers=1))

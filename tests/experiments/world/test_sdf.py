@@ -81,9 +81,14 @@ def test_rotation_and_translation_follow_the_order_of_calls() -> None:
 
 def test_carving_removes_and_paints_the_cut() -> None:
     red, blue = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
-    field = compile_parts([[box(0.5, 0.5, 0.5).colored(red), sphere(0.3).at(0, 0.5, 0).carve().colored(blue)]])
-    distance, color = field.sdf_and_albedo(torch.tensor([[[0.0, 0.4, 0.0], [0.0, -0.5, 0.0], [0.0, 0.2, 0.0]]]))
-    assert distance[0, 0] > 0 and abs(float(distance[0, 1])) < 1e-5
+    field = compile_parts(
+        [[box(0.5, 0.5, 0.5).colored(red), sphere(0.3).at(0, 0.5, 0).carve().colored(blue)]]
+    )
+    distance, color = field.sdf_and_albedo(
+        torch.tensor([[[0.0, 0.4, 0.0], [0.0, -0.5, 0.0], [0.0, 0.2, 0.0]]])
+    )
+    assert distance[0, 0] > 0
+    assert abs(float(distance[0, 1])) < 1e-5
     torch.testing.assert_close(color[0, 1], torch.tensor(red))
     torch.testing.assert_close(color[0, 2], torch.tensor(blue))
 
@@ -93,7 +98,8 @@ def test_smooth_union_adds_matter_only_near_the_joint() -> None:
     plain, smooth = compile_parts([parts]), compile_parts([[parts[0], parts[1].smooth(0.1)]])
     p = _points()
     difference = plain.sdf(p) - smooth.sdf(p)
-    assert difference.min() >= -1e-6 and difference.max() <= 0.1 / 4 + 1e-6
+    assert difference.min() >= -1e-6
+    assert difference.max() <= 0.1 / 4 + 1e-6
     joint = torch.zeros(1, 1, 3)
     assert float(plain.sdf(joint) - smooth.sdf(joint)) == pytest.approx(0.025, abs=1e-5)
 

@@ -1,0 +1,109 @@
+"""The shipped tasks on a random backbone: what they write, and what they say to bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from diffusion.backbone import save_backbone
+from tests.diffusion.models import make_parts
+
+Galatea = Callable[..., Any]
+SAMPLE = ("experiment=sample/multiview", "budget=smoke", "threads=1", "sampling.num_steps=2")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("backbone") / "my model"
+    save_backbone(path, **make_parts(), num_views=4, image_size=64, revision="r1")
+    return path
+
+
+def test_sample_writes_a_grid_and_the_same_again(galatea: Galatea, tmp_path: Path, model: Path) -> None:
+    for out in ("a", "b"):
+        outcome = galatea(
+            *SAMPLE, "prompt=a red mushroom", f"backbone={model}", "num_objects=2", f"out={out}"
+        )
+        assert outcome.status == 0, outcome.err
+    with Image.open(tmp_path / "a" / "views.png") as picture:
+        assert picture.size == (4 * 66 - 2, 2 * 66 - 2)
+    assert (tmp_path / "a" / "views.png").read_bytes() == (tmp_path / "b" / "views.png").read_bytes()
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert report["backbone"] == {"name": "my model", "revision": "r1", "dtype": "float32", "num_views": 4}
+    assert report["inputs"]["prompt"]["text"] == "a red mushroom"
+    assert {"load", "sample", "write"} <= report["seconds"].keys()
+    assert -1 <= report["metrics"]["image_text_similarity"] <= 1
+
+
+def test_a_long_prompt_is_cut_and_that_is_announced(galatea: Galatea, tmp_path: Path, model: Path) -> None:
+    prompt = "a red mushroom " * 667
+    outcome = galatea(*SAMPLE, f"prompt={prompt}", f"backbone={model}", "out=made")
+    assert outcome.status == 0
+    announced = [line for line in outcome.err if "longer than the 16 tokens" in line]
+    assert len(announced) == 1
+    assert json.loads((tmp_path / "made" / "report.json").read_text())["notes"] == announced
+
+
+def test_folders_that_are_no_model(galatea: Galatea, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("./absent", "./empty"):
+        outcome = galatea(*SAMPLE, "prompt=x", f"backbone={folder}", "out=made")
+        assert outcome.status == 2
+        assert folder.strip("./") in outcome.err[-1]
+        assert sum(line.startswith("galatea:") for line in outcome.err) == 1
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_corrupt_weights(galatea: Galatea, tmp_path: Path, part: str) -> None:
+    folder = tmp_path / "model"
+    save_backbone(folder, **make_parts(), num_views=4, image_size=64, revision="r1")
+    (weights,) = (folder / part).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    outcome = galatea(*SAMPLE, "prompt=x", f"backbone={folder}", "out=made")
+    assert outcome.status == 2
+    assert weights.name in outcome.err[-1] or part in outcome.err[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "part"),
+    [
+        ("prompt=", "prompt is empty"),
+        ("recipe.multiview.steps_per_round=-1", "recipe.multiview: "),
+        ("recipe.sampling.num_steps=0", "recipe.sampling: "),
+        ("turntable.size=127", "even"),
+        ("turntable.video.fps=0", "turntable.video: fps"),
+        ("recipe.mesh=1", "unknown key 'recipe.mesh'"),
+    ],
+)
+def test_text_to_3d_refuses_before_any_work(
+    galatea: Galatea, tmp_path: Path, argument: str, part: str
+) -> None:
+    outcome = galatea("experiment=text_to_3d/quickstart", "prompt=x", argument, "out=made")
+    assert outcome.status == 2
+    assert len(outcome.err) == 1
+    assert part in outcome.err[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_quickstart_from_the_embedded_model(galatea: Galatea, tmp_path: Path, tiny_weights: Path) -> None:
+    arguments = ("experiment=text_to_3d/quickstart", "prompt=a red mushroom", "budget=smoke", "out=made")
+    assert galatea(*arguments).status == 0
+    report = json.loads((tmp_path / "made" / "report.json").read_text())
+    assert report["metrics"]["mesh"]["watertight"] is True
+    assert report["metrics"]["rerender_psnr_db"]["glb"] >= 30
+    kinds = {artefact["file"]: artefact["kind"] for artefact in report["artefacts"]}
+    assert kinds["mesh.glb"] == kinds["mesh.obj"] == kinds["mesh.ply"] == "mesh"
+    assert kinds["turntable.mp4"] == "video"
+    from video.decode import decode
+
+    clip = decode(tmp_path / "made" / "turntable.mp4")
+    assert clip.frames.shape == (12, 3, 128, 256)
+    assert "a red mushroom" in clip.metadata["comment"]
