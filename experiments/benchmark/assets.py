@@ -5,6 +5,7 @@ So seconds and peak memory are of that asset alone, one that fails takes no othe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -62,6 +63,13 @@ def forget_assets(out: Path) -> None:
         if folder.is_dir() and folders.read_config(folder) is not None:
             with FileLock(folder / folders.LOCK):
                 folders.remove(folder)
+
+
+def forget_refused(asset: Asset) -> None:
+    """Remove the little that an asset left which failed before any work."""
+    asset.folder.with_suffix(".log").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # others are there
+        asset.folder.parent.rmdir()
 
 
 def make_asset(case: Case, out: Path, settings: Sequence[str]) -> Asset:

@@ -19,7 +19,7 @@ from diffusion.backbone import Backbone
 from diffusion.errors import BackboneError
 from experiments import catalog
 from experiments.benchmark import contact_sheet, gltf, retrieval, table
-from experiments.benchmark.assets import MESH, Asset, forget_assets, make_asset
+from experiments.benchmark.assets import MESH, Asset, forget_assets, forget_refused, make_asset
 from experiments.benchmark.cases import GROUPS, Case, default_cases, read_cases
 from experiments.benchmark.scoring import failed_scores, mean_scores, score_mesh
 from experiments.benchmark.truth import ScoreConfig, Truth, grey_sphere
@@ -174,11 +174,16 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
     for done, case in enumerate(cases, start=1):
         asset = make_asset(case, run.folder, settings)
         if asset.refused and done == 1:
-            raise UserError(asset.reason)  # the settings are wrong, so they are for all
+            # The settings are wrong, so they are for all: leave the folder free for a corrected command.
+            (run.folder / _CAPTIONS).unlink()
+            forget_refused(asset)
+            raise UserError(asset.reason)
         assets.append(asset)
         run.display.update(done, {})
         if run.resumed is None or done > run.resumed.step:
-            run.save(done, {"done": torch.tensor(done)})  # what there is to keep lies in the assets' own folders
+            run.save(
+                done, {"done": torch.tensor(done)}
+            )  # what there is to keep lies in the assets' own folders
         spent = f"{asset.report['seconds_total']:.0f} s" if asset.report else f"failed: {asset.reason}"
         run.say(f"{case.index:03d} {case.caption}: {spent}")
     run.end_stage()

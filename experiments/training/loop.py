@@ -55,7 +55,7 @@ class LoopConfig:
 
 
 class Recipe(Protocol):
-    """What is trained. ``modules`` is everything with weights; ``validate`` is called with averaged weights in place."""
+    """What is trained. ``modules`` is all that has weights; ``validate`` is called with averaged weights in place."""
 
     modules: nn.ModuleDict
 

@@ -73,7 +73,7 @@ class MultiviewRecipe:
 
 
 class _Cache:
-    """What the UNet sees of a data set: latents ``[N, V, 4, h, w]``, camera numbers ``[N, V, 16]``, text ``[N, L, C]``."""
+    """What the UNet sees: latents ``[N, V, 4, h, w]``, camera numbers ``[N, V, 16]``, text ``[N, L, C]``."""
 
     def __init__(self, latents: Tensor, camera: Tensor, text: Tensor) -> None:
         self.latents, self.camera, self.text = latents, camera, text
@@ -81,10 +81,11 @@ class _Cache:
     @staticmethod
     @torch.no_grad()
     def of(backbone: Backbone, shards: Shards) -> _Cache:
-        latents = []
         with torch.autocast(backbone.device.type, torch.bfloat16):
-            for images in shards.images.split(8):
-                latents.append(backbone.encode(images.to(backbone.device).float() / 255).half().cpu())
+            latents = [
+                backbone.encode(images.to(backbone.device).float() / 255).half().cpu()
+                for images in shards.images.split(8)
+            ]
         text = [
             backbone.encode_prompt(shards.captions[i : i + 256]).embeds for i in range(0, len(shards), 256)
         ]

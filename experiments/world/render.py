@@ -123,7 +123,7 @@ def render(field: Field, cameras: Cameras, size: int, background: Tensor, light:
 
 
 def _gather(keep: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-    """Compact ``[S, N]`` rays to those kept: index ``[S, M]``, valid ``[S, M]``, then each value; M fits the fullest."""
+    """Compact ``[S, N]`` rays to those kept: index and valid ``[S, M]``, then each value; M fits the fullest."""
     count = int(keep.sum(1).max()) if keep.numel() else 0
     if keep.shape[0] == 1:
         index = keep[0].nonzero()[:, 0][None]

@@ -112,15 +112,15 @@ def _matmul(a: Mat3, b: Mat3) -> Mat3:
 # -- Primitives ------------------------------------------------------------------------------------------------------
 
 
-def box(hx: float, hy: float, hz: float, round: float = 0.0) -> Part:
+def box(hx: float, hy: float, hz: float, rounding: float = 0.0) -> Part:
     """Box of half sizes ``hx, hy, hz``; edges rounded within them."""
-    r = min(round, hx, hy, hz)
+    r = min(rounding, hx, hy, hz)
     return Part((hx - r, hz - r, 0.0, _SOLID, hy - r, 0.0, r))
 
 
-def cylinder(r: float, h: float, round: float = 0.0) -> Part:
+def cylinder(r: float, h: float, rounding: float = 0.0) -> Part:
     """Cylinder of radius ``r`` and half height ``h`` along +Y."""
-    e = min(round, r, h)
+    e = min(rounding, r, h)
     return Part((r - e, r - e, r - e, _SOLID, h - e, 0.0, e))
 
 
@@ -129,9 +129,9 @@ def capsule(r: float, h: float) -> Part:
     return Part((0.0, 0.0, 0.0, _SOLID, h, 0.0, r))
 
 
-def cone(r_bottom: float, r_top: float, h: float, round: float = 0.0) -> Part:
+def cone(r_bottom: float, r_top: float, h: float, rounding: float = 0.0) -> Part:
     """Capped cone along +Y, half height ``h``; ``r_top`` 0 gives a point."""
-    e = min(round, max(r_bottom, r_top), h)
+    e = min(rounding, max(r_bottom, r_top), h)
     bottom, top = max(r_bottom - e, 0.0), max(r_top - e, 0.0)
     return Part((bottom, bottom, bottom, _SOLID, h - e, bottom - top, e))
 
@@ -141,16 +141,16 @@ def torus(R: float, r: float) -> Part:
     return Part((R, R, R, 0.0, 0.0, 0.0, r))
 
 
-def tube(r: float, h: float, thickness: float, round: float = 0.0) -> Part:
+def tube(r: float, h: float, thickness: float, rounding: float = 0.0) -> Part:
     """Open pipe along +Y, outer radius ``r``, half height ``h``, wall ``thickness``."""
-    e = min(round, thickness / 2)
+    e = min(rounding, thickness / 2)
     middle = r - thickness / 2
     return Part((middle, middle, middle, thickness / 2 - e, h - e, 0.0, e))
 
 
-def pyramid(half_base: float, h: float, round: float = 0.0) -> Part:
+def pyramid(half_base: float, h: float, rounding: float = 0.0) -> Part:
     """Square pyramid, half height ``h``, apex up."""
-    e = min(round, half_base / 2, h / 2)
+    e = min(rounding, half_base / 2, h / 2)
     return Part((half_base - e, half_base - e, 0.0, _SOLID, h - e, half_base - e, e))
 
 

@@ -38,7 +38,7 @@ def mushroom(palette: Palette, rng: Proportions = None) -> list[Part]:
         .at(0.0, cap_y - 0.50 * dome, 0.0)
         .carve(0.06)
         .colored(mix(stem, CREAM, 0.3) if "stem" not in palette.parts else stem),
-        sdf.cone(0.37, 0.26, half + 0.1, round=0.14)
+        sdf.cone(0.37, 0.26, half + 0.1, rounding=0.14)
         .at(0.0, half + 0.1, 0.0)
         .smooth(0.05)
         .colored(stem)
@@ -75,13 +75,13 @@ def snowman(palette: Palette, rng: Proportions = None) -> list[Part]:
         sdf.sphere(low).at(0.0, low_y, 0.0).colored(body).named("body"),
         sdf.sphere(middle).at(0.0, middle_y, 0.0).smooth(0.06).colored(body).named("body"),
         sdf.sphere(head).at(0.0, head_y, 0.0).smooth(0.05).colored(body).named("body"),
-        sdf.cone(0.095, 0.03, 0.20, round=0.03)
+        sdf.cone(0.095, 0.03, 0.20, rounding=0.03)
         .rotate_x(90)
         .at(0.0, head_y - 0.02, head + 0.15)
         .colored(contrasting(_CARROT, body, (0.85, 0.2, 0.15)))
         .named("nose"),
-        sdf.cylinder(0.40, 0.05, round=0.04).rotate_x(-6).at(0.0, brim_y, -0.02).colored(hat).named("hat"),
-        sdf.cylinder(0.26, 0.20, round=0.04)
+        sdf.cylinder(0.40, 0.05, rounding=0.04).rotate_x(-6).at(0.0, brim_y, -0.02).colored(hat).named("hat"),
+        sdf.cylinder(0.26, 0.20, rounding=0.04)
         .rotate_x(-6)
         .at(0.0, brim_y + 0.20, -0.04)
         .colored(hat)
@@ -138,7 +138,7 @@ def tree(palette: Palette, rng: Proportions = None) -> list[Part]:
             .named("crown")
         )
     parts.append(
-        sdf.cone(0.24, 0.15, half + 0.1, round=0.03).at(0.0, half + 0.1, 0.0).colored(trunk).named("trunk")
+        sdf.cone(0.24, 0.15, half + 0.1, rounding=0.03).at(0.0, half + 0.1, 0.0).colored(trunk).named("trunk")
     )
     return parts
 
@@ -159,8 +159,8 @@ def cactus(palette: Palette, rng: Proportions = None) -> list[Part]:
     parts = [parts[0], *(p.colored(body).named("body") for p in parts[1:])]
     return [
         *parts,
-        sdf.cone(0.36, 0.46, 0.26, round=0.04).at(0.0, 0.26, 0.0).colored(pot).named("pot"),
-        sdf.cylinder(0.52, 0.08, round=0.05).at(0.0, 0.50, 0.0).colored(pot).named("pot"),
+        sdf.cone(0.36, 0.46, 0.26, rounding=0.04).at(0.0, 0.26, 0.0).colored(pot).named("pot"),
+        sdf.cylinder(0.52, 0.08, rounding=0.05).at(0.0, 0.50, 0.0).colored(pot).named("pot"),
         sdf.ellipsoid(0.16, 0.11, 0.16)
         .at(0.0, 0.50 + 2.0 * half + radius, 0.0)
         .colored(flower)
@@ -255,7 +255,7 @@ def cat(palette: Palette, rng: Proportions = None) -> list[Part]:
         sdf.ellipsoid(head * 1.1, head * 0.9, head * 0.9).at(0.0, head_y, head_z).colored(body).named("head"),
     ]
     parts += [
-        sdf.cone(0.17, 0.03, 0.18, round=0.03)
+        sdf.cone(0.17, 0.03, 0.18, rounding=0.03)
         .rotate_z(-16 * side)
         .at(side * 0.64 * head, head_y + 0.90 * head, head_z - 0.03)
         .smooth(0.03)

@@ -35,11 +35,11 @@ def rocket(palette: Palette, rng: Proportions = None) -> list[Part]:
     window_y, window_z = y + 0.22 * half, 0.955 * girth
     parts = [
         sdf.ellipsoid(girth, half, girth).at(0.0, y, 0.0).colored(body).named("body"),
-        sdf.cone(0.56 * girth, 0.035, 0.20 * half, round=0.03)
+        sdf.cone(0.56 * girth, 0.035, 0.20 * half, rounding=0.03)
         .at(0.0, y + 0.98 * half, 0.0)
         .colored(nose)
         .named("nose"),
-        sdf.cone(0.30, 0.20, 0.16, round=0.03)
+        sdf.cone(0.30, 0.20, 0.16, rounding=0.03)
         .at(0.0, 0.34, 0.0)
         .colored(mix(DARK, STEEL, 0.35))
         .named("nozzle"),
@@ -56,7 +56,7 @@ def rocket(palette: Palette, rng: Proportions = None) -> list[Part]:
     for turn in (45.0, 135.0, 225.0, 315.0):
         angle = math.radians(turn)
         parts.append(
-            sdf.box(0.23, 0.40, 0.08, round=0.07)
+            sdf.box(0.23, 0.40, 0.08, rounding=0.07)
             .rotate_z(24)
             .rotate_y(turn)
             .at(spread * math.cos(angle), 0.44, -spread * math.sin(angle))
@@ -82,7 +82,7 @@ def house(palette: Palette, rng: Proportions = None) -> list[Part]:
         sdf.box(gable, gable, depth).rotate_z(45).at(0.0, eave, 0.0).colored(walls).named("walls"),
     ]
     parts += [
-        sdf.box(slab, 0.075, depth + 0.11, round=0.03)
+        sdf.box(slab, 0.075, depth + 0.11, rounding=0.03)
         .rotate_z(-45 * side)
         .at(side * (reach + 0.0), eave + width - reach + 0.06, 0.0)
         .colored(roof)
@@ -90,18 +90,18 @@ def house(palette: Palette, rng: Proportions = None) -> list[Part]:
         for side in (-1.0, 1.0)
     ]
     parts += [
-        sdf.box(0.11, 0.26, 0.11, round=0.02)
+        sdf.box(0.11, 0.26, 0.11, rounding=0.02)
         .at(0.5 * width, eave + 0.72 * width, -0.35 * depth)
         .colored(contrasting((0.60, 0.32, 0.25), roof, (0.80, 0.78, 0.74)))
         .named("chimney"),
-        sdf.box(0.17, 0.34, 0.05, round=0.03).at(0.0, 0.34, depth).colored(door).named("door"),
-        sdf.cylinder(0.15, 0.05, round=0.02)
+        sdf.box(0.17, 0.34, 0.05, rounding=0.03).at(0.0, 0.34, depth).colored(door).named("door"),
+        sdf.cylinder(0.15, 0.05, rounding=0.02)
         .rotate_x(90)
         .at(0.0, eave + 0.10, depth)
         .colored(GLASS)
         .named("window"),
         # One bar through the house gives a window on either side.
-        sdf.box(width + 0.04, 0.19, 0.22, round=0.03)
+        sdf.box(width + 0.04, 0.19, 0.22, rounding=0.03)
         .at(0.0, 1.15 * half, 0.0)
         .colored(GLASS)
         .named("window"),
@@ -122,7 +122,7 @@ def car(palette: Palette, rng: Proportions = None) -> list[Part]:
     cabin_y = deck + 0.20 + roof
     taper, back = 0.13, -0.14
     parts = [
-        sdf.box(width, 0.25, length, round=0.18).at(0.0, deck, 0.0).colored(body).named("body"),
+        sdf.box(width, 0.25, length, rounding=0.18).at(0.0, deck, 0.0).colored(body).named("body"),
         tapered_box(width - 0.04, roof, cabin + 0.12, taper, rounding=0.09)
         .at(0.0, cabin_y, back)
         .smooth(0.05)
@@ -140,7 +140,7 @@ def car(palette: Palette, rng: Proportions = None) -> list[Part]:
     axle = 0.60 * length
     for z in (-axle, axle):
         parts += [
-            sdf.cylinder(wheel, 0.12, round=0.05)
+            sdf.cylinder(wheel, 0.12, rounding=0.05)
             .rotate_z(90)
             .at(side * (width - 0.03), wheel, z)
             .colored(wheels)
@@ -149,7 +149,7 @@ def car(palette: Palette, rng: Proportions = None) -> list[Part]:
         ]
         # One bar through the car is the hub of both wheels of an axle.
         parts.append(
-            sdf.cylinder(0.5 * wheel, width + 0.11, round=0.03)
+            sdf.cylinder(0.5 * wheel, width + 0.11, rounding=0.03)
             .rotate_z(90)
             .at(0.0, wheel, z)
             .colored(hubs)
@@ -173,14 +173,14 @@ def robot(palette: Palette, rng: Proportions = None) -> list[Part]:
     body_y = 2.0 * leg + half - 0.04
     head_y = body_y + half + 0.38
     parts = [
-        sdf.box(width, half, 0.34, round=0.09).at(0.0, body_y, 0.0).colored(body).named("body"),
+        sdf.box(width, half, 0.34, rounding=0.09).at(0.0, body_y, 0.0).colored(body).named("body"),
         sdf.cylinder(0.15, 0.2).at(0.0, body_y + half, 0.0).colored(dark).named("neck"),
-        sdf.box(skull, 0.31, 0.31, round=0.09).at(0.0, head_y, 0.0).colored(head).named("head"),
-        sdf.box(skull * 0.80, 0.135, 0.05, round=0.04)
+        sdf.box(skull, 0.31, 0.31, rounding=0.09).at(0.0, head_y, 0.0).colored(head).named("head"),
+        sdf.box(skull * 0.80, 0.135, 0.05, rounding=0.04)
         .at(0.0, head_y + 0.03, 0.30)
         .colored(dark)
         .named("visor"),
-        sdf.box(0.24, 0.15, 0.05, round=0.03)
+        sdf.box(0.24, 0.15, 0.05, rounding=0.03)
         .at(0.0, body_y + 0.08, 0.33)
         .colored(contrasting((0.96, 0.93, 0.86), body, (0.35, 0.40, 0.48)))
         .named("panel"),
@@ -197,7 +197,7 @@ def robot(palette: Palette, rng: Proportions = None) -> list[Part]:
             .at(side * (width + 0.12), body_y - 0.02, 0.0)
             .colored(arms)
             .named("arms"),
-            sdf.box(0.17, leg, 0.22, round=0.06).at(side * 0.24, leg, 0.03).colored(arms).named("legs"),
+            sdf.box(0.17, leg, 0.22, rounding=0.06).at(side * 0.24, leg, 0.03).colored(arms).named("legs"),
             sdf.sphere(0.085)
             .at(side * 0.42 * skull, head_y + 0.03, 0.32)
             .colored((0.45, 0.95, 0.95))
@@ -238,6 +238,6 @@ def boat(palette: Palette, rng: Proportions = None) -> list[Part]:
     foot_y = depth - 0.36
     mast = 0.5 * (sail_y + half + 0.08 - foot_y)
     parts.append(
-        sdf.cylinder(0.075, mast, round=0.03).at(0.0, foot_y + mast, sail_z).colored(wood).named("mast")
+        sdf.cylinder(0.075, mast, rounding=0.03).at(0.0, foot_y + mast, sail_z).colored(wood).named("mast")
     )
     return parts

@@ -29,13 +29,13 @@ def mug(palette: Palette, rng: Proportions = None) -> list[Part]:
     radius, half = vary(rng, 0.62, 0.12), vary(rng, 0.70, 0.15)
     grip = vary(rng, 0.36, 0.12)
     return [
-        sdf.cylinder(radius, half, round=0.07).colored(body).named("body"),
+        sdf.cylinder(radius, half, rounding=0.07).colored(body).named("body"),
         sdf.torus(grip, 0.11)
         .rotate_x(90)
         .at(radius + 0.05, 0.0, 0.0)
         .colored(palette.part("handle", body))
         .named("handle"),
-        sdf.cylinder(radius - 0.11, half, round=0.06)
+        sdf.cylinder(radius - 0.11, half, rounding=0.06)
         .at(0.0, 0.16, 0.0)
         .carve(0.03)
         .colored(mix(body, WHITE, 0.15)),
@@ -52,16 +52,16 @@ def chair(palette: Palette, rng: Proportions = None) -> list[Part]:
     x, z = width - 0.10, depth - 0.10
     back_z = -depth + 0.09
     parts = [
-        sdf.box(width, back, 0.085, round=0.08).at(0.0, seat_y + back, back_z).colored(body).named("back"),
+        sdf.box(width, back, 0.085, rounding=0.08).at(0.0, seat_y + back, back_z).colored(body).named("back"),
         # The slot below the head rest; carved before the seat exists so that the seat stays whole.
-        sdf.box(width - 0.17, back * 0.26, 0.3, round=0.06)
+        sdf.box(width - 0.17, back * 0.26, 0.3, rounding=0.06)
         .at(0.0, seat_y + 0.72 * back, back_z)
         .carve(0.02)
         .colored(body),
-        sdf.box(width, 0.09, depth, round=0.07).at(0.0, seat_y, 0.0).colored(body).named("seat"),
+        sdf.box(width, 0.09, depth, rounding=0.07).at(0.0, seat_y, 0.0).colored(body).named("seat"),
     ]
     for sx, sz in ((-x, -z), (x, -z), (-x, z), (x, z)):
-        post = sdf.cone(0.075, 0.095, leg + 0.03, round=0.03)
+        post = sdf.cone(0.075, 0.095, leg + 0.03, rounding=0.03)
         parts.append(post.at(sx, leg, sz).colored(legs).named("legs"))
     return parts
 
@@ -73,9 +73,9 @@ def table(palette: Palette, rng: Proportions = None) -> list[Part]:
     width, depth, leg = vary(rng, 0.95, 0.12), vary(rng, 0.66, 0.12), vary(rng, 0.42)
     x, z = width - 0.16, depth - 0.16
     top_y = 2.0 * leg + 0.06
-    parts = [sdf.box(width, 0.10, depth, round=0.07).at(0.0, top_y, 0.0).colored(body).named("top")]
+    parts = [sdf.box(width, 0.10, depth, rounding=0.07).at(0.0, top_y, 0.0).colored(body).named("top")]
     for sx, sz in ((-x, -z), (x, -z), (-x, z), (x, z)):
-        post = sdf.cone(0.085, 0.115, leg + 0.02, round=0.03)
+        post = sdf.cone(0.085, 0.115, leg + 0.02, rounding=0.03)
         parts.append(post.at(sx, leg, sz).colored(legs).named("legs"))
     return parts
 
@@ -89,15 +89,15 @@ def lamp(palette: Palette, rng: Proportions = None) -> list[Part]:
     shade_y = 2.0 * stem + half - 0.10
     rod = shade_y + half - 0.02
     return [
-        sdf.cone(bottom, top, half, round=0.02).at(0.0, shade_y, 0.0).colored(body).named("shade"),
-        sdf.cone(bottom - 0.08, top - 0.08, half, round=0.02)
+        sdf.cone(bottom, top, half, rounding=0.02).at(0.0, shade_y, 0.0).colored(body).named("shade"),
+        sdf.cone(bottom - 0.08, top - 0.08, half, rounding=0.02)
         .at(0.0, shade_y - 0.10, 0.0)
         .carve()
         .colored(mix(body, GLOW, 0.12)),
         # The rod carries the shade by its closed top.
         sdf.cylinder(0.075, 0.5 * rod).at(0.0, 0.5 * rod, 0.0).colored(stand).named("stand"),
         sdf.sphere(0.17).at(0.0, shade_y - 0.05, 0.0).smooth(0.04).colored(GLOW).named("bulb"),
-        sdf.cylinder(0.40, 0.07, round=0.06).at(0.0, 0.07, 0.0).smooth(0.10).colored(stand).named("stand"),
+        sdf.cylinder(0.40, 0.07, rounding=0.06).at(0.0, 0.07, 0.0).smooth(0.10).colored(stand).named("stand"),
         sdf.sphere(0.10).at(0.0, shade_y + half + 0.02, 0.0).colored(stand).named("stand"),
     ]
 
@@ -112,14 +112,14 @@ def hammer(palette: Palette, rng: Proportions = None) -> list[Part]:
         sdf.ellipsoid(0.50, 0.17, 0.19).rotate_z(22).at(-0.42, y + 0.02, 0.0).colored(body).named("head"),
         sdf.box(0.34, 0.3, 0.055).rotate_z(22).at(-0.80, y - 0.1, 0.0).carve(0.02).colored(body),
         sdf.cylinder(0.19, 0.24).rotate_z(90).at(0.22, y, 0.0).smooth(0.06).colored(body).named("head"),
-        sdf.cylinder(face, 0.15, round=0.05)
+        sdf.cylinder(face, 0.15, rounding=0.05)
         .rotate_z(90)
         .at(0.52, y, 0.0)
         .smooth(0.05)
         .colored(body)
         .named("head"),
-        sdf.box(0.21, 0.25, 0.21, round=0.06).at(0.0, y, 0.0).smooth(0.05).colored(body).named("head"),
-        sdf.cone(0.135, 0.115, length, round=0.05).at(0.0, length, 0.0).colored(handle).named("handle"),
+        sdf.box(0.21, 0.25, 0.21, rounding=0.06).at(0.0, y, 0.0).smooth(0.05).colored(body).named("head"),
+        sdf.cone(0.135, 0.115, length, rounding=0.05).at(0.0, length, 0.0).colored(handle).named("handle"),
     ]
 
 
@@ -131,8 +131,8 @@ def cake(palette: Palette, rng: Proportions = None) -> list[Part]:
     top = 2.0 * half
     turn = 0.0 if rng is None else float(rng.uniform(0.0, 2.0 * math.pi))
     parts = [
-        sdf.cylinder(radius, half, round=0.07).at(0.0, half, 0.0).colored(base).named("base"),
-        sdf.cylinder(radius + 0.05, 0.21, round=0.10).at(0.0, top - 0.14, 0.0).colored(icing).named("icing"),
+        sdf.cylinder(radius, half, rounding=0.07).at(0.0, half, 0.0).colored(base).named("base"),
+        sdf.cylinder(radius + 0.05, 0.21, rounding=0.10).at(0.0, top - 0.14, 0.0).colored(icing).named("icing"),
     ]
     num_drips = 7
     for i in range(num_drips):
@@ -149,7 +149,7 @@ def cake(palette: Palette, rng: Proportions = None) -> list[Part]:
     candle_y = top + 0.26
     return [
         *parts,
-        sdf.cylinder(0.065, 0.22, round=0.02)
+        sdf.cylinder(0.065, 0.22, rounding=0.02)
         .at(0.0, candle_y, 0.0)
         .colored(contrasting((0.96, 0.94, 0.90), icing, (0.45, 0.70, 0.92)))
         .named("candle"),
@@ -170,18 +170,18 @@ def sword(palette: Palette, rng: Proportions = None) -> list[Part]:
     # A square turned by 45 degrees has its side corners exactly at the blade's edges and makes the point.
     tip = width / math.sqrt(2.0)
     return [
-        sdf.box(width, length, 0.065, round=0.02).at(0.0, blade_y + length, 0.0).colored(body).named("blade"),
-        sdf.box(tip, tip, 0.065, round=0.02)
+        sdf.box(width, length, 0.065, rounding=0.02).at(0.0, blade_y + length, 0.0).colored(body).named("blade"),
+        sdf.box(tip, tip, 0.065, rounding=0.02)
         .rotate_z(45)
         .at(0.0, blade_y + 2.0 * length - 0.02, 0.0)
         .colored(body)
         .named("blade"),
-        sdf.box(0.055, length, 0.095, round=0.04)
+        sdf.box(0.055, length, 0.095, rounding=0.04)
         .at(0.0, blade_y + length - 0.08, 0.0)
         .smooth(0.03)
         .colored(mix(body, WHITE, 0.2))
         .named("blade"),
-        sdf.box(cross, 0.085, 0.13, round=0.08).at(0.0, blade_y, 0.0).colored(guard).named("guard"),
-        sdf.cylinder(0.105, 0.26, round=0.03).at(0.0, 0.44, 0.0).colored(handle).named("handle"),
+        sdf.box(cross, 0.085, 0.13, rounding=0.08).at(0.0, blade_y, 0.0).colored(guard).named("guard"),
+        sdf.cylinder(0.105, 0.26, rounding=0.03).at(0.0, 0.44, 0.0).colored(handle).named("handle"),
         sdf.sphere(0.165).at(0.0, 0.15, 0.0).colored(guard).named("guard"),
     ]

@@ -17,19 +17,19 @@ def sphere(palette: Palette, rng: Proportions = None) -> list[Part]:
 def cube(palette: Palette, rng: Proportions = None) -> list[Part]:
     """A cube with softened edges, faces along the axes."""
     edge = vary(rng, 0.08, 0.5)
-    return [sdf.box(0.8, 0.8, 0.8, round=edge).colored(palette.body(_CLAY)).named("body")]
+    return [sdf.box(0.8, 0.8, 0.8, rounding=edge).colored(palette.body(_CLAY)).named("body")]
 
 
 def cylinder(palette: Palette, rng: Proportions = None) -> list[Part]:
     """An upright cylinder."""
     radius, half_height = vary(rng, 0.62), vary(rng, 0.80)
-    return [sdf.cylinder(radius, half_height, round=0.05).colored(palette.body(_CLAY)).named("body")]
+    return [sdf.cylinder(radius, half_height, rounding=0.05).colored(palette.body(_CLAY)).named("body")]
 
 
 def cone(palette: Palette, rng: Proportions = None) -> list[Part]:
     """An upright cone with a slightly blunt tip."""
     radius, half_height = vary(rng, 0.78, 0.15), vary(rng, 0.86, 0.15)
-    return [sdf.cone(radius, 0.05, half_height, round=0.04).colored(palette.body(_CLAY)).named("body")]
+    return [sdf.cone(radius, 0.05, half_height, rounding=0.04).colored(palette.body(_CLAY)).named("body")]
 
 
 def torus(palette: Palette, rng: Proportions = None) -> list[Part]:
@@ -47,4 +47,4 @@ def capsule(palette: Palette, rng: Proportions = None) -> list[Part]:
 def pyramid(palette: Palette, rng: Proportions = None) -> list[Part]:
     """A square pyramid with the apex up."""
     half_base, half_height = vary(rng, 0.80, 0.15), vary(rng, 0.66)
-    return [sdf.pyramid(half_base, half_height, round=0.03).colored(palette.body(_CLAY)).named("body")]
+    return [sdf.pyramid(half_base, half_height, rounding=0.03).colored(palette.body(_CLAY)).named("body")]

@@ -116,4 +116,4 @@ def test_settings_that_no_asset_accepts_stop_at_once(galatea: Galatea, tmp_path:
     outcome = galatea(BENCHMARK, *SMALL, 'asset_settings=["recipe.nonsense=3"]', "out=made")
     assert outcome.status == 2
     assert "nonsense" in outcome.err[-1]
-    assert not (tmp_path / "made" / "benchmark.json").exists()
+    assert not (tmp_path / "made").exists()
