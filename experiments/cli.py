@@ -160,7 +160,6 @@ def _run_hydra(parsed: arguments.Arguments) -> int:
 def _job(composed: DictConfig) -> None:
     """One composed config: check it, open its run folder, do the task. A failure ends the program (and a sweep)."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
     from experiments import tasks
     from experiments.run.run_dir import execute
@@ -169,8 +168,8 @@ def _job(composed: DictConfig) -> None:
     try:
         module = tasks.load(composed.task)
         config = build(module.Config, composed)
-        hydra_config = HydraConfig.get()
-        many = OmegaConf.select(hydra_config, "mode") is not None and hydra_config.mode.name == "MULTIRUN"
+        mode = HydraConfig.get().mode
+        many = mode is not None and mode.name == "MULTIRUN"
         status = execute(module, config, typed=_typed, one_of_many=many)
     except Exception as error:
         status = _report(error)

@@ -145,7 +145,7 @@ def stable_level(grid: np.ndarray) -> float:
 
 def _fill_cavities(field: np.ndarray, level: float) -> np.ndarray:
     inside = field > level
-    cavity = ndimage.binary_fill_holes(inside) & ~inside
+    cavity = np.asarray(ndimage.binary_fill_holes(inside)) & ~inside
     # Mirrored at the level, cavity voxels are inside like their neighbours, so no surface is left there.
     return np.where(cavity, np.maximum(2.0 * level - field, np.nextafter(np.float32(level), np.inf)), field)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from gen3d.asset import Mesh
@@ -171,7 +171,7 @@ def _nearest(points: Tensor, others: Tensor) -> np.ndarray:
             raise ValueError(
                 f"the {name} point set must have shape [N, 3] with N > 0, got {list(value.shape)}."
             )
-    distance, _ = cKDTree(others.double().numpy()).query(points.double().numpy())
+    distance, _ = KDTree(others.double().numpy()).query(points.double().numpy())
     return np.asarray(distance)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,8 @@ def bake(
 
 def dilate(texture: Tensor, covered: Tensor, padding: int | None = None) -> Tensor:
     """Fill texels [H, W, C] outside the charts (covered [H, W] bool) from the nearest texel inside."""
-    distance, nearest = ndimage.distance_transform_edt(~covered.cpu().numpy(), return_indices=True)
+    found: Any = ndimage.distance_transform_edt(~covered.cpu().numpy(), return_indices=True)
+    distance, nearest = found
     rows, columns = (torch.from_numpy(index.astype(np.int64)).to(texture.device) for index in nearest)
     filled = texture[rows, columns]
     if padding is None:

@@ -43,7 +43,7 @@ def _twin_type(annotation: Any) -> Any:
         inner = tuple(a if a is Ellipsis else _twin_type(a) for a in arguments)
         if any(item is Any for item in inner):
             return Any
-        return origin[inner]
+        return origin[inner]  # pyright: ignore[reportInvalidTypeArguments]
     if dataclasses.is_dataclass(annotation):
         return twin(typing.cast(type, annotation))
     return Any

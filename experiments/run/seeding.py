@@ -42,7 +42,7 @@ def make_deterministic(seed: int, threads: int, device: torch.device) -> dict[st
     # Some CUDA kernels have no deterministic form; there torch warns and the run is only nearly repeatable.
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     # That setting also fills every new tensor with NaN, which costs time and changes no result of correct code.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.manual_seed(derive_seed(seed, "modules"))
     return {"seed": seed, "threads": threads, "deterministic_algorithms": True}
 

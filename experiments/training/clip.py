@@ -30,11 +30,12 @@ class ClipRecipe:
         self.tokenizer = tokenizer
         self.device = device
         self.text, self.image = build_text_encoder(tokenizer), build_image_encoder()
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         if freeze_text:
             self.text.requires_grad_(False)
             self.text.text_projection.requires_grad_(True)
         self.modules = nn.ModuleDict({"text": self.text, "image": self.image})
-        self.modules.register_parameter("logit_scale", nn.Parameter(torch.tensor(math.log(1 / 0.07))))
+        self.modules.register_parameter("logit_scale", self.logit_scale)
         self.modules.to(device)
         self.data, self.held_out = train, held_out
         self.tokens = self._tokenize(train.captions)
@@ -45,12 +46,12 @@ class ClipRecipe:
         images = self.data.images[rows, views].to(self.device).float() / 255
         images = blur_some(images, generator)
         image, text = self._embed_images(images), self._embed_tokens(self.tokens[rows].to(self.device))
-        logits = image @ text.T * self.modules.logit_scale.clamp(max=math.log(100)).exp()
+        logits = image @ text.T * self.logit_scale.clamp(max=math.log(100)).exp()
         # Two rows with one caption are both right: the target is shared among them.
         same = (self.tokens[rows][:, None] == self.tokens[rows][None]).all(-1).to(self.device).float()
         target = same / same.sum(1, keepdim=True)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        return loss, {"scale": float(self.modules.logit_scale.detach().exp())}
+        return loss, {"scale": float(self.logit_scale.detach().exp())}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -95,8 +95,10 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
         done = step + 1
         # Early on a long memory would average in the random start.
         decay = min(config.ema_decay, done / (done + 10))
-        torch._foreach_lerp_(list(average.values()), [p.detach() for p in weights.values()], 1 - decay)
-        run.log(done, loss=float(loss.detach()), grad_norm=float(norm), **metrics)
+        with torch.no_grad():
+            for name, p in weights.items():
+                average[name].lerp_(p, 1 - decay)
+        run.log(done, {"loss": float(loss.detach()), "grad_norm": float(norm), **metrics})
         if done % config.validate_every == 0 or done == config.steps:
             with averaged(weights, average):
                 recipe.modules.eval()

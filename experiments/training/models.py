@@ -5,6 +5,8 @@ Pictures are 128 x 128; latents are 4 x 16 x 16; text is at most 32 tokens of wi
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -30,6 +32,9 @@ LATENT_CHANNELS = 4
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     """CLIP's text tower: 4 layers of width 128."""
+    special: dict[str, Any] = {
+        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
     return CLIPTextModelWithProjection(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -39,9 +44,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
             num_attention_heads=4,
             max_position_embeddings=TEXT_LENGTH,
             projection_dim=EMBEDDING,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            **special,
         )
     )
 
@@ -63,7 +66,7 @@ def build_image_encoder() -> CLIPVisionModelWithProjection:
 
 def build_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
     """f = 8, 4 channels. No attention in the middle: it then trains on crops and encodes any size alike."""
-    return AutoencoderKL(
+    settings: dict[str, Any] = dict(  # diffusers' annotations allow tuples of one entry only
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 64, 64),
@@ -74,6 +77,7 @@ def build_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
         mid_block_add_attention=False,
         scaling_factor=scaling_factor,
     )
+    return AutoencoderKL(**settings)
 
 
 def build_unet(channels: tuple[int, ...] = (64, 128, 128)) -> UNet2DConditionModel:
@@ -84,7 +88,7 @@ def build_unet(channels: tuple[int, ...] = (64, 128, 128)) -> UNet2DConditionMod
     if not channels or any(c < 32 or c % 32 for c in channels):
         raise ValueError(f"channels must be multiples of 32, one a level, got {tuple(channels)}")
     levels = len(channels)
-    unet = UNet2DConditionModel(
+    settings: dict[str, Any] = dict(
         sample_size=IMAGE_SIZE // DOWNSCALE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
@@ -99,6 +103,7 @@ def build_unet(channels: tuple[int, ...] = (64, 128, 128)) -> UNet2DConditionMod
         class_embed_type="projection",
         projection_class_embeddings_input_dim=CAMERA_DIM,
     )
+    unet = UNet2DConditionModel(**settings)
     add_multiview_attention(unet)
     return unet
 

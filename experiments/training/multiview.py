@@ -27,8 +27,8 @@ class MultiviewRecipe:
         channels: tuple[int, ...] = (64, 128, 128),
         drop_text: float = 0.1,
     ) -> None:
-        self.unet = build_unet(channels).to(backbone.device)
-        self.modules = nn.ModuleDict({"unet": self.unet})
+        self.unet = build_unet(channels)
+        self.modules = nn.ModuleDict({"unet": self.unet}).to(backbone.device)
         self.schedule = Schedule.from_scheduler(build_scheduler()).to(backbone.device)
         self.drop_text = drop_text
         self.empty = backbone.encode_prompt([""]).embeds

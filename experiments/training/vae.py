@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,12 +24,12 @@ class VaeRecipe:
         decoder_only: bool = False,
     ) -> None:
         """decoder_only leaves the latents as they are, so that a UNet trained on them stays valid."""
-        self.vae = build_vae().to(device)
+        self.vae: Any = build_vae()  # diffusers' annotations of its outputs leave the useful half out
         self.decoder_only = decoder_only
         if decoder_only:
             self.vae.encoder.requires_grad_(False)
             self.vae.quant_conv.requires_grad_(False)
-        self.modules = nn.ModuleDict({"vae": self.vae})
+        self.modules = nn.ModuleDict({"vae": self.vae}).to(device)
         self.device, self.crop = device, crop
         self.data, self.held_out = train, held_out
 

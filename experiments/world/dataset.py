@@ -84,7 +84,8 @@ def make_group(config: DatasetConfig, index: int) -> Group:
         caption = with_background(caption, name)
     else:
         grey = rng.uniform(0.1, 1.0)
-        background = tuple(float(v) for v in np.clip(grey + rng.normal(0, 0.06, 3), 0, 1))
+        red, green, blue = np.clip(grey + rng.normal(0, 0.06, 3), 0, 1).tolist()
+        background = (red, green, blue)
     cameras = ring(
         config.num_views,
         azimuth_deg=float(rng.uniform(0, 360)),

@@ -341,7 +341,7 @@ def _tenth(combinations: list[_Combination], salt: str) -> list[_Combination]:
 
 def _held_out_table() -> frozenset[_Combination]:
     # Bald heads are left out: their "hair colour" is only a beard's.
-    hair = list(product(HAIR_STYLES[1:], HAIR_COLORS))
+    hair: list[_Combination] = list(product(HAIR_STYLES[1:], HAIR_COLORS))
     facial = [_facial(beard, moustache) for beard in (False, True) for moustache in (False, True)]
     bare = [(*pair, "") for pair in product(("", *GLASSES), facial) if any(pair)]
     hatted = list(product(("", *GLASSES), facial, CLOTH_COLORS))

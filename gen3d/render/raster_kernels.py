@@ -7,6 +7,7 @@ depth * 2^32 + face. Rows run down. The adjoints are written by hand: it keeps t
 # Kernel annotations are array specifications for Warp, and kernel code is not Python: a type checker knows neither.
 # pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportIndexIssue=false
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportAssignmentType=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

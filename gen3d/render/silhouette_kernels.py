@@ -13,6 +13,7 @@ centre * 2^62 + edge.
 # Kernel annotations are array specifications for Warp, and kernel code is not Python: a type checker knows neither.
 # pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportIndexIssue=false
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+# pyright: reportAssignmentType=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 

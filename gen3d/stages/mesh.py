@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from gen3d import meshing, texture
@@ -287,7 +287,7 @@ class MixedColor:
         size = views.images.shape[-1]
         with torch.no_grad():
             self.depth = render_mesh(mesh, views.cameras, size, size, mode="albedo").depth
-        self.tree = cKDTree(mesh.vertices.cpu().numpy())
+        self.tree = KDTree(mesh.vertices.cpu().numpy())
 
     @torch.no_grad()
     def __call__(self, points: Tensor) -> Tensor:

@@ -132,7 +132,10 @@ def cake(palette: Palette, rng: Proportions = None) -> list[Part]:
     turn = 0.0 if rng is None else float(rng.uniform(0.0, 2.0 * math.pi))
     parts = [
         sdf.cylinder(radius, half, rounding=0.07).at(0.0, half, 0.0).colored(base).named("base"),
-        sdf.cylinder(radius + 0.05, 0.21, rounding=0.10).at(0.0, top - 0.14, 0.0).colored(icing).named("icing"),
+        sdf.cylinder(radius + 0.05, 0.21, rounding=0.10)
+        .at(0.0, top - 0.14, 0.0)
+        .colored(icing)
+        .named("icing"),
     ]
     num_drips = 7
     for i in range(num_drips):
@@ -170,7 +173,10 @@ def sword(palette: Palette, rng: Proportions = None) -> list[Part]:
     # A square turned by 45 degrees has its side corners exactly at the blade's edges and makes the point.
     tip = width / math.sqrt(2.0)
     return [
-        sdf.box(width, length, 0.065, rounding=0.02).at(0.0, blade_y + length, 0.0).colored(body).named("blade"),
+        sdf.box(width, length, 0.065, rounding=0.02)
+        .at(0.0, blade_y + length, 0.0)
+        .colored(body)
+        .named("blade"),
         sdf.box(tip, tip, 0.065, rounding=0.02)
         .rotate_z(45)
         .at(0.0, blade_y + 2.0 * length - 0.02, 0.0)
