@@ -66,17 +66,17 @@ def build_image_encoder() -> CLIPVisionModelWithProjection:
 
 def build_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
     """f = 8, 4 channels. No attention in the middle: it then trains on crops and encodes any size alike."""
-    settings: dict[str, Any] = dict(  # diffusers' annotations allow tuples of one entry only
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 64),
-        layers_per_block=1,
-        norm_num_groups=8,
-        latent_channels=LATENT_CHANNELS,
-        sample_size=IMAGE_SIZE,
-        mid_block_add_attention=False,
-        scaling_factor=scaling_factor,
-    )
+    settings: dict[str, Any] = {  # diffusers' annotations allow tuples of one entry only
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (16, 32, 64, 64),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "latent_channels": LATENT_CHANNELS,
+        "sample_size": IMAGE_SIZE,
+        "mid_block_add_attention": False,
+        "scaling_factor": scaling_factor,
+    }
     return AutoencoderKL(**settings)
 
 
@@ -88,21 +88,21 @@ def build_unet(channels: tuple[int, ...] = (64, 128, 128)) -> UNet2DConditionMod
     if not channels or any(c < 32 or c % 32 for c in channels):
         raise ValueError(f"channels must be multiples of 32, one a level, got {tuple(channels)}")
     levels = len(channels)
-    settings: dict[str, Any] = dict(
-        sample_size=IMAGE_SIZE // DOWNSCALE,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        down_block_types=("CrossAttnDownBlock2D",) * levels,
-        mid_block_type="UNetMidBlock2DCrossAttn",
-        up_block_types=("CrossAttnUpBlock2D",) * levels,
-        block_out_channels=channels,
-        layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=tuple(c // 32 for c in channels),  # the number of heads, in spite of the name
-        norm_num_groups=16,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=CAMERA_DIM,
-    )
+    settings: dict[str, Any] = {
+        "sample_size": IMAGE_SIZE // DOWNSCALE,
+        "in_channels": LATENT_CHANNELS,
+        "out_channels": LATENT_CHANNELS,
+        "down_block_types": ("CrossAttnDownBlock2D",) * levels,
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "up_block_types": ("CrossAttnUpBlock2D",) * levels,
+        "block_out_channels": channels,
+        "layers_per_block": 1,
+        "cross_attention_dim": TEXT_WIDTH,
+        "attention_head_dim": tuple(c // 32 for c in channels),  # the number of heads, in spite of the name
+        "norm_num_groups": 16,
+        "class_embed_type": "projection",
+        "projection_class_embeddings_input_dim": CAMERA_DIM,
+    }
     unet = UNet2DConditionModel(**settings)
     add_multiview_attention(unet)
     return unet
