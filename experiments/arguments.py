@@ -14,7 +14,7 @@ from experiments.errors import UserError
 
 # Keys whose value is literal text. A task that adds a free-text or path key adds it here.
 TEXT_KEYS = frozenset({"prompt", "negative_prompt", "caption", "text"})
-PATH_KEYS = frozenset({"out", "prompts", "portrait", "image", "audio", "data", "init_from"})
+PATH_KEYS = frozenset({"out", "prompts", "clip", "model", "data_folder", "continue_from"})
 
 _ASSIGNMENT = re.compile(r"(\+{0,2})([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
 _FLAGS_WITH_VALUE = frozenset(

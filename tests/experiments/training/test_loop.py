@@ -66,7 +66,7 @@ def test_rate_rises_and_falls() -> None:
     assert rates[0] == pytest.approx(0.1, rel=0.01)
     assert max(rates) > 0.9
     assert rates[-1] == pytest.approx(0.05, abs=0.01)
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 @pytest.mark.parametrize(
