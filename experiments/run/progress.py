@@ -29,7 +29,7 @@ class ProgressDisplay:
         self._task: TaskID | None = None
         self._name, self._steps = "", None
         self._started = self._last_line = 0.0
-        self._step = 0
+        self._step = self._first = 0
         if self.stream.isatty():
             console = Console(file=self.stream)
             self._bar = Progress(
@@ -54,7 +54,7 @@ class ProgressDisplay:
 
     def begin(self, name: str, steps: int | None, done: int = 0) -> None:
         """A stage begins (or, after a resume, goes on with `done` steps behind it)."""
-        self._name, self._steps, self._step = name, steps, done
+        self._name, self._steps, self._step, self._first = name, steps, done, done
         self._started = self._last_line = time.monotonic()
         if self._bar is not None:
             if self._task is not None:
@@ -72,11 +72,11 @@ class ProgressDisplay:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             total = f"/{self._steps}" if self._steps else ""
-            left = (
-                f"  about {(now - self._started) / step * (self._steps - step):.0f} s left"
-                if self._steps and step
-                else ""
-            )
+            left = ""
+            if self._steps and step > self._first:
+                # Steps of an earlier process took none of this one's time.
+                pace = (now - self._started) / (step - self._first)
+                left = f"  about {pace * (self._steps - step):.0f} s left"
             self.say(f"{self._name}  {step}{total}  {shown}{left}")
 
     def end(self) -> None:

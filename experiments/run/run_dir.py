@@ -225,8 +225,8 @@ def _execute_locked(
         return EXIT_INTERRUPTED
     finally:
         run.close()
-    names = ", ".join(run.artefacts)
-    print(f"{folder}: {names}, {folders.PAGE} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+    names = ", ".join([*run.artefacts, folders.PAGE])
+    print(f"{folder}: {names} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
     return EXIT_OK
 
 

@@ -30,6 +30,16 @@ def test_plain_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
     assert third == "[red]done[/red]"
 
 
+def test_time_left_of_a_resumed_stage_counts_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 20.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    display = ProgressDisplay(stream)
+    display.begin("fit", 1000, done=900)
+    display.update(910, {"loss": 1.0})  # 10 steps took 20 s
+    assert stream.getvalue().strip().endswith("about 180 s left")
+
+
 def test_few_lines_in_a_log() -> None:
     stream = io.StringIO()
     display = ProgressDisplay(stream)
