@@ -130,7 +130,8 @@ def _media(path: Path, kind: str) -> str:
             f'<figure><model-viewer src="{data_uri(path)}" camera-controls auto-rotate shadow-intensity="0.6"'
             f' alt="{html.escape(kind)}"></model-viewer><figcaption>{name}: drag to turn</figcaption></figure>'
         )
-    return f'<figure><img src="{data_uri(path)}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+    small = ' class="small"' if kind == "texture" else ""
+    return f'<figure{small}><img src="{data_uri(path)}" alt="{name}"><figcaption>{name}</figcaption></figure>'
 
 
 def _rows(value: Mapping[str, Any]) -> str:
@@ -143,6 +144,7 @@ def _rows(value: Mapping[str, Any]) -> str:
 def page(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """A self-contained HTML page: pictures, the mesh to turn, curves, numbers, settings. It fetches nothing."""
     media = [(folder / each["file"], each["kind"]) for each in report["artefacts"]]
+    media.sort(key=lambda one: one[1] == "texture")  # an unwrapped texture says least: it comes last, and small
     figures = "".join(_media(path, kind) for path, kind in media)
     script = ""
     if any(path.suffix == ".glb" for path, _ in media):
@@ -169,7 +171,7 @@ def page(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> 
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }}
 section.media {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
 figure {{ margin: 0; }} figcaption {{ font-size: 13px; opacity: .7; }}
-img, video {{ max-width: 100%; border-radius: 6px; }}
+img, video {{ max-width: 100%; border-radius: 6px; }} figure.small img {{ width: 200px; }}
 model-viewer {{ width: 420px; height: 420px; background: #d8dade; border-radius: 6px; }}
 th {{ text-align: left; font-weight: 500; padding-right: 1.5rem; vertical-align: top; }}
 td {{ overflow-wrap: anywhere; }} code, pre {{ font-size: 12px; }} pre {{ overflow-x: auto; }}
