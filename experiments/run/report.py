@@ -144,7 +144,8 @@ def _rows(value: Mapping[str, Any]) -> str:
 def page(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """A self-contained HTML page: pictures, the mesh to turn, curves, numbers, settings. It fetches nothing."""
     media = [(folder / each["file"], each["kind"]) for each in report["artefacts"]]
-    media.sort(key=lambda one: one[1] == "texture")  # an unwrapped texture says least: it comes last, and small
+    # An unwrapped texture says least: it comes last, and small.
+    media.sort(key=lambda one: one[1] == "texture")
     figures = "".join(_media(path, kind) for path, kind in media)
     script = ""
     if any(path.suffix == ".glb" for path, _ in media):
