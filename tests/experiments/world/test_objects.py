@@ -52,7 +52,7 @@ def test_a_thing_fits_is_solid_and_is_one_piece(thing: str) -> None:
         assert 1 <= len(parts) <= 14
         surface = _surface(parts)
         # A mast's thin tip may slip between the samples.
-        assert 0.75 < float(surface.norm(dim=-1).max()) < 1.0
+        assert (0.75 if thing == "boat" else 0.90) < float(surface.norm(dim=-1).max()) < 1.0
         assert float(compile_parts([parts]).sdf(_grid()).min()) < -0.03
         if seed is None:
             assert _num_pieces(parts) == 1
@@ -71,7 +71,12 @@ def test_the_named_color_dominates(thing: str) -> None:
         nearest = torch.cdist(albedo[0], palette).argmin(-1)
         counts = torch.bincount(nearest, minlength=len(COLORS))
         share = float(counts[list(COLORS).index(color)] / counts.sum())
-        assert share > 0.3, (thing, color, share)
+        if thing == "boat":
+            # Its deck and sail are large and of other colours: the hull is a good part of it, not most.
+            assert share > 0.3, (thing, color, share)
+            continue
+        assert share > 0.45, (thing, color, share)
+        assert share == float(counts.max() / counts.sum()), (thing, color, share)
 
 
 @pytest.mark.parametrize("thing", PARTS)
