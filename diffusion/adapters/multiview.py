@@ -42,15 +42,31 @@ def split_tokens(tokens: torch.Tensor, num_views: int) -> torch.Tensor:
 
 
 def attend(
-    attn: Attention, queries: torch.Tensor, context: torch.Tensor, mask: torch.Tensor | None = None
+    attn: Attention,
+    queries: torch.Tensor,
+    context: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    extra: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Multi-head attention with the weights of `attn`: queries [B, N, C], context [B, K, C'] -> [B, N, C]."""
+    """Multi-head attention with the weights of `attn`: queries [B, N, C], context [B, K, C'] -> [B, N, C].
+
+    extra: [E, M, C'] further context, where E divides B and each row of it serves B / E rows in a row; its
+        keys and values are computed once and shared.
+    """
     # Only layers without keys of their own lack these, and such layers never come here.
     assert attn.to_k is not None
     assert attn.to_v is not None
     assert attn.to_out is not None
     batch = queries.shape[0]
     query, key, value = attn.to_q(queries), attn.to_k(context), attn.to_v(context)
+    if extra is not None:
+        if batch % extra.shape[0]:
+            raise ValueError(
+                f"extra has {extra.shape[0]} rows, which must divide the {batch} rows of the batch"
+            )
+        shared = batch // extra.shape[0]
+        key = torch.cat([key, attn.to_k(extra).repeat_interleave(shared, 0)], dim=1)
+        value = torch.cat([value, attn.to_v(extra).repeat_interleave(shared, 0)], dim=1)
     head_dim = query.shape[-1] // attn.heads
     query = query.view(batch, -1, attn.heads, head_dim).transpose(1, 2)  # [B, H, N, D]
     key = key.view(batch, -1, attn.heads, head_dim).transpose(1, 2)
@@ -59,7 +75,11 @@ def attend(
         query = attn.norm_q(query)
     if attn.norm_k is not None:
         key = attn.norm_k(key)
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    if mask is None and query.requires_grad and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        # torch's fused attention has a backward pass for bfloat16 on CPUs that takes two to nine times as long.
+        out = torch.softmax(query @ key.transpose(-1, -2) * head_dim**-0.5, dim=-1) @ value
+    else:
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     out = out.transpose(1, 2).reshape(batch, -1, attn.heads * head_dim)
     return attn.to_out[1](attn.to_out[0](out))
 
@@ -70,6 +90,7 @@ class MultiviewAttention:
     Self-attention (attn1) runs over the tokens of the `num_views` views of an object; with `num_views=1` it
     equals the ordinary processor. Cross-attention (attn2) stays within a view, but a text conditioning
     given once per object, [B, L, C] beside [(B V), N, C], serves all its views without being repeated.
+    Self-attention also reads `extra` tokens [E, M, C], where E divides B, if it is given any.
     It holds no weights and no state.
     """
 
@@ -81,6 +102,7 @@ class MultiviewAttention:
         attention_mask: torch.Tensor | None = None,
         temb: torch.Tensor | None = None,
         num_views: int = 1,
+        extra: torch.Tensor | None = None,
     ) -> torch.Tensor:
         residual = hidden_states
         if attn.spatial_norm is not None:
@@ -96,11 +118,14 @@ class MultiviewAttention:
                 raise ValueError(
                     "attention_mask is not supported in self-attention over several views; pass none"
                 )
+            if attention_mask is not None and extra is not None:
+                raise ValueError("attention_mask is not supported beside extra tokens; pass none")
             joined = num_views
             queries = context = join_tokens(hidden_states, joined)
         else:
             joined = hidden_states.shape[0] // encoder_hidden_states.shape[0]
             queries, context = join_tokens(hidden_states, joined), encoder_hidden_states
+            extra = None
             if attn.norm_cross:
                 context = attn.norm_encoder_hidden_states(context)
 
@@ -108,7 +133,7 @@ class MultiviewAttention:
         if attention_mask is not None:
             mask = attn.prepare_attention_mask(attention_mask, context.shape[1], context.shape[0])
             mask = mask.view(context.shape[0], attn.heads, -1, mask.shape[-1])
-        hidden_states = split_tokens(attend(attn, queries, context, mask), joined)
+        hidden_states = split_tokens(attend(attn, queries, context, mask, extra), joined)
 
         if grid is not None:
             hidden_states = hidden_states.transpose(1, 2).reshape(-1, *grid)

@@ -1,4 +1,4 @@
-"""The loop that trains every part of `tiny`: AdamW, an averaged copy of the weights, exact resume.
+"""The loop that trains every part of `tiny`: an averaged copy of the weights, exact resume, several processes.
 
 A recipe owns the modules and says what a step's loss is and how the averaged weights are judged; the loop owns the
 optimiser, the schedule of its rate, and checkpoints that hold all of it with the state of the random stream.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from experiments.run.run_dir import Run
+from experiments.training.optimizers import Optimizers
+from experiments.training.parallel import Group, group
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +26,8 @@ class LoopConfig:
     """How long and how fast to learn.
 
     learning_rate: the peak; it rises over ``warmup`` steps and falls to a twentieth along a cosine.
+    optimizer: ``adamw``, or ``muon`` for the matrices, at ``muon_scale`` times the rate, with AdamW for the rest.
+    processes: how many share each batch, on the CPU; they divide the run's ``threads`` among them.
     ema_decay: of the averaged weights, which are what is kept. bf16: autocast of the forward pass.
     validate_every: steps between held-out measurements (and at the end).
     """
@@ -33,17 +37,27 @@ class LoopConfig:
     learning_rate: float
     warmup: int = 100
     weight_decay: float = 0.01
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    muon_scale: float = 2.0
+    processes: int = 1
     grad_clip: float = 1.0
     ema_decay: float = 0.998
     bf16: bool = True
     validate_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every"):
+        for name in ("steps", "batch_size", "validate_every", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
+        if not self.muon_scale > 0:
+            raise ValueError(f"muon_scale is {self.muon_scale}; it must be positive")
+        if self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which {self.processes} processes cannot share evenly; "
+                "make it a multiple of processes"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
 
@@ -64,54 +78,107 @@ class Recipe(Protocol):
     def validate(self) -> dict[str, float]: ...
 
 
+class _Learner:
+    """The weights of a recipe on their way: what every process of a training does alike."""
+
+    def __init__(self, recipe: Recipe, config: LoopConfig, generator: torch.Generator) -> None:
+        self.recipe, self.config, self.generator = recipe, config, generator
+        self.weights = {name: p for name, p in recipe.modules.named_parameters() if p.requires_grad}
+        self.optimizers = Optimizers(
+            self.weights,
+            muon_scale=config.muon_scale if config.optimizer == "muon" else None,
+            weight_decay=config.weight_decay,
+        )
+
+    def step(self, step: int, group: Group) -> dict[str, float]:
+        """One step on this process's share of the batch and the gradients of all."""
+        # Each process draws from a stream of its own, and the one that is saved moves alike in all of them.
+        seeds = torch.randint(2**62, (group.size,), generator=self.generator)
+        own = torch.Generator().manual_seed(int(seeds[group.rank]))
+        self.recipe.modules.train()
+        with torch.autocast(_device_type(self.weights), torch.bfloat16, enabled=self.config.bf16):
+            loss, metrics = self.recipe.loss(self.config.batch_size // group.size, own)
+        for p in self.weights.values():
+            p.grad = None
+        loss.backward()
+        mean = group.average(self.weights.values(), loss.detach())
+        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.config.grad_clip)
+        self.optimizers.step(self.config.rate(step))
+        return {"loss": float(mean), "grad_norm": float(norm), **metrics}
+
+    def state(self) -> dict[str, Tensor]:
+        weights = {f"weights.{name}": p.detach() for name, p in self.weights.items()}
+        optimizer = {f"optimizer.{name}": value for name, value in self.optimizers.state().items()}
+        return weights | optimizer | {"generator": self.generator.get_state()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, p in self.weights.items():
+                p.copy_(state[f"weights.{name}"])
+        self.optimizers.load(
+            {k.removeprefix("optimizer."): v for k, v in state.items() if k.startswith("optimizer.")}
+        )
+        self.generator.set_state(state["generator"])
+
+
 def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Generator) -> dict[str, float]:
     """Train to ``config.steps``, continuing ``run.resumed`` exactly; leaves the averaged weights in the modules.
 
     Returns the last held-out measurement.
     """
-    weights = {name: p for name, p in recipe.modules.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(
-        weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
-    )
+    if config.processes > 1 and run.device.type != "cpu":
+        raise ValueError(
+            f"loop.processes is {config.processes}, which is for device=cpu; with {run.device} leave it at 1"
+        )
+    learner = _Learner(recipe, config, generator)
+    weights = learner.weights
     average = {name: p.detach().clone() for name, p in weights.items()}
     first, measured = 0, {}
     if run.resumed is not None:
         first = run.resumed.step
         measured = json.loads(run.resumed.metadata.get("measured", "{}"))
-        _restore(run.resumed.tensors, weights, average, optimizer, generator)
+        learner.load(run.resumed.tensors)
+        average = {name: run.resumed.tensors[f"average.{name}"].to(p.device) for name, p in weights.items()}
 
-    device_type = run.device.type
     run.begin_stage("train", config.steps, first)
-    for step in range(first, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate(step)
-        recipe.modules.train()
-        with torch.autocast(device_type, torch.bfloat16, enabled=config.bf16):
-            loss, metrics = recipe.loss(config.batch_size, generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights.values(), config.grad_clip)
-        optimizer.step()
-        done = step + 1
-        # Early on a long memory would average in the random start.
-        decay = min(config.ema_decay, done / (done + 10))
-        with torch.no_grad():
-            for name, p in weights.items():
-                average[name].lerp_(p, 1 - decay)
-        run.log(done, {"loss": float(loss.detach()), "grad_norm": float(norm), **metrics})
-        if done % config.validate_every == 0 or done == config.steps:
-            with averaged(weights, average):
-                recipe.modules.eval()
-                measured = recipe.validate()
-            run.note(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in measured.items()))
-        if done % run.config.checkpoint_every == 0 or done == config.steps:
-            run.save(done, _state(weights, average, optimizer, generator), {"measured": json.dumps(measured)})
+    with group(config.processes, _work, recipe, config, learner.state(), first) as processes:
+        for step in range(first, config.steps):
+            metrics = learner.step(step, processes)
+            done = step + 1
+            # Early on a long memory would average in the random start.
+            decay = min(config.ema_decay, done / (done + 10))
+            with torch.no_grad():
+                for name, p in weights.items():
+                    average[name].lerp_(p, 1 - decay)
+            run.log(done, metrics)
+            if done % config.validate_every == 0 or done == config.steps:
+                with averaged(weights, average):
+                    recipe.modules.eval()
+                    measured = recipe.validate()
+                run.note(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in measured.items()))
+            if done % run.config.checkpoint_every == 0 or done == config.steps:
+                state = learner.state() | {f"average.{name}": value for name, value in average.items()}
+                run.save(done, state, {"measured": json.dumps(measured)})
     run.end_stage()
     with torch.no_grad():
         for name, p in weights.items():
             p.copy_(average[name])
     recipe.modules.eval()
     return measured
+
+
+def _work(group: Group, recipe: Recipe, config: LoopConfig, state: dict[str, Tensor], first: int) -> None:
+    """What a further process does: the same steps on other draws, from weights of its own."""
+    for p in recipe.modules.parameters():
+        p.data = p.data.clone()  # they came as shared memory
+    learner = _Learner(recipe, config, torch.Generator())
+    learner.load(state)
+    for step in range(first, config.steps):
+        learner.step(step, group)
+
+
+def _device_type(weights: Mapping[str, nn.Parameter]) -> str:
+    return next(iter(weights.values())).device.type
 
 
 @contextmanager
@@ -127,36 +194,3 @@ def averaged(weights: dict[str, nn.Parameter], average: dict[str, Tensor]) -> It
         with torch.no_grad():
             for name, p in weights.items():
                 p.copy_(kept[name])
-
-
-def _state(
-    weights: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    state = {f"weights.{name}": p.detach() for name, p in weights.items()}
-    state |= {f"average.{name}": value for name, value in average.items()}
-    for name, p in weights.items():
-        state |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[p].items()}
-    return state | {"generator": generator.get_state()}
-
-
-def _restore(
-    state: dict[str, Tensor],
-    weights: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> None:
-    with torch.no_grad():
-        for name, p in weights.items():
-            p.copy_(state[f"weights.{name}"])
-            average[name].copy_(state[f"average.{name}"])
-            prefix = f"optimizer.{name}."
-            optimizer.state[p] = {
-                key.removeprefix(prefix): value.clone() if value.ndim == 0 else value.to(p.device)
-                for key, value in state.items()
-                if key.startswith(prefix)
-            }
-    generator.set_state(state["generator"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from diffusion.backbone import load
 from experiments.training.loop import LoopConfig
+from experiments.training.optimizers import KernelMuon, Optimizers
+from experiments.training.parallel import Group, group
 
 SMALL = (
     "budget=smoke", "data.num_scenes=3", "data.scenes_per_shard=3", "held_out_scenes=2", "workers=1", "threads=1",
@@ -41,23 +45,77 @@ def test_three_recipes_make_a_model_that_loads(galatea: Callable[..., Any], tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "settings", "file"),
+    [
+        ("vae", (), "vae/diffusion_pytorch_model"),
+        (
+            "multiview",
+            ("loop.optimizer=muon", "loop.processes=2", "threads=2", "channels=[64,64]"),
+            "unet/diffusion_pytorch_model",
+        ),
+    ],
+)
 def test_an_interrupted_training_ends_in_the_same_weights(
-    galatea: Callable[..., Any], tmp_path: Path
+    galatea: Callable[..., Any], tmp_path: Path, part: str, settings: tuple[str, ...], file: str
 ) -> None:
-    assert _train(galatea, "vae", "whole").status == 0
-    whole = load_file(tmp_path / "tiny/vae/diffusion_pytorch_model.safetensors")
-    assert _train(galatea, "vae", "broken").status == 0
+    assert _train(galatea, part, "whole", *settings).status == 0
+    whole = load_file(tmp_path / f"tiny/{file}.safetensors")
+    assert _train(galatea, part, "broken", *settings).status == 0
     # As if killed after the checkpoint of step 2: nothing that came later is there.
     folder = tmp_path / "broken"
     for name in ("report.json", "report.html", "provenance.json"):
         (folder / name).unlink(missing_ok=True)
-    import shutil
-
     shutil.rmtree(folder / "checkpoints" / "step_00000004")
-    assert _train(galatea, "vae", "broken").status == 0
-    again = load_file(tmp_path / "tiny/vae/diffusion_pytorch_model.safetensors")
+    assert _train(galatea, part, "broken", *settings).status == 0
+    again = load_file(tmp_path / f"tiny/{file}.safetensors")
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[k], again[k]) for k in whole)
+
+
+def _share(group: Group, layer: nn.Linear, inputs: torch.Tensor) -> None:
+    loss = layer(inputs[group.rank :: group.size]).square().mean()
+    loss.backward()
+    group.average(layer.parameters(), loss.detach())
+
+
+@pytest.mark.slow
+def test_processes_take_the_gradient_of_the_whole_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer, inputs = nn.Linear(3, 2), torch.randn(8, 3, generator=generator)
+    layer(inputs).square().mean().backward()
+    alone = layer.weight.grad
+    layer.zero_grad()
+    with group(2, _share, layer, inputs) as processes:
+        loss = layer(inputs[::2]).square().mean()
+        loss.backward()
+        mean = processes.average(layer.parameters(), loss.detach())
+    assert alone is not None
+    assert layer.weight.grad is not None
+    assert torch.allclose(layer.weight.grad, alone, atol=1e-6)
+    assert float(mean) == pytest.approx(float(layer(inputs).square().mean()), rel=1e-5)
+
+
+def test_muon_turns_a_kernel_as_the_matrix_it_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = nn.Parameter(torch.randn(4, 18, generator=generator))
+    kernel = nn.Parameter(matrix.detach().clone().view(4, 2, 3, 3))
+    gradient = torch.randn(4, 18, generator=generator)
+    matrix.grad, kernel.grad = gradient.clone(), gradient.clone().view(4, 2, 3, 3)
+    torch.optim.Muon([matrix], lr=0.1).step()
+    KernelMuon([kernel], lr=0.1).step()
+    assert torch.equal(kernel.view(4, 18), matrix)
+
+
+def test_only_hidden_matrices_go_to_muon() -> None:
+    layers = nn.ModuleDict({"conv_in": nn.Conv2d(1, 2, 3), "hidden": nn.Linear(2, 3)})
+    weights = dict(layers.named_parameters())
+    optimizers = Optimizers(weights, muon_scale=1.0, weight_decay=0.0)
+    for p in weights.values():
+        p.grad = torch.ones_like(p)
+    optimizers.step(0.1)
+    by_muon = {name.split(".momentum")[0] for name in optimizers.state() if name.endswith("momentum_buffer")}
+    assert by_muon == {"hidden.weight"}
 
 
 def test_rate_rises_and_falls() -> None:
@@ -70,8 +128,16 @@ def test_rate_rises_and_falls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("steps", 0), ("batch_size", 0), ("learning_rate", 0.0), ("ema_decay", 1.0)]
+    ("key", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("ema_decay", 1.0),
+        ("processes", 3),
+        ("muon_scale", 0.0),
+    ],
 )
 def test_settings_that_cannot_be(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
-        LoopConfig(**{"steps": 1, "batch_size": 1, "learning_rate": 0.1, key: value})  # type: ignore[arg-type]
+        LoopConfig(**{"steps": 1, "batch_size": 4, "learning_rate": 0.1, key: value})  # type: ignore[arg-type]

@@ -1,0 +1,110 @@
+"""Data parallelism over processes of one machine: each takes a share of a batch, all take the mean of the gradients.
+
+Two processes of one thread each train a small model faster than one process of two threads: its operations are too
+short to be worth dividing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from experiments.errors import RunFailed
+
+_HOST = "127.0.0.1"
+_PATIENCE = timedelta(minutes=60)  # the others wait while the first one measures and saves
+
+
+class Group:
+    """The processes that train together; `rank` 0 is the one that was started by the user."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+
+    def average(self, weights: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+        """Put the mean gradient over the processes into each weight's ``grad``; returns the mean loss."""
+        if self.size == 1:
+            return loss
+        grads = [p.grad for p in weights if p.grad is not None]
+        flat = torch.cat([*(g.flatten() for g in grads), loss.reshape(1)])
+        try:
+            dist.all_reduce(flat)
+        except RuntimeError as error:
+            raise PeerLost from error
+        flat /= self.size
+        for grad, mean in zip(grads, flat[:-1].split([g.numel() for g in grads]), strict=True):
+            grad.copy_(mean.view_as(grad))
+        return flat[-1]
+
+
+class PeerLost(RunFailed):
+    """A training process ended before its time."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a training process ended before its time (out of memory, perhaps); the same command continues the run"
+        )
+
+
+@contextlib.contextmanager
+def group(size: int, work: Callable[..., None], *args: object) -> Iterator[Group]:
+    """Run ``work(group, *args)`` in ``size - 1`` further processes while the block lasts.
+
+    ``args`` are pickled; tensors among them are shared, not copied.
+    """
+    if size == 1:
+        yield Group(0, 1)
+        return
+    # Gloo would look the host's name up, which fails on machines without a network.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // size))
+    store = dist.TCPStore(_HOST, 0, is_master=True, timeout=_PATIENCE, wait_for_workers=False)
+    context = mp.get_context("spawn")
+    workers = [
+        context.Process(
+            target=_run,
+            args=(rank, size, store.port, torch.get_num_threads(), work, args),
+            daemon=True,  # pyright: ignore[reportAttributeAccessIssue]
+        )
+        for rank in range(1, size)
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        dist.init_process_group("gloo", store=store, rank=0, world_size=size, timeout=_PATIENCE)
+        yield Group(0, size)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        torch.set_num_threads(threads)
+
+
+def _run(
+    rank: int,
+    size: int,
+    port: int,
+    threads: int,
+    work: Callable[..., None],
+    args: tuple[object, ...],
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is told, and ends the others
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+    store = dist.TCPStore(_HOST, port, is_master=False, timeout=_PATIENCE)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    with contextlib.suppress(PeerLost):  # the first process has ended: so does this one
+        work(Group(rank, size), *args)
