@@ -132,6 +132,7 @@ def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) ->
             train_set,
             held_out,
             channels=config.channels,
+            cache=Path(config.data_folder) / "latents",
         )
 
 

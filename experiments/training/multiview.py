@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffusion.adapters.camera import camera_condition
 from diffusion.backbone import Backbone
 from diffusion.schedule import Schedule
+from experiments.run.files import atomic_path
 from experiments.training.models import build_scheduler, build_unet
 from experiments.world.dataset import Shards
 
@@ -16,6 +21,7 @@ class MultiviewRecipe:
     """The text tower and the VAE come from ``backbone`` and stay as they are.
 
     drop_text: share of objects whose caption is left out, for classifier-free guidance.
+    cache: folder where latents are kept, so that a continued run need not encode the pictures again.
     """
 
     def __init__(
@@ -26,14 +32,15 @@ class MultiviewRecipe:
         *,
         channels: tuple[int, ...] = (64, 128, 128),
         drop_text: float = 0.1,
+        cache: Path | None = None,
     ) -> None:
         self.unet = build_unet(channels)
         self.modules = nn.ModuleDict({"unet": self.unet}).to(backbone.device)
         self.schedule = Schedule.from_scheduler(build_scheduler()).to(backbone.device)
         self.drop_text = drop_text
         self.empty = backbone.encode_prompt([""]).embeds
-        self.train = _Cache.of(backbone, train)
-        self.held_out = _Cache.of(backbone, held_out)
+        self.train = _Inputs.of(backbone, train, cache)
+        self.held_out = _Inputs.of(backbone, held_out, cache)
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(len(self.train.latents), (batch_size,), generator=generator)
@@ -55,10 +62,10 @@ class MultiviewRecipe:
             errors.append(self._error(self.held_out, rows, t, self.held_out.text[rows], noise))
         return {"v_error": float(torch.cat(errors).mean())}
 
-    def _error(self, cache: _Cache, rows: Tensor, t: Tensor, text: Tensor, noise: Tensor) -> Tensor:
+    def _error(self, inputs: _Inputs, rows: Tensor, t: Tensor, text: Tensor, noise: Tensor) -> Tensor:
         """Squared error of each object, ``[B]``."""
         device = self.empty.device
-        x0, camera = cache.latents[rows].to(device).float(), cache.camera[rows].to(device)
+        x0, camera = inputs.latents[rows].to(device).float(), inputs.camera[rows].to(device)
         noise, t = noise.to(device), t.to(device)
         views = x0.shape[1]
         target = self.schedule.target(x0, noise, t)
@@ -72,7 +79,7 @@ class MultiviewRecipe:
         return (output.float().view_as(target) - target).square().flatten(1).mean(1)
 
 
-class _Cache:
+class _Inputs:
     """What the UNet sees: latents ``[N, V, 4, h, w]``, camera numbers ``[N, V, 16]``, text ``[N, L, C]``."""
 
     def __init__(self, latents: Tensor, camera: Tensor, text: Tensor) -> None:
@@ -80,13 +87,34 @@ class _Cache:
 
     @staticmethod
     @torch.no_grad()
-    def of(backbone: Backbone, shards: Shards) -> _Cache:
-        with torch.autocast(backbone.device.type, torch.bfloat16):
-            latents = [
-                backbone.encode(images.to(backbone.device).float() / 255).half().cpu()
-                for images in shards.images.split(8)
-            ]
+    def of(backbone: Backbone, shards: Shards, cache: Path | None) -> _Inputs:
         text = [
             backbone.encode_prompt(shards.captions[i : i + 256]).embeds for i in range(0, len(shards), 256)
         ]
-        return _Cache(torch.cat(latents), camera_condition(shards.c2w), torch.cat(text))
+        return _Inputs(cached_latents(backbone, shards, cache), camera_condition(shards.c2w), torch.cat(text))
+
+
+@torch.no_grad()
+def cached_latents(backbone: Backbone, shards: Shards, cache: Path | None) -> Tensor:
+    """Latents ``[N, V, 4, h, w]`` in half precision, read from ``cache`` if this VAE encoded these pictures before."""
+    path = None if cache is None else cache / f"latents_{_fingerprint(backbone, shards)}.safetensors"
+    if path is not None and path.is_file():
+        return load_file(path)["latents"]
+    with torch.autocast(backbone.device.type, torch.bfloat16):
+        parts = [
+            backbone.encode(images.to(backbone.device).float() / 255).half().cpu()
+            for images in shards.images.split(8)
+        ]
+    latents = torch.cat(parts)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            save_file({"latents": latents.contiguous()}, temporary)
+    return latents
+
+
+def _fingerprint(backbone: Backbone, shards: Shards) -> str:
+    digest = hashlib.sha256(str(backbone.vae.config["scaling_factor"]).encode())
+    for tensor in (*backbone.vae.state_dict().values(), shards.images):
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]
