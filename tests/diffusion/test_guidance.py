@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from diffusion.guidance import cfg, compose, rescale
+from diffusion.guidance import cfg, compose, nested, nested_weights, rescale
 
 
 def test_cfg_golden() -> None:
@@ -45,3 +45,25 @@ def test_rescale_is_lin_et_al_for_images_and_mvdream_for_views() -> None:
     expected = 0.5 * guided * factor.view(2, 1, 1, 1, 1) + 0.5 * guided
     torch.testing.assert_close(views, expected)
     torch.testing.assert_close(views[:, 1] / guided[:, 1], views[:, 0] / guided[:, 0])
+
+
+def test_nested_golden() -> None:
+    """u + g_ref (ref - u) + g_audio (full - ref)."""
+    chain = [torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([5.0])]
+    assert nested(chain, [2.0, 1.5]).tolist() == [1.0 + 2.0 * 1.0 + 1.5 * 3.0]
+    assert nested_weights([2.0, 1.5]) == (-1.0, 0.5, 1.5)
+    assert sum(nested_weights([7.3, -0.2])) == pytest.approx(1.0)
+    torch.testing.assert_close(nested(chain[:2], [7.5]), cfg(chain[0], chain[1], 7.5))
+
+
+def test_nested_needs_only_predictions_that_count() -> None:
+    first, middle, last = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([5.0])
+    joint = nested([first, None, last], [3.5, 3.5])
+    torch.testing.assert_close(joint, cfg(first, last, 3.5))
+    assert torch.equal(nested([None, None, last], [1.0, 1.0]), last)
+    assert torch.equal(nested([None, middle, None], [1.0, 0.0]), middle)
+    assert torch.equal(nested([first, None, None], [0.0, 0.0]), first)
+    with pytest.raises(ValueError, match=r"prediction 0 counts with weight -2\.5 and cannot be None"):
+        nested([None, middle, last], [3.5, 1.0])
+    with pytest.raises(ValueError, match="one more than scales, got 2 and 2"):
+        nested([first, last], [1.0, 1.0])
