@@ -49,6 +49,7 @@ __all__ = [
     "held_out",
     "kind_of",
     "parse",
+    "phrase",
     "sample_caption",
     "split_background",
     "with_background",
@@ -173,6 +174,11 @@ def benchmark_captions(kind: str, n: int, seed: int = 0) -> list[str]:
     raise ValueError(
         f"only {len(captions)} distinct held-out captions of kind {kind!r} exist, got n={n}; ask for fewer"
     )
+
+
+def phrase(spec: Spec) -> str:
+    """The spec in its plainest words, without its background: `parse` reads the same spec back."""
+    return _phrase(spec, None)
 
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
