@@ -161,7 +161,11 @@ def _off_the_level(field: np.ndarray) -> np.ndarray:
 
 
 def _keep_components(
-    vertices: np.ndarray, faces: np.ndarray, max_components: int | None, min_fraction: float
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    max_components: int | None,
+    min_fraction: float,
+    min_extent: float = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     count, piece = _component_labels(faces, len(vertices))
     corners = vertices[faces].astype(np.float64)
@@ -169,6 +173,9 @@ def _keep_components(
     volumes = np.bincount(piece, weights=signed, minlength=count)
     order = np.argsort(-volumes, kind="stable")
     solids = [index for index in order if volumes[index] >= max(min_fraction * volumes[order[0]], 1e-12)]
+    if min_extent > 0.0:
+        extents = [np.linalg.norm(np.ptp(vertices[faces[piece == index]], axis=(0, 1))) for index in solids]
+        solids = [i for i, extent in zip(solids, extents, strict=True) if extent >= min_extent * extents[0]]
     keep = solids if max_components is None else solids[:max_components]
     # Walls of cavities have negative volume; they go with the solid around them.
     boxes = (
@@ -242,6 +249,16 @@ def extract_mesh(
 
 
 # ---------------------------------------------------------------------------------------------- clean-up
+
+
+def drop_small_pieces(mesh: Mesh, *, min_fraction: float, min_extent: float) -> Mesh:
+    """The mesh without pieces below these fractions of the largest one's volume and of its bounding box's diagonal.
+
+    Decimation can tear slivers off. UVs, normals and colours are dropped.
+    """
+    vertices, faces = mesh.vertices.detach().cpu().numpy(), mesh.faces.cpu().numpy()
+    vertices, faces = _keep_components(vertices, faces, None, min_fraction, min_extent)
+    return Mesh(torch.from_numpy(vertices), torch.from_numpy(faces), material=mesh.material).to(mesh.device)
 
 
 def decimate(mesh: Mesh, target_faces: int) -> Mesh:

@@ -9,8 +9,9 @@ import torch
 from diffusion.backbone import Backbone
 from gen3d.optimize import Stage
 from gen3d.stages.distill import DistillConfig
-from gen3d.stages.mesh import ExtractConfig, RefineConfig, TextureConfig
+from gen3d.stages.mesh import ExtractConfig, RefineConfig
 from gen3d.stages.multiview import BackboneViews, MultiviewConfig, SamplingConfig
+from gen3d.stages.texture import TextureConfig
 from gen3d.stages.views import ViewProvider
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 import xatlas
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from gen3d.asset import Mesh
@@ -134,3 +135,23 @@ def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
     colors = sample_texture(mesh.material.base_color_texture, mesh.uvs[None, :, None])[0, :, 0]
     material = dataclasses.replace(mesh.material, base_color_texture=None)
     return mesh.replace(vertex_colors=colors.clamp(0.0, 1.0), uvs=None, material=material)
+
+
+def spread(mesh: Mesh, values: Tensor, confidence: Tensor, *, smoothing: float = 0.02) -> Tensor:
+    """Values ``[N, C]`` at the vertices, carried over the surface to where nothing is known of them.
+
+    The x that minimises sum_i confidence_i |x_i - values_i|^2 + smoothing * sum_ij |x_i - x_j|^2 over vertices i and
+    edges ij: it keeps what is known, and is harmonic (without a bump of its own) in between. confidence: ``[N]`` >= 0.
+    """
+    faces = mesh.faces.cpu().numpy()
+    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    pairs = np.concatenate([pairs, pairs[:, ::-1]])
+    size = mesh.num_vertices
+    graph = sparse.coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size)).tocsr()
+    graph.data[:] = 1.0  # an edge counts once, however many faces name it
+    laplacian = sparse.diags(np.asarray(graph.sum(axis=1)).reshape(-1)) - graph
+    # The least trust keeps a piece that nothing is known of as it is.
+    trust = confidence.detach().cpu().double().numpy() + 1e-6
+    solve = splu(sparse.csc_matrix(smoothing * laplacian + sparse.diags(trust))).solve
+    found = solve(trust[:, None] * values.detach().cpu().double().numpy())
+    return torch.from_numpy(found).to(values)

@@ -1,4 +1,4 @@
-"""A picture of a whole benchmark: caption, truth from four sides, mesh from four sides, one asset a row."""
+"""A picture of a whole benchmark: caption, truth from four sides, what was made from four sides, a caption a row."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Row:
     made: Tensor | None
 
 
-def draw(rows: Sequence[Row]) -> Image.Image:
-    """All rows have as many views of one size."""
+def draw(rows: Sequence[Row], titles: tuple[str, str] = ("truth", "mesh")) -> Image.Image:
+    """All rows have as many views of one size. titles: over the truth and over what was made."""
     if not rows:
         raise ValueError("rows is empty; a contact sheet needs at least one")
     num_views, _, size, _ = rows[0].truth.shape
@@ -39,7 +39,7 @@ def draw(rows: Sequence[Row]) -> Image.Image:
     second = _TEXT_WIDTH + block + _BETWEEN
     sheet = Image.new("RGB", (second + block + _GAP, _HEADER + len(rows) * (size + _GAP)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
-    for left, text in ((_TEXT_WIDTH, "truth"), (second, "mesh")):
+    for left, text in zip((_TEXT_WIDTH, second), titles, strict=True):
         pen.text((left, 6), text, _INK, font=font)
     for index, row in enumerate(rows):
         top = _HEADER + index * (size + _GAP)
@@ -53,10 +53,10 @@ def draw(rows: Sequence[Row]) -> Image.Image:
     return sheet
 
 
-def save(rows: Sequence[Row], path: Path) -> None:
+def save(rows: Sequence[Row], path: Path, titles: tuple[str, str] = ("truth", "mesh")) -> None:
     """Write the sheet as PNG, atomically."""
     with atomic_path(path) as temporary:
-        draw(rows).save(temporary, format="PNG")
+        draw(rows, titles).save(temporary, format="PNG")
 
 
 def _write(pen: ImageDraw.ImageDraw, font: _Font, at: tuple[int, int], row: Row, size: int) -> None:

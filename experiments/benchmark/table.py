@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Score -> column title, digits (None: a share, in per cent).
-COLUMNS: dict[str, tuple[str, int | None]] = {
+Columns = Mapping[str, tuple[str, int | None]]
+
+COLUMNS: Columns = {
     "iou": ("IoU", 3),
     "chamfer": ("Chamfer", 4),
     "fscore": ("F@0.02", 3),
@@ -17,7 +19,7 @@ COLUMNS: dict[str, tuple[str, int | None]] = {
     "face_front": ("face in front", None),
     "face_back": ("Janus", None),
 }
-_COSTS = {
+COSTS: Columns = {
     "psnr_db": ("PSNR dB", 1),
     "seconds": ("s", 1),
     "wall_seconds": ("s, process", 1),
@@ -28,6 +30,10 @@ CONTROLS = {
     "sphere": "a grey ball",
     "wrong_caption": "another caption's truth",
 }
+_TRUE_VIEWS = (
+    "**a control: the world's own pictures stand in for sampled ones.** No model takes part in the assets, so the "
+    "numbers are the ceiling of what follows the views"
+)
 _EXPLAINED = (
     "Volume IoU, Chamfer distance and F-score are measured without any alignment, against the world's canonical shape "
     "of each caption. Albedo error is a mean absolute difference in linear [0, 1] over the mesh's surface. Janus is "
@@ -47,29 +53,36 @@ def _answer(value: Any, digits: int | None) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else cell(value, digits)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, in a cell of a table."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, its numbers to the right."""
     lines = [f"| {' | '.join(header)} |", f"| --- {'| ---: ' * (len(header) - 1)}|"]
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
-def group_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the means: each group's assets, then its controls."""
-    header = ["", "n", *(title for title, _ in COLUMNS.values()), *(title for title, _ in _COSTS.values())]
+def group_rows(
+    result: Mapping[str, Any],
+    columns: Columns = COLUMNS,
+    controls: Mapping[str, str] = CONTROLS,
+    costs: Columns = COSTS,
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the means: each group's assets, then its controls (key -> title)."""
+    header = ["", "n", *(title for title, _ in columns.values()), *(title for title, _ in costs.values())]
     rows = []
     for name, group in result["groups"].items():
-        costs = [cell(group["costs"].get(key), digits) for key, (_, digits) in _COSTS.items()]
-        means = [cell(group["scores"].get(key), digits) for key, (_, digits) in COLUMNS.items()]
-        rows.append([f"**{name}**", str(group["count"]), *means, *costs])
-        for control, title in CONTROLS.items():
+        spent = [cell(group["costs"].get(key), digits) for key, (_, digits) in costs.items()]
+        means = [cell(group["scores"].get(key), digits) for key, (_, digits) in columns.items()]
+        rows.append([f"**{name}**{_from(result)}", str(group["count"]), *means, *spent])
+        for control, title in controls.items():
             if control in group["controls"]:
                 means = [
-                    cell(group["controls"][control].get(key), digits) for key, (_, digits) in COLUMNS.items()
+                    cell(group["controls"][control].get(key), digits) for key, (_, digits) in columns.items()
                 ]
-                rows.append([f"{name}: {title}", "", *means, *[""] * len(_COSTS)])
+                rows.append([f"{name}: {title}", "", *means, *[""] * len(costs)])
     return header, rows
 
 
@@ -77,18 +90,23 @@ def _asset_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header = [
         "caption",
         *(title for title, _ in COLUMNS.values()),
-        *(title for title, _ in _COSTS.values()),
+        *(title for title, _ in COSTS.values()),
         "glTF",
     ]
     rows = []
     for asset in result["assets"]:
-        failed = f" (failed: {_escape(asset['reason'])})" if asset["reason"] else ""
+        failed = f" (failed: {escape(asset['reason'])})" if asset["reason"] else ""
         means = [_answer(asset["scores"].get(key), digits) for key, (_, digits) in COLUMNS.items()]
-        costs = [cell(asset["costs"].get(key), digits) for key, (_, digits) in _COSTS.items()]
+        costs = [cell(asset["costs"].get(key), digits) for key, (_, digits) in COSTS.items()]
         issues = asset["gltf"]
         valid = f"{issues['errors']} / {issues['warnings']}" if issues else "-"
-        rows.append([_escape(asset["caption"]) + failed, *means, *costs, valid])
+        rows.append([escape(asset["caption"]) + failed, *means, *costs, valid])
     return header, rows
+
+
+def _from(result: Mapping[str, Any]) -> str:
+    """What stands beside a group's name when no model made its assets."""
+    return " from true views" if result.get("views") == "truth" else ""
 
 
 def _gltf_line(result: Mapping[str, Any]) -> str:
@@ -101,19 +119,27 @@ def _gltf_line(result: Mapping[str, Any]) -> str:
     )
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The whole report."""
+def heading(result: Mapping[str, Any]) -> list[str]:
+    """Title and date, then command, code, backbone and machine, one line each."""
     made, hardware = result["generator"], result["hardware"]
     changed = " with changes" if made.get("modified") else ""
     load = f"{hardware['load_average']:.1f}" if hardware["load_average"] is not None else "unknown"
     machine = f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gb']} GB, {hardware['device']}"
-    lines = [
+    return [
         f"# {result['experiment']}, {result['created'][:10]}",
         "",
         f"- command: `{result['command']}`",
         f"- code: Galatea {made['version']}, commit {made.get('commit') or 'unknown'}{changed}",
         f"- backbone: {result['backbone']['name']}, revision {result['backbone']['revision'] or 'unknown'}",
         f"- hardware: {machine}; load at the start {load}",
+    ]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The whole report."""
+    lines = [
+        *heading(result),
+        *([f"- views: {_TRUE_VIEWS}"] if _from(result) else []),
         f"- R-precision: {result['r_precision']}",
         f"- {_gltf_line(result)}",
         f"- failed assets: {sum(bool(asset['reason']) for asset in result['assets'])} of {len(result['assets'])}",
@@ -122,13 +148,13 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         "## Means",
         "",
-        *_table(*group_rows(result)),
+        *table(*group_rows(result)),
         "",
         "## Assets",
         "",
         "glTF: errors / warnings of the validator.",
         "",
-        *_table(*_asset_rows(result)),
+        *table(*_asset_rows(result)),
         "",
     ]
     return "\n".join(lines)

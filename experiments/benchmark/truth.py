@@ -11,6 +11,7 @@ from torch import Tensor
 
 from experiments.world import Scene, scene_from_caption
 from gen3d.asset import Material, Mesh
+from gen3d.cameras import Cameras
 from gen3d.metrics import occupancy_grid, sample_surface
 
 
@@ -61,6 +62,26 @@ class Truth:
         points, _, _ = sample_surface(self.mesh, self.config.num_points, generator=generator)
         # From the triangles onto the surface itself, so that the oracle is not compared with itself.
         return points - self.scene.field.normals(points[None])[0] * self.scene.sdf(points)[:, None]
+
+
+class TrueViews:
+    """The world's own pictures of a caption's scene, in place of a model's: a `gen3d.stages.views.ViewProvider`.
+
+    A caption with a background clause is shown over it. What is asked for with init_images is shown all the same.
+    """
+
+    def __init__(self, caption: str, size: int) -> None:
+        self.scene, self.size = scene_from_caption(caption), size
+
+    def __call__(
+        self,
+        cameras: Cameras,
+        init_images: Tensor | None,
+        start_timestep: int | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        images = self.scene.render(cameras.to("cpu"), self.size).images
+        return images.to(cameras.c2w.device)
 
 
 def grey_sphere(radius: float = 0.6, num_rings: int = 48) -> Mesh:

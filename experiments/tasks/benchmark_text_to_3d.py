@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,16 +16,16 @@ from torch import Tensor
 from diffusion.backbone import Backbone
 from diffusion.errors import BackboneError
 from experiments import catalog
-from experiments.benchmark import contact_sheet, gltf, retrieval, table
+from experiments.benchmark import circumstances, contact_sheet, gltf, retrieval, table
 from experiments.benchmark.assets import MESH, Asset, forget_assets, forget_refused, make_asset
-from experiments.benchmark.cases import GROUPS, Case, default_cases, read_cases
-from experiments.benchmark.scoring import failed_scores, mean_scores, score_mesh
+from experiments.benchmark.cases import Case, default_cases, read_cases
+from experiments.benchmark.scoring import failed_scores, score_mesh
+from experiments.benchmark.summary import summarise
 from experiments.benchmark.truth import ScoreConfig, Truth, grey_sphere
 from experiments.errors import RunFailed, UserError, one_line
 from experiments.run.backbones import BackboneConfig, describe
 from experiments.run.files import write_json, write_text
 from experiments.run.provenance import code_commit, describe_file, version
-from experiments.run.report import cpu_name
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
 from gen3d.asset import Mesh
@@ -35,7 +33,18 @@ from gen3d.export import load_glb
 
 _CAPTIONS = "captions.json"
 # What this task sets for its assets.
-_OWN_KEYS = ("experiment", "prompt", "out", "overwrite", "seed", "device", "threads", "budget", "backbone")
+_OWN_KEYS = (
+    "experiment",
+    "prompt",
+    "out",
+    "overwrite",
+    "seed",
+    "device",
+    "threads",
+    "budget",
+    "backbone",
+    "views",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +54,8 @@ class Config(Settings):
     prompts: a file with one caption a line instead.
     method: the experiment that makes each asset, with asset_budget as its budget, and asset_settings, more
         settings for it as typed at the command line, such as ["checkpoint_every=10"].
+    views: "sampled" from the backbone, or "truth", a control: the world's own pictures in place of sampled ones, so
+        that what is lost is lost between views and mesh.
     clip: name or folder of the backbone whose CLIP towers measure R-precision; None takes `backbone`.
     """
 
@@ -55,6 +66,7 @@ class Config(Settings):
     method: str = "text_to_3d/quickstart"
     asset_budget: str = "cpu"
     asset_settings: tuple[str, ...] = ()
+    views: Literal["sampled", "truth"] = "sampled"
     backbone: BackboneConfig
     clip: str | None = None
     scoring: ScoreConfig = field(default_factory=ScoreConfig)
@@ -95,7 +107,7 @@ def run(config: Config, run: Run) -> None:
     _keep_captions(run.folder / _CAPTIONS, cases, again=config.overwrite)
     if config.prompts is not None:
         run.inputs["prompts"] = describe_file(Path(config.prompts).expanduser())
-    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load_average = circumstances.load_average()
     assets = _make(config, run, cases)
     with run.stage("clip"):
         clip, about_clip = _load_clip(config, run)
@@ -109,10 +121,13 @@ def run(config: Config, run: Run) -> None:
         result = {
             "experiment": config.experiment,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": command(config),
+            "command": circumstances.command(
+                config, Config(task=config.task, backbone=BackboneConfig(name="tiny"))
+            ),
             "generator": {"version": version(), **code_commit()},
             "backbone": run.facts["backbone"],
-            "hardware": {**_hardware(run), "load_average": load_average},
+            "views": config.views,
+            "hardware": {**circumstances.hardware(run), "load_average": load_average},
             "r_precision": about_clip,
             "gltf_validator": {
                 "version": validator,
@@ -128,21 +143,6 @@ def run(config: Config, run: Run) -> None:
         write_text(run.artefact("benchmark.md", kind="table"), table.markdown(result))
         contact_sheet.save(rows, run.artefact("contact_sheet.png", kind="image"))
     run.say(table.summary(result))
-
-
-def command(config: Config) -> str:
-    """The command line that asks for this benchmark."""
-    plain = Config(task=config.task, backbone=config.backbone)
-    parts = ["galatea", f"experiment={config.experiment}", f"budget={config.budget}"]
-    if config.backbone.name != "tiny":
-        parts.append(f"backbone={config.backbone.name}")
-    names = ("num_things", "num_pairs", "num_heads", "prompts", "method", "clip", "seed", "device", "threads")
-    parts += [
-        f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != getattr(plain, name)
-    ]
-    if config.asset_settings:
-        parts.append(f"asset_settings={json.dumps(list(config.asset_settings))}")
-    return shlex.join([*parts, f"out={config.out or '...'}"])
 
 
 def _keep_captions(path: Path, cases: Sequence[Case], *, again: bool) -> None:
@@ -167,6 +167,7 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
         f"seed={config.seed}",
         f"device={config.device}",
         *([f"threads={config.threads}"] if config.threads else []),
+        *([f"views={config.views}"] if config.views != "sampled" else []),
         *config.asset_settings,
     ]
     assets = []
@@ -281,35 +282,3 @@ def _score_asset(
         "costs": costs,
     }
     return entry, images
-
-
-def summarise(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means of the groups that there are, and of all assets together."""
-    summary = {}
-    for name in (*GROUPS, "all"):
-        members = [entry for entry in scored if name in ("all", entry["group"])]
-        if not members:
-            continue
-        controls = dict.fromkeys(control for entry in members for control in entry["controls"])
-        summary[name] = {
-            "count": len(members),
-            "failed": sum(bool(entry["reason"]) for entry in members),
-            "scores": mean_scores([entry["scores"] for entry in members]),
-            "costs": mean_scores([entry["costs"] for entry in members]),
-            "controls": {
-                control: mean_scores(
-                    [entry["controls"][control] for entry in members if control in entry["controls"]]
-                )
-                for control in controls
-            },
-        }
-    return summary
-
-
-def _hardware(run: Run) -> dict[str, Any]:
-    try:
-        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (AttributeError, ValueError, OSError):
-        memory = None
-    device = run.facts["device"]["name"] if run.device.type == "cuda" else "cpu"
-    return {"processor": cpu_name(), "cores": os.cpu_count(), "memory_gb": memory, "device": device}

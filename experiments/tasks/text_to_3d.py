@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from diffusion.backbone import Backbone
+from experiments.benchmark.truth import TrueViews
+from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
 from experiments.run.provenance import describe_text, version
 from experiments.run.run_dir import Run
@@ -19,7 +22,8 @@ from gen3d.cameras import ring
 from gen3d.export import export_asset
 from gen3d.meshing import is_watertight, num_components, with_normals
 from gen3d.optimize import Progress, Stage, State, optimize
-from gen3d.pipeline import QuickstartConfig, quickstart_stages
+from gen3d.pipeline import QuickstartConfig, mesh_stages, quickstart_stages
+from gen3d.prompts import on_background
 from gen3d.stages.mesh import load_mesh
 
 # What `export_asset` writes, and what each file is.
@@ -28,10 +32,15 @@ _KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """prompt: what to make. recipe: the stages and their settings."""
+    """prompt: what to make. recipe: the stages and their settings.
+
+    views: "sampled" from the backbone, or "truth", a control: the procedural world's own pictures of the caption in
+        `prompt`. No model then takes part in the mesh.
+    """
 
     prompt: str
     negative_prompt: str = ""
+    views: Literal["sampled", "truth"] = "sampled"
     backbone: BackboneConfig
     recipe: QuickstartConfig = field(default_factory=QuickstartConfig)
     turntable: TurntableConfig = field(default_factory=TurntableConfig)
@@ -39,6 +48,19 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_prompt(self.prompt)
+        if self.views == "truth" and self.recipe.distill.num_steps:
+            raise ValueError(
+                "views=truth leaves the model out, and recipe.distill.num_steps needs it; set it to 0"
+            )
+
+
+def validate(config: Config) -> None:
+    """Find out whether the world knows the caption, if its pictures are wanted."""
+    if config.views == "truth":
+        try:
+            _true_views(config)
+        except ValueError as error:
+            raise UserError(f"prompt: views=truth needs a caption of the procedural world: {error}") from None
 
 
 def run(config: Config, run: Run) -> None:
@@ -50,9 +72,19 @@ def run(config: Config, run: Run) -> None:
     recipe = config.recipe
     if config.negative_prompt:
         recipe = replace(recipe, sampling=replace(recipe.sampling, negative_prompt=config.negative_prompt))
-    state = _optimize(config, run, quickstart_stages(recipe, backbone, config.prompt))
+    if config.views == "truth":
+        run.note("the views are the procedural world's own: no model takes part in the mesh")
+        stages = mesh_stages(recipe, _true_views(config), backbone.device)
+    else:
+        stages = quickstart_stages(recipe, backbone, config.prompt)
+    state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
     _write(config, run, backbone, mesh)
+
+
+def _true_views(config: Config) -> TrueViews:
+    caption = on_background(config.prompt, config.recipe.sampling.background)
+    return TrueViews(caption, config.recipe.multiview.render_size)
 
 
 def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
@@ -118,5 +150,8 @@ def _decibel(value: float) -> float | None:
 
 def _video_tags(config: Config, backbone: Backbone) -> dict[str, str]:
     """Container metadata: that a model made it, and from what."""
+    if config.views == "truth":
+        made = f"Made by Galatea {version()} from true views, without a model"
+        return {"comment": f"{made}, seed {config.seed}, prompt: {config.prompt}"}
     made = f"Made by a generative model: Galatea {version()}, backbone {backbone.name}"
     return {"comment": f"{made} {backbone.revision or ''}, seed {config.seed}, prompt: {config.prompt}"}

@@ -1,4 +1,4 @@
-"""From a volume to a mesh, refined through the rasteriser, with a texture.
+"""From a volume to a mesh, refined through the rasteriser.
 
 Tensors in the state: ``mesh/vertices [N, 3]``, ``mesh/faces [M, 3]``, ``mesh/vertex_colors [N, 3]`` and, once
 textured, ``mesh/uvs [N, 2]`` and ``mesh/texture [S, S, 3]``; meanings as in ``gen3d.asset.Mesh``.
@@ -9,18 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.spatial import KDTree
 from torch import Tensor
 
-from gen3d import meshing, texture
+from gen3d import meshing
 from gen3d.asset import Material, Mesh
-from gen3d.cameras import Cameras, orbit
+from gen3d.cameras import orbit
 from gen3d.distillation.regularisers import face_pairs, laplacian, normal_consistency
 from gen3d.render.shading import render_mesh
-from gen3d.representations.hull import project
 from gen3d.representations.volume import Volume
 from gen3d.stages.fit import load_volume
 from gen3d.stages.views import ViewProvider, Views
@@ -56,13 +52,15 @@ def load_mesh(state: State) -> Mesh:
 class ExtractConfig:
     """resolution: of the grid that is meshed. level: optical density per unit length at the surface; what is denser
     is inside. A fitted density rises within a voxel or two, and thin haze outside stays below about 5.
-    min_fraction: pieces smaller than this share of the largest go. target_faces: after decimation. smooth: Taubin
-    iterations.
+    min_fraction, min_extent: pieces below these shares of the largest one's volume and of its bounding box's diagonal
+    go: floaters are small both ways, a sword beside a house is only thin. target_faces: after decimation. smooth:
+    Taubin iterations.
     """
 
     resolution: int = 96
     level: float = 10.0
     min_fraction: float = 0.03
+    min_extent: float = 0.4
     target_faces: int = 12000
     smooth: int = 4
 
@@ -71,8 +69,9 @@ class ExtractConfig:
             raise ValueError(f"extract resolution must lie in 8..512, got {self.resolution}")
         if not self.level > 0:
             raise ValueError(f"extract level is an optical density above 0, got {self.level}")
-        if not 0 <= self.min_fraction < 1:
-            raise ValueError(f"extract min_fraction must lie in [0, 1), got {self.min_fraction}")
+        for name in ("min_fraction", "min_extent"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"extract {name} must lie in [0, 1), got {getattr(self, name)}")
         if self.target_faces < 4 or self.smooth < 0:
             raise ValueError(
                 f"extract target_faces must be at least 4 and smooth at least 0, got {self.target_faces}, {self.smooth}"
@@ -99,6 +98,7 @@ class ExtractMesh:
         grid = volume.density_grid(max(config.resolution, volume.resolution))
         mesh = meshing.extract_mesh(grid, level=volume.raw_of(config.level), min_fraction=config.min_fraction)
         mesh = meshing.decimate(meshing.smooth(mesh, config.smooth), config.target_faces)
+        mesh = meshing.drop_small_pieces(mesh, min_fraction=config.min_fraction, min_extent=config.min_extent)
         colors = surface_color(volume, mesh.vertices.to(volume.device))
         save_mesh(
             state, Mesh(mesh.vertices.to(volume.device), mesh.faces.to(volume.device), vertex_colors=colors)
@@ -229,106 +229,3 @@ def meshing_edges(faces: Tensor) -> Tensor:
     """Undirected edges ``[E, 2]`` of a closed mesh, each once."""
     both = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     return both[both[:, 0] < both[:, 1]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextureConfig:
-    """size: texels along an edge. views_weight: how much the views count against the mesh's own colours where they
-    see the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
-    direction and the surface, by which views are mixed."""
-
-    size: int = 1024
-    views_weight: float = 1.0
-    sharpness: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not 16 <= self.size <= 8192:
-            raise ValueError(f"texture size must lie in 16..8192 texels, got {self.size}")
-        if self.views_weight < 0 or self.sharpness < 0:
-            raise ValueError(
-                f"texture views_weight and sharpness must not be negative, got {self.views_weight}, {self.sharpness}"
-            )
-
-    def build(self) -> Texture:
-        return Texture(self)
-
-
-class Texture:
-    """Gives the mesh UVs and a base-colour texture mixed from the views and its vertex colours."""
-
-    name = "texture"
-    num_steps = 1
-
-    def __init__(self, config: TextureConfig) -> None:
-        self.config = config
-
-    def start(self, state: State, generator: torch.Generator) -> None:
-        state.drop("adam")
-
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
-        mesh = load_mesh(state)
-        mesh = mesh.replace(vertices=mesh.vertices.detach(), vertex_colors=detached(mesh.vertex_colors))
-        colors = MixedColor(mesh, Views.load(state), self.config)
-        unwrapped = texture.unwrap(mesh, size=self.config.size)
-        baked = texture.bake(unwrapped, colors, size=self.config.size)
-        save_mesh(state, baked.replace(vertex_colors=None))
-        return {"loss": 0.0, "texels": float(self.config.size**2)}
-
-
-def detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()
-
-
-class MixedColor:
-    """Colour of surface points: what the views that see them show, and the mesh's own colour where none does."""
-
-    def __init__(self, mesh: Mesh, views: Views, config: TextureConfig) -> None:
-        self.mesh, self.views, self.config = meshing.with_normals(mesh), views, config
-        size = views.images.shape[-1]
-        with torch.no_grad():
-            self.depth = render_mesh(mesh, views.cameras, size, size, mode="albedo").depth
-        self.tree = KDTree(mesh.vertices.cpu().numpy())
-
-    @torch.no_grad()
-    def __call__(self, points: Tensor) -> Tensor:
-        own, normals = self._nearest(points)
-        mixed, total = own.clone(), torch.ones(len(points), 1, device=points.device)
-        for view in range(len(self.views)):
-            camera = self.views.cameras[view : view + 1]
-            color, weight = self._from_view(view, camera, points, normals)
-            mixed += self.config.views_weight * 20.0 * weight * color
-            total += self.config.views_weight * 20.0 * weight
-        return mixed / total
-
-    def _from_view(
-        self, view: int, camera: Cameras, points: Tensor, normals: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        positions, depth = project(points, camera)
-        grid = positions[:, :, None]
-
-        def read(image: Tensor, mode: str = "bilinear") -> Tensor:
-            found = F.grid_sample(image[None], grid, mode=mode, padding_mode="zeros", align_corners=False)
-            return found[0, :, :, 0].T
-
-        towards = F.normalize(camera.positions - points, dim=-1)
-        facing = (towards * normals).sum(dim=-1, keepdim=True).clamp_min(0.0)
-        # Near a silhouette a pixel mixes object and background: only where all around is object does a view count.
-        eroded = -F.max_pool2d(-self.views.masks[view], 3, stride=1, padding=1)
-        seen = (depth[0, :, None] - read(self.depth[view], "nearest")).abs() < 0.03
-        weight = facing**self.config.sharpness * seen * (read(eroded) > 0.9)
-        return read(self.views.images[view]), weight
-
-    def _nearest(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Colour and normal of the three nearest vertices, mixed by distance."""
-        distance, index = self.tree.query(points.cpu().numpy(), k=3)
-        weight = 1.0 / (np.asarray(distance) + 1e-4)
-        weight = torch.from_numpy((weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)).to(
-            points.device
-        )
-        rows = torch.from_numpy(np.asarray(index)).to(points.device)
-        colors, normals = self.mesh.vertex_colors, self.mesh.normals
-        assert normals is not None
-        if colors is None:
-            colors = torch.tensor(self.mesh.material.base_color, device=points.device).expand(len(normals), 3)
-        mix = [(values[rows] * weight[..., None]).sum(dim=1) for values in (colors, normals)]
-        return mix[0], F.normalize(mix[1], dim=-1)

@@ -113,7 +113,7 @@ class MultiviewConfig:
     steps_per_round: int = 60
     groups: int = 2
     group_size: int = 4
-    elevations_deg: tuple[float, ...] = (15.0, 35.0, 5.0, 25.0)
+    elevations_deg: tuple[float, ...] = (15.0, 35.0, 0.0, 25.0)
     fovy_deg: float = 40.0
     keep_rounds: int = 2
     hull_rounds: int = 1

@@ -114,6 +114,23 @@ def test_extract_bad_input(values: np.ndarray, options: dict, message: str) -> N
         meshing.extract_mesh(values, **options)
 
 
+def test_small_pieces_go_and_thin_ones_stay() -> None:
+    house, speck = ball((-0.4, 0.0, 0.0), 0.4), ball((0.0, 0.8, 0.0), 0.12)
+    middle, half = np.array([0.6, 0.0, 0.0]), np.array([0.08, 0.6, 0.08])
+
+    def sword(points: np.ndarray) -> np.ndarray:
+        return (np.abs(points - middle) - half).max(-1)
+
+    shapes = grid(lambda p: np.minimum(np.minimum(house(p), speck(p)), sword(p)), 64)
+    mesh = meshing.extract_mesh(shapes, inside="below", min_fraction=0.0)
+    assert meshing.num_components(mesh) == 3
+    kept = meshing.drop_small_pieces(mesh, min_fraction=0.01, min_extent=0.4)
+    assert meshing.num_components(kept) == 2
+    assert float(kept.vertices[:, 1].max()) < 0.65
+    assert meshing.num_components(meshing.drop_small_pieces(mesh, min_fraction=0.3, min_extent=0.0)) == 1
+    assert meshing.drop_small_pieces(kept, min_fraction=0.01, min_extent=0.4).num_faces == kept.num_faces
+
+
 def test_decimation_stays_closed_and_keeps_the_volume() -> None:
     mesh = meshing.extract_mesh(grid(ball((0.0, 0.0, 0.0), 0.8)), inside="below")
     small = meshing.decimate(mesh, 1000)

@@ -12,8 +12,9 @@ from gen3d.optimize import State, optimize
 from gen3d.pipeline import QuickstartConfig, mesh_stages
 from gen3d.render.volume import render_views
 from gen3d.stages.fit import FitConfig, load_volume
-from gen3d.stages.mesh import ExtractConfig, RefineConfig, TextureConfig, load_mesh
+from gen3d.stages.mesh import ExtractConfig, RefineConfig, load_mesh
 from gen3d.stages.multiview import MultiviewConfig, SamplingConfig
+from gen3d.stages.texture import TextureConfig
 from gen3d.stages.views import Views, border_color, draw_rays, pixel_rays, soft_mask
 from tests.gen3d import analytic
 
@@ -161,6 +162,7 @@ def test_true_views_give_the_true_shape() -> None:
         (lambda: FitConfig(num_rays=0), "num_rays"),
         (lambda: FitConfig(mask=-1.0), "mask"),
         (lambda: ExtractConfig(level=0.0), "level"),
+        (lambda: ExtractConfig(min_extent=1.0), "min_extent"),
         (lambda: RefineConfig(num_steps=-1), "num_steps"),
         (lambda: RefineConfig(timestep=100).build(None), "provider"),
         (lambda: TextureConfig(size=4), "size"),

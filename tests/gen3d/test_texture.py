@@ -83,6 +83,19 @@ def test_texture_becomes_vertex_colors(torus: Mesh) -> None:
     assert (colored.vertex_colors - rainbow(torus.vertices)).abs().mean() < 0.01
 
 
+def test_spread_keeps_what_is_known_and_carries_it_on(torus: Mesh) -> None:
+    mesh = meshing.merge_positions(torus)
+    wanted = rainbow(mesh.vertices)
+    assert (texture.spread(mesh, wanted, torch.ones(mesh.num_vertices)) - wanted).abs().mean() < 0.02
+    known = (mesh.vertices[:, 0] > 0.0).float()
+    constant = torch.full((mesh.num_vertices, 3), 0.4)
+    found = texture.spread(mesh, torch.where(known[:, None] > 0.0, constant, 0.9), known)
+    torch.testing.assert_close(found, constant, atol=0.02, rtol=0.0)
+    # Nothing is known: everything stays, save for what smoothing does.
+    none = texture.spread(mesh, constant, torch.zeros(mesh.num_vertices))
+    torch.testing.assert_close(none, constant, atol=1e-4, rtol=0.0)
+
+
 def test_bad_input(torus: Mesh) -> None:
     with pytest.raises(ValueError, match="has no faces"):
         texture.unwrap(torus.replace(faces=torch.zeros(0, 3, dtype=torch.int64)))

@@ -1,0 +1,43 @@
+"""Under what circumstances a benchmark's numbers came about: the command and the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from typing import Any
+
+from experiments.run.report import cpu_name
+from experiments.run.run_dir import Run
+from experiments.run.schema import to_plain
+from experiments.run.settings import Settings, flatten
+
+_SAID_APART = ("task", "experiment", "budget", "out", "overwrite", "checkpoint_every")
+
+
+def command(config: Settings, plain: Settings) -> str:
+    """The command line that asks for `config`, with every setting in which it differs from `plain`, the defaults."""
+    parts = ["galatea", f"experiment={config.experiment}", f"budget={config.budget}"]
+    defaults = flatten(to_plain(plain))
+    for key, value in flatten(to_plain(config)).items():
+        if key.split(".")[0] in _SAID_APART or value == defaults.get(key):
+            continue
+        if key == "backbone.name":
+            key = "backbone"
+        parts.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return shlex.join([*parts, f"out={config.out or '...'}"])
+
+
+def load_average() -> float | None:
+    """How many processes compete for the processor; None where that is not known."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def hardware(run: Run) -> dict[str, Any]:
+    """Processor, cores, memory and device of this machine."""
+    try:
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):
+        memory = None
+    device = run.facts["device"]["name"] if run.device.type == "cuda" else "cpu"
+    return {"processor": cpu_name(), "cores": os.cpu_count(), "memory_gb": memory, "device": device}

@@ -1,0 +1,314 @@
+"""A multiview backbone against ground truth, without any 3D: its VAE, its CLIP, its views of held-out captions."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion.backbone import Backbone
+from diffusion.errors import BackboneError
+from diffusion.samplers import sample_views
+from experiments.benchmark import circumstances, contact_sheet, tiny_table, towers
+from experiments.benchmark.album import Album
+from experiments.benchmark.cases import GROUPS, Case, default_cases
+from experiments.benchmark.multiview_scores import Judge, TruePictures, frechet_scores, true_pictures
+from experiments.benchmark.readback import Reader, colors_exchanged
+from experiments.benchmark.summary import summarise
+from experiments.benchmark.untrained import untrained
+from experiments.errors import UserError
+from experiments.run.backbones import BackboneConfig, describe, load_into
+from experiments.run.files import write_json, write_text
+from experiments.run.provenance import code_commit, version
+from experiments.run.run_dir import Run
+from experiments.run.settings import Settings
+from experiments.world.captions import BACKGROUNDS
+from experiments.world.dataset import DatasetConfig, Shards, load_shards, make_dataset
+from gen3d.cameras import Cameras, ring
+from gen3d.prompts import on_background
+from gen3d.stages.multiview import SamplingConfig
+
+_PICTURES = "pictures"
+# The seed of the control's proportions; any number but None.
+_VARIED_SEED = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """num_things, num_pairs, num_heads: how many held-out captions of each kind are drawn.
+
+    num_untrained: captions of each kind that an untrained UNet draws too; 0 leaves this control out.
+    num_pictures: held-out pictures of the world for the VAE and for caption retrieval among num_captions.
+    batch_size: objects sampled at once. workers: processes that make the pictures.
+    backbone: a multiview one with cameras. clip: name or folder of the backbone whose CLIP towers are measured and
+        read the samples; None takes `backbone`. Give one and the same to compare two backbones.
+    sampling: its background is one of the world's, or "auto"; the same for all keeps it from giving captions away.
+    """
+
+    num_things: int = 24
+    num_pairs: int = 16
+    num_heads: int = 12
+    num_untrained: int = 2
+    num_pictures: int = 104
+    num_captions: int = 100
+    batch_size: int = 4
+    workers: int = 2
+    checkpoint_every: int = 4
+    backbone: BackboneConfig
+    clip: str | None = None
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(background="light grey"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_things", "num_pairs", "num_heads", "num_untrained"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if not self.num_things + self.num_pairs + self.num_heads:
+            raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
+        for name, least in (("num_pictures", 1), ("num_captions", 1), ("batch_size", 1), ("workers", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.sampling.background not in ("auto", *BACKGROUNDS):
+            raise ValueError(
+                f"sampling.background is {self.sampling.background!r}; the truth must have the same, so it must be "
+                f"auto or one of {', '.join(BACKGROUNDS)}"
+            )
+
+
+def validate(config: Config) -> None:
+    """Find out that there are not so many held-out captions before anything is written."""
+    default_cases(config.num_things, config.num_pairs, config.num_heads)
+
+
+def run(config: Config, run: Run) -> None:
+    """Measure, and write tiny.json, tiny.md and a grid of pictures for each kind of caption."""
+    load_average = circumstances.load_average()
+    cases = default_cases(config.num_things, config.num_pairs, config.num_heads)
+    prompts = [on_background(case.caption, config.sampling.background) for case in cases]
+    backbone = load_into(run, config.backbone)
+    if not backbone.has_camera:
+        raise UserError(
+            f"backbone {backbone.name!r} has no cameras, so its views cannot be held against the truth; "
+            "choose a multiview backbone such as tiny"
+        )
+    clip, about_clip = _load_clip(config, run, backbone)
+    reader = Reader(clip)
+    pictures = _pictures(config, run, backbone.image_size)
+    album = _gather(config, run, backbone, cases, prompts)
+    with run.stage("score", len(cases)):
+        vae, retrieval = _measure_towers(config, backbone, reader, pictures)
+        judge = Judge(reader, prompts, ring(backbone.num_views))
+        scored, embeddings = _score(run, judge, cases, album, backbone)
+        groups = summarise(scored)
+        _add_frechet(groups, cases, embeddings)
+    result = {
+        "experiment": config.experiment,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": circumstances.command(
+            config, Config(task=config.task, backbone=BackboneConfig(name="tiny"))
+        ),
+        "generator": {"version": version(), **code_commit()},
+        "backbone": run.facts["backbone"],
+        "hardware": {**circumstances.hardware(run), "load_average": load_average},
+        "seconds": {name: round(value, 1) for name, value in run.seconds.items()},
+        "clip": about_clip,
+        "sampling": f"{config.sampling.num_steps} steps, guidance {config.sampling.guidance_scale:g}, "
+        f"{backbone.num_views} views, background {config.sampling.background}, seed {config.seed}",
+        "cut": sum(backbone.truncation(prompt) > 0 for prompt in prompts),
+        "pictures": len(pictures),
+        "vae": vae,
+        "retrieval": retrieval,
+        "untrained_captions": len(_drawn_untrained(config, cases)),
+        "groups": groups,
+        "captions": scored,
+    }
+    with run.stage("write"):
+        run.metrics.update({"vae": vae["scores"], "retrieval": retrieval})
+        run.metrics.update(
+            {name: {**group["scores"], "controls": group["controls"]} for name, group in groups.items()}
+        )
+        write_json(run.artefact("tiny.json", kind="table"), result)
+        write_text(run.artefact("tiny.md", kind="table"), tiny_table.markdown(result))
+        _draw(run, cases, scored, album)
+    run.say(tiny_table.summary(result))
+
+
+def _load_clip(config: Config, run: Run, backbone: Backbone) -> tuple[Backbone, str]:
+    """The backbone with the CLIP towers, and what to say about it."""
+    clip, wanted = backbone, config.backbone
+    if config.clip is not None:
+        wanted = BackboneConfig(name=config.clip, offline=config.backbone.offline)
+        clip = wanted.build(run.device)
+    try:
+        clip.embed_text(["a"])
+        clip.embed_image(torch.zeros(1, 3, 8, 8, device=clip.device))
+    except BackboneError as error:
+        raise UserError(f"{error}; give clip=tiny, or another backbone with both CLIP towers") from None
+    about = describe(clip, wanted)
+    return clip, f"that of {about['name']}, revision {about['revision'] or 'unknown'}"
+
+
+def _pictures(config: Config, run: Run, size: int) -> Shards:
+    """Pictures of held-out scenes: those that training measures itself on, the first view of each."""
+    folder = run.folder / _PICTURES
+    if config.overwrite and folder.is_dir():
+        shutil.rmtree(folder)
+    wanted = DatasetConfig(
+        num_scenes=config.num_pictures, num_views=1, size=size, held_out=True, scenes_per_shard=8
+    )
+    run.begin_stage("pictures", wanted.num_shards)
+    paths = []
+    for path in make_dataset(folder, wanted, workers=config.workers):
+        paths.append(path)
+        run.display.update(len(paths), {})
+    run.end_stage()
+    return load_shards(paths)
+
+
+def _drawn_untrained(config: Config, cases: Sequence[Case]) -> list[int]:
+    """Which captions the untrained UNet draws: the first of each group."""
+    groups = [[case.index for case in cases if case.group == group] for group in GROUPS]
+    return [index for members in groups for index in members[: config.num_untrained]]
+
+
+def _gather(
+    config: Config, run: Run, backbone: Backbone, cases: Sequence[Case], prompts: Sequence[str]
+) -> Album:
+    """The world's pictures of every prompt ("truth", its "depth", "exchanged" colours, "varied" proportions), those
+    that the backbone draws ("samples") and those that it draws "untrained". Goes on from the checkpoint."""
+    everything, few = [case.index for case in cases], _drawn_untrained(config, cases)
+    jobs = [("truth", [index]) for index in everything]
+    for name, rows in (("samples", everything), ("untrained", few)):
+        jobs += [(name, rows[i : i + config.batch_size]) for i in range(0, len(rows), config.batch_size)]
+    names = [name for name, _ in jobs]
+    album, done = Album(run.resumed.tensors if run.resumed else None), run.resumed.step if run.resumed else 0
+    cameras = ring(backbone.num_views)
+    denoisers = {"samples": backbone, "untrained": untrained(backbone, config.seed)}
+    for step, (name, rows) in enumerate(jobs[done:], start=done):
+        first = names.index(name)
+        if step in (done, first):
+            run.begin_stage(name, names.count(name), step - first)
+        if name == "truth":
+            _render_world(album, rows[0], prompts[rows[0]], cameras, backbone.image_size)
+        else:
+            generator = run.generator(f"{name} {rows[0]}")
+            drawn = _sample(config, denoisers[name], [prompts[row] for row in rows], cameras, generator)
+            for row, images in zip(rows, drawn, strict=True):
+                album.put(name, row, images)
+        run.display.update(step - first + 1, {})
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == len(jobs):
+            run.save(step + 1, album.tensors)
+    run.end_stage()
+    return album
+
+
+def _render_world(album: Album, index: int, prompt: str, cameras: Cameras, size: int) -> None:
+    truth = true_pictures(prompt, cameras, size)
+    album.put("truth", index, truth.images)
+    album.put_depth("depth", index, truth.depth)
+    album.put("varied", index, true_pictures(prompt, cameras, size, _VARIED_SEED).images)
+    exchanged = colors_exchanged(prompt)
+    if exchanged is not None:
+        album.put("exchanged", index, true_pictures(exchanged, cameras, size).images)
+
+
+def _sample(
+    config: Config, backbone: Backbone, prompts: list[str], cameras: Cameras, generator: torch.Generator
+) -> Tensor:
+    """[B, V, 3, S, S], one row a prompt."""
+    return sample_views(
+        backbone,
+        prompts,
+        cameras.c2w.expand(len(prompts), -1, -1, -1),
+        generator=generator,
+        guidance_scale=config.sampling.guidance_scale,
+        guidance_rescale=config.sampling.guidance_rescale,
+        num_steps=config.sampling.num_steps,
+        negative_prompt=config.sampling.negative_prompt,
+    )
+
+
+def _measure_towers(
+    config: Config, backbone: Backbone, reader: Reader, pictures: Shards
+) -> tuple[dict[str, Any], dict[str, float]]:
+    images, size = towers.first_pictures(pictures), backbone.image_size // backbone.downscale
+    vae = {
+        "scores": towers.reconstruction(towers.autoencode(backbone, images), pictures),
+        "shrunk": towers.reconstruction(towers.shrunk(images, size), pictures),
+        "latent_size": size,
+    }
+    return vae, towers.caption_retrieval(reader, pictures, config.num_captions)
+
+
+def _score(
+    run: Run, judge: Judge, cases: Sequence[Case], album: Album, backbone: Backbone
+) -> tuple[list[dict[str, Any]], dict[str, dict[int, Tensor]]]:
+    """An entry for every caption, controls included, and embeddings: set of pictures -> caption's index -> [V, D]."""
+    following = _following(cases)
+    embeddings: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
+    scored = []
+    for case in cases:
+        index = case.index
+        truth = TruePictures(
+            images=album.get("truth", index),
+            depth=album.get("depth", index),
+            exchanged=album.get("exchanged", index) if album.has("exchanged", index) else None,
+        )
+        sets = {
+            name: album.get(name, index)
+            for name in ("samples", "truth", "varied", "untrained")
+            if album.has(name, index)
+        }
+        sets["truth_vae"] = towers.autoencode(backbone, truth.images)
+        found = {}
+        for name, images in sets.items():
+            found[name], embeddings[name][index] = judge.score(index, images, truth)
+        if following[index] != index:
+            other = album.get("samples", following[index])
+            found["other"], _ = judge.score(index, other, truth, others=sets["samples"])
+        entry = {"index": index, "caption": case.caption, "group": case.group, "reason": "", "costs": {}}
+        scored.append({**entry, "scores": found.pop("samples"), "controls": found})
+        run.display.update(index + 1, {})
+    return scored, dict(embeddings)
+
+
+def _following(cases: Sequence[Case]) -> list[int]:
+    """For each caption the next one of its group, the first after the last."""
+    members = {group: [case.index for case in cases if case.group == group] for group in GROUPS}
+    found = []
+    for case in cases:
+        own = members[case.group]
+        found.append(own[(own.index(case.index) + 1) % len(own)])
+    return found
+
+
+def _add_frechet(
+    groups: dict[str, Any], cases: Sequence[Case], embeddings: Mapping[str, Mapping[int, Tensor]]
+) -> None:
+    """Put Frechet distances to the truth, which only sets have, beside the means."""
+    members = {name: [case.index for case in cases if name in ("all", case.group)] for name in groups}
+    for group, distances in frechet_scores(members, embeddings, "truth").items():
+        for name, distance in distances.items():
+            of = groups[group]["scores"] if name == "samples" else groups[group]["controls"][name]
+            of["frechet"] = distance
+
+
+def _draw(run: Run, cases: Sequence[Case], scored: Sequence[dict[str, Any]], album: Album) -> None:
+    """Samples beside the truth, a picture for each group."""
+    rows: defaultdict[str, list[contact_sheet.Row]] = defaultdict(list)
+    for case, entry in zip(cases, scored, strict=True):
+        row = contact_sheet.Row(
+            caption=case.caption,
+            line=tiny_table.line(entry["scores"]),
+            truth=album.get("truth", case.index),
+            made=album.get("samples", case.index),
+        )
+        rows[case.group].append(row)
+    for group, each in rows.items():
+        contact_sheet.save(each, run.artefact(f"{group}.png", kind="image"), titles=("truth", "samples"))

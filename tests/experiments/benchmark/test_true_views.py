@@ -1,0 +1,77 @@
+"""The control that puts the world's own pictures in the place of a model's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.benchmark import table
+from experiments.benchmark.truth import TrueViews
+from gen3d.cameras import orbit, ring
+from gen3d.stages.views import Views
+from tests.experiments.benchmark.test_report import result
+
+Galatea = Callable[..., Any]
+
+
+def test_the_provider_shows_the_scene_over_the_background_that_was_asked_for() -> None:
+    provider = TrueViews("a red mushroom, on a dark grey background", 32)
+    generator = torch.Generator().manual_seed(0)
+    images = provider(ring(4), None, None, generator)
+    assert images.shape == (4, 3, 32, 32)
+    assert float(images[:, :, 0, 0].max()) < 0.4
+    views = Views.from_images(images, ring(4))
+    assert 0.1 < float(views.masks.mean()) < 0.7
+    # Whatever it is given to start from, it shows the truth.
+    again = provider(ring(4), torch.rand(4, 3, 32, 32), 500, generator)
+    assert torch.equal(images, again)
+    assert not torch.equal(images, provider(orbit([10, 100, 190, 280], [30] * 4), None, None, generator))
+
+
+def test_the_table_says_which_views_were_used() -> None:
+    made = result()
+    assert "true views" not in table.markdown(made)
+    made["views"] = "truth"
+    text = table.markdown(made)
+    assert "**things** from true views" in text
+    assert "No model takes part in the assets" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("prompt=a red wombat",), "wombat"),
+        (("prompt=a red mushroom", "recipe.distill.num_steps=5"), "recipe.distill.num_steps"),
+        (("prompt=a red mushroom", "views=false"), "views"),
+    ],
+)
+def test_text_to_3d_refuses_what_has_no_true_views(
+    galatea: Galatea, tmp_path: Path, arguments: tuple[str, ...], part: str
+) -> None:
+    outcome = galatea("experiment=text_to_3d/quickstart", "views=truth", *arguments, "out=made")
+    assert outcome.status == 2
+    assert part in outcome.err[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_benchmark_from_true_views(galatea: Galatea, tmp_path: Path, tiny_weights: Path) -> None:
+    (tmp_path / "mine.txt").write_text("a red mushroom\n", encoding="utf-8")
+    outcome = galatea(
+        "experiment=benchmark/text_to_3d", "prompts=mine.txt", "views=truth", "budget=smoke", "out=made"
+    )
+    assert outcome.status == 0, outcome.err
+    made = json.loads((tmp_path / "made" / "benchmark.json").read_text())
+    assert made["views"] == "truth"
+    assert "views=truth" in made["command"]
+    scores = made["assets"][0]["scores"]
+    assert scores["iou"] > 0.6
+    assert scores["albedo_error"] < 0.15
+    assert scores["pieces"] == 1
+    report = json.loads((tmp_path / "made" / "assets" / "000" / "report.json").read_text())
+    assert any("no model takes part" in note for note in report["notes"])
