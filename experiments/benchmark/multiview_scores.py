@@ -59,7 +59,8 @@ class Judge:
             truth with its colours exchanged; asks no CLIP.
         r_precision: whether the prompt is the nearest of all prompts to the mean embedding of the views.
         background: whether theirs is nearest, of the world's backgrounds, to the one asked for.
-        silhouette_iou: of the true silhouettes and those that `Views` finds, as reconstruction does. view_difference: between adjacent views, see `reprojection`.
+        silhouette_iou: of the true silhouettes and those that `Views` finds, as reconstruction does.
+        view_difference: between adjacent views, see `reprojection`.
         """
         embeddings = self.reader.pictures(images)
         mean = F.normalize(embeddings.mean(0), dim=-1)
