@@ -90,7 +90,7 @@ class LogMelConfig:
 
 
 # Of world speech in noise and rooms, so that 'fixed' features lie within a few units of 0.
-_MEAN, _DEVIATION = -3.0, 2.0
+_MEAN, _DEVIATION = -4.4, 2.0
 
 
 @dataclass(frozen=True, slots=True)
