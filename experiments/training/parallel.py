@@ -68,7 +68,9 @@ def group(size: int, work: Callable[..., None], *args: object) -> Iterator[Group
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // size))
-    store = dist.TCPStore(_HOST, 0, is_master=True, timeout=_PATIENCE, wait_for_workers=False)
+    store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        _HOST, 0, is_master=True, timeout=_PATIENCE, wait_for_workers=False
+    )
     context = mp.get_context("spawn")
     workers = [
         context.Process(
@@ -104,7 +106,9 @@ def _run(
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    store = dist.TCPStore(_HOST, port, is_master=False, timeout=_PATIENCE)
+    store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        _HOST, port, is_master=False, timeout=_PATIENCE
+    )
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     with contextlib.suppress(PeerLost):  # the first process has ended: so does this one
         work(Group(rank, size), *args)

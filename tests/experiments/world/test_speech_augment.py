@@ -79,9 +79,7 @@ def test_equalizers_move_bands_by_a_few_decibels() -> None:
     white = 0.1 * torch.randn(32000, generator=_generator())
     out = augment(white, _config(equalizer=1.0), generator=_generator(5))
     edges = np.geomspace(100, 7000, 12)
-    gains = [
-        10 * np.log10(_power(out, a, b) / _power(white, a, b)) for a, b in itertools.pairwise(edges)
-    ]
+    gains = [10 * np.log10(_power(out, a, b) / _power(white, a, b)) for a, b in itertools.pairwise(edges)]
     assert 2 < max(gains) - min(gains) < 54
 
 
