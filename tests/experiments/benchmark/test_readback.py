@@ -113,7 +113,10 @@ def test_shares_are_over_views_and_questions_of_one_name(tiny_weights: Path) -> 
 
 
 def test_true_pictures_are_read_back_well_above_chance(tiny_weights: Path) -> None:
-    captions = ["a red sphere", "a green table", "a yellow house", "a blue torus"]
+    captions = [
+        "a red sphere", "a green table", "a yellow house", "a blue torus", "a pink cat", "a purple mug",
+        "an orange cone", "a white snowman", "a brown chair", "a cyan rocket",
+    ]  # fmt: skip
     prompts = [caption + CLAUSE for caption in captions]
     cameras = ring(2)
     judge = Judge(Reader(load(tiny_weights)), prompts, cameras)
@@ -124,7 +127,7 @@ def test_true_pictures_are_read_back_well_above_chance(tiny_weights: Path) -> No
     mean = {key: sum(float(each[key] or 0) for each in scores) / len(scores) for key in scores[0]}
     assert mean["color"] > 0.7  # chance is 1 / 12
     assert mean["thing_top5"] > 0.5  # chance is 5 / 25
-    assert mean["thing"] > 0.2  # chance is 1 / 25
+    assert mean["thing"] > 0.1  # chance is 1 / 25
     assert mean["r_precision"] >= 0.75
     assert mean["silhouette_iou"] > 0.9
     assert mean["background"] == 1.0
