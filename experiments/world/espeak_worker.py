@@ -10,6 +10,7 @@ In: {"text", "voice", "rate", "pitch", "range", "seed"} on standard input. Out: 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -44,8 +45,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 def speak(request: dict) -> tuple[int, list[tuple[int, str]], bytes]:
     """Sample rate, phoneme events and samples of one request."""
-    import espeakng_loader
-
+    espeakng_loader = importlib.import_module("espeakng_loader")  # extra: world
     data = Path(espeakng_loader.get_data_path())
     variant = request["voice"].partition("+")[2]
     # An unknown variant would be left out without a word.
