@@ -30,6 +30,8 @@ class Config(Settings):
     data_folder: where pictures are kept and found again; workers: processes that make them.
     continue_from: a model folder whose part training starts from; None starts from random weights.
     held_out_scenes: scenes of captions never trained on, for the held-out measurement.
+    text: whether the text transformer learns with the UNet (part multiview; the image tower is trained after it
+        then), and whether it starts anew even if continue_from names weights.
     keep_unet_valid: leave as they are the text transformer (part clip) or the latents (part vae) that an existing UNet
         was trained on; the image tower and projections, or the decoder, still learn. Needs continue_from.
     channels: of the UNet's levels (part multiview).
@@ -40,6 +42,7 @@ class Config(Settings):
     data_folder: str = "data/world"
     workers: int = 2
     continue_from: str | None = None
+    text: Literal["frozen", "trained", "anew"] = "trained"
     keep_unet_valid: bool = False
     held_out_scenes: int = 300
     channels: tuple[int, ...] = (64, 128, 128)
@@ -126,12 +129,16 @@ def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recip
 
 
 def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
+    backbone = load(Path(config.model).absolute(), device=run.device)
+    if config.text == "anew":
+        backbone.text_encoder = models.build_text_encoder(backbone.tokenizer).to(run.device)
     with run.stage("encode"):
         return MultiviewRecipe(
-            load(Path(config.model).absolute(), device=run.device),
+            backbone,
             train_set,
             held_out,
             channels=config.channels,
+            train_text=config.text != "frozen",
             cache=Path(config.data_folder) / "latents",
         )
 
@@ -153,6 +160,8 @@ def _load_weights(recipe: Recipe, config: Config) -> None:
         "unet": source.unet,
     }
     for name, module in recipe.modules.items():
+        if name == "text" and config.part == "multiview" and config.text == "anew":
+            continue
         module.load_state_dict(found[name].state_dict())
     if isinstance(recipe, VaeRecipe):
         recipe.vae.register_to_config(scaling_factor=source.vae.config["scaling_factor"])
@@ -168,4 +177,6 @@ def _save(recipe: Recipe, folder: Path) -> None:
             recipe.vae.register_to_config(scaling_factor=round(1 / recipe.validate()["latent_std"], 5))
         save_backbone(folder, vae=recipe.vae)
     elif isinstance(recipe, MultiviewRecipe):
-        save_backbone(folder, unet=recipe.unet, scheduler=models.build_scheduler())
+        save_backbone(
+            folder, unet=recipe.unet, text_encoder=recipe.text, scheduler=models.build_scheduler()
+        )

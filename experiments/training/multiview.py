@@ -1,4 +1,8 @@
-"""Recipe of the text-to-multiview UNet: v-prediction on cached latents, four views of a thing at one noise level."""
+"""Recipe of the text-to-multiview UNet: v-prediction on cached latents, four views of a thing at one noise level.
+
+The text transformer learns with the UNet, as in latent diffusion (arXiv 2112.10752, section 3.3): one that learned
+from contrast alone keeps what tells the captions of a batch apart, which is colour, and little of which thing it is.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,9 @@ from experiments.world.dataset import Shards
 
 
 class MultiviewRecipe:
-    """The text tower and the VAE come from ``backbone`` and stay as they are.
+    """The VAE comes from ``backbone`` and stays as it is, and so does the projection of its text tower.
 
+    train_text: let the text transformer learn too; otherwise it stays as ``backbone`` has it.
     drop_text: share of objects whose caption is left out, for classifier-free guidance.
     cache: folder where latents are kept, so that a continued run need not encode the pictures again.
     """
@@ -31,25 +36,28 @@ class MultiviewRecipe:
         held_out: Shards,
         *,
         channels: tuple[int, ...] = (64, 128, 128),
+        train_text: bool = True,
         drop_text: float = 0.1,
         cache: Path | None = None,
     ) -> None:
         self.unet = build_unet(channels)
-        self.modules = nn.ModuleDict({"unet": self.unet}).to(backbone.device)
+        self.text = backbone.text_encoder
+        self.text.requires_grad_(train_text)
+        self.text.text_projection.requires_grad_(False)
+        self.modules = nn.ModuleDict({"unet": self.unet, "text": self.text}).to(backbone.device)
         self.schedule = Schedule.from_scheduler(build_scheduler()).to(backbone.device)
         self.drop_text = drop_text
-        self.empty = backbone.encode_prompt([""]).embeds
+        self.empty = _tokens(backbone, [""])
         self.train = _Inputs.of(backbone, train, cache)
         self.held_out = _Inputs.of(backbone, held_out, cache)
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(len(self.train.latents), (batch_size,), generator=generator)
         t = self.schedule.sample_timesteps(batch_size, generator=generator)
-        text = self.train.text[rows]
         dropped = torch.rand(batch_size, generator=generator) < self.drop_text
-        text = torch.where(dropped[:, None, None].to(text.device), self.empty, text)
+        tokens = torch.where(dropped[:, None], self.empty, self.train.tokens[rows])
         noise = torch.randn(self.train.latents[rows].shape, generator=generator)
-        return self._error(self.train, rows, t, text, noise).mean(), {}
+        return self._error(self.train, rows, t, tokens, noise).mean(), {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -59,12 +67,12 @@ class MultiviewRecipe:
         for rows in torch.arange(len(self.held_out.latents)).split(16):
             t = torch.arange(len(rows)) % 8 * 125 + 62
             noise = torch.randn(self.held_out.latents[rows].shape, generator=generator)
-            errors.append(self._error(self.held_out, rows, t, self.held_out.text[rows], noise))
+            errors.append(self._error(self.held_out, rows, t, self.held_out.tokens[rows], noise))
         return {"v_error": float(torch.cat(errors).mean())}
 
-    def _error(self, inputs: _Inputs, rows: Tensor, t: Tensor, text: Tensor, noise: Tensor) -> Tensor:
+    def _error(self, inputs: _Inputs, rows: Tensor, t: Tensor, tokens: Tensor, noise: Tensor) -> Tensor:
         """Squared error of each object, ``[B]``."""
-        device = self.empty.device
+        device = self.unet.device
         x0, camera = inputs.latents[rows].to(device).float(), inputs.camera[rows].to(device)
         noise, t = noise.to(device), t.to(device)
         views = x0.shape[1]
@@ -72,7 +80,7 @@ class MultiviewRecipe:
         output = self.unet(
             self.schedule.add_noise(x0, noise, t).flatten(0, 1),
             t.repeat_interleave(views),
-            text,
+            self.text(input_ids=tokens.to(device)).last_hidden_state,
             class_labels=camera.flatten(0, 1),
             cross_attention_kwargs={"num_views": views},
         ).sample
@@ -80,18 +88,20 @@ class MultiviewRecipe:
 
 
 class _Inputs:
-    """What the UNet sees: latents ``[N, V, 4, h, w]``, camera numbers ``[N, V, 16]``, text ``[N, L, C]``."""
+    """What the UNet sees: latents ``[N, V, 4, h, w]``, camera numbers ``[N, V, 16]``, words ``[N, L]``."""
 
-    def __init__(self, latents: Tensor, camera: Tensor, text: Tensor) -> None:
-        self.latents, self.camera, self.text = latents, camera, text
+    def __init__(self, latents: Tensor, camera: Tensor, tokens: Tensor) -> None:
+        self.latents, self.camera, self.tokens = latents, camera, tokens
 
     @staticmethod
-    @torch.no_grad()
     def of(backbone: Backbone, shards: Shards, cache: Path | None) -> _Inputs:
-        text = [
-            backbone.encode_prompt(shards.captions[i : i + 256]).embeds for i in range(0, len(shards), 256)
-        ]
-        return _Inputs(cached_latents(backbone, shards, cache), camera_condition(shards.c2w), torch.cat(text))
+        latents = cached_latents(backbone, shards, cache)
+        return _Inputs(latents, camera_condition(shards.c2w), _tokens(backbone, shards.captions))
+
+
+def _tokens(backbone: Backbone, captions: list[str]) -> Tensor:
+    """Captions as the text tower reads them, ``[N, L]`` long."""
+    return backbone.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 @torch.no_grad()

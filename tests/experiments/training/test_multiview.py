@@ -36,3 +36,17 @@ def test_latents_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(backbone, "encode", encode)
     assert torch.equal(multiview.cached_latents(backbone, _shards(0), tmp_path), first)
+
+
+@pytest.mark.parametrize("train_text", [True, False])
+def test_the_text_transformer_learns_when_it_should(train_text: bool) -> None:
+    backbone = load("tiny")
+    recipe = multiview.MultiviewRecipe(
+        backbone, _shards(0), _shards(1), channels=(32, 32), train_text=train_text
+    )
+    loss, _ = recipe.loss(2, torch.Generator().manual_seed(0))
+    loss.backward()
+    gradients = {name: p.grad for name, p in recipe.text.named_parameters()}
+    # The projection belongs to the towers' comparison, which this recipe knows nothing of.
+    assert gradients.pop("text_projection.weight") is None
+    assert all((g is not None and bool(g.any())) == train_text for g in gradients.values())
