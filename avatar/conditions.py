@@ -17,7 +17,7 @@ class Conditions:
     """Conditions of B clips of F frames; `TalkingModel` makes them from pictures, sound and masks.
 
     What is None is absent: no reference is read, identity and sound are zeros, no face region is marked, every audio
-    branch sees the whole picture, motion frames are zeros, speed is free, the camera is in front.
+    branch sees the whole picture, motion frames are zeros, speed and blinks are free, the camera is in front.
 
     reference: bank of the person's pictures (`TalkingModel.encode_reference`).
     identity: [B, E] embedding of the person's picture.
@@ -27,6 +27,7 @@ class Conditions:
     weights: factor of each audio branch; 0 leaves the branch out.
     motion: bank of the last frames of the clip before, oldest first (`encode_motion`).
     speed: [B, F] head speed in degrees per second.
+    blink: [B, F] lids in [0, 1]: 0 as in the portrait, 1 shut.
     camera: [B, F, 4, 4] c2w, for a UNet with a camera embedding.
     """
 
@@ -38,20 +39,29 @@ class Conditions:
     weights: tuple[float, ...] | None = None
     motion: KVBank | None = None
     speed: torch.Tensor | None = None
+    blink: torch.Tensor | None = None
     camera: torch.Tensor | None = None
 
     def drop(
-        self, *, reference: Sequence[bool] | bool = False, audio: Sequence[bool] | bool = False
+        self,
+        *,
+        reference: Sequence[bool] | bool = False,
+        audio: Sequence[bool] | bool = False,
+        motion: Sequence[bool] | bool = False,
     ) -> Conditions:
         """The same conditions with some taken from some clips, as in training with dropout and in guidance.
 
         Args:
             reference: which of the B clips lose the person: the pictures, the identity and the face region.
             audio: which lose the sound.
+            motion: which lose the frames before, as if theirs were the first clip.
         """
         changes: dict[str, Any] = {}
         if self.reference is not None:
             changes["reference"] = self.reference.drop(_rows(reference, len(self.reference)))
+        if self.motion is not None:
+            rows = _rows(motion, len(self.motion))
+            changes["motion"] = KVBank({k: _zero_rows(v, rows) for k, v in self.motion.tokens.items()})
         for name, rows in (("identity", reference), ("location", reference), ("audio", audio)):
             value: torch.Tensor | None = getattr(self, name)
             if value is not None:

@@ -22,7 +22,7 @@ class Config:
         channels; 0 leaves it out.
     tune_unet: work on a copy of the UNet whose weights train and are saved with the adapters; otherwise the
         UNet stays as it is on disk and may be shared with other models in memory.
-    use_speed: whether motion modules take the head's speed.
+    use_speed: whether motion modules take the head's speed and the lids.
     """
 
     reference_net: Literal["shared", "copy"] = "shared"

@@ -17,6 +17,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from avatar.blink import BlinkEmbedding
 from avatar.conditions import Conditions
 from avatar.config import Config
 from avatar.identity import IdentityProjection
@@ -70,6 +71,7 @@ class TalkingModel(nn.Module):
         self.identity = IdentityProjection(width, config.identity)
         self.locator = FaceLocator(self.unet.config["block_out_channels"][0], config.locator)
         self.speed = SpeedEmbedding(config.speed) if config.use_speed else None
+        self.blink = BlinkEmbedding(config.speed.width) if config.use_speed else None
         self.reference_projection = (
             BankProjection(reference_layers(self.unet), config.reference_expansion)
             if config.reference_expansion
@@ -214,7 +216,7 @@ class TalkingModel(nn.Module):
         return None if labels is None else labels.to(self.unet.dtype)
 
     def _layer_pass(self, conditions: Conditions, batch: int, frames: int) -> LayerPass:
-        audio, speed = conditions.audio, conditions.speed
+        audio = conditions.audio
         settings = self.config.audio_projection
         if audio is None:
             audio = self.audio_projection.norm.weight.new_zeros(
@@ -225,31 +227,47 @@ class TalkingModel(nn.Module):
                 f"audio must be {[batch, frames, 'T', settings.width]}: the tokens of encode_audio, "
                 f"got {list(audio.shape)}"
             )
-        if speed is not None:
-            if self.speed is None:
-                raise ValueError("speed was given, but this model was built without it (use_speed=False)")
-            if speed.shape != (batch, frames):
-                raise ValueError(
-                    f"speed must be {[batch, frames]} in degrees per second, got {list(speed.shape)}"
-                )
-            speed = self.speed(speed)
         if conditions.motion is not None and len(conditions.motion) != batch:
             raise ValueError(f"motion must have {batch} clips, got {len(conditions.motion)}")
-        return LayerPass(model=self, num_frames=frames, conditions=conditions, audio=audio, speed=speed)
+        return LayerPass(
+            model=self,
+            num_frames=frames,
+            conditions=conditions,
+            audio=audio,
+            pace=self._pace(conditions, batch, frames),
+        )
+
+    def _pace(self, conditions: Conditions, batch: int, frames: int) -> torch.Tensor | None:
+        """Speed and lids as one embedding of every frame, [B, F, S]."""
+        total = None
+        for name, value, embed in (
+            ("speed", conditions.speed, self.speed),
+            ("blink", conditions.blink, self.blink),
+        ):
+            if value is None:
+                continue
+            if embed is None:
+                raise ValueError(f"{name} was given, but this model was built without it (use_speed=False)")
+            if value.shape != (batch, frames):
+                raise ValueError(
+                    f"{name} must be {[batch, frames]}, a number a frame, got {list(value.shape)}"
+                )
+            total = embed(value) if total is None else total + embed(value)
+        return total
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerPass:
     """What one call does after each attention layer: the audio module, then the motion module of that layer.
 
-    audio: [B, F, T, A]; speed: [B, F, S] embeddings or None.
+    audio: [B, F, T, A]; pace: [B, F, S] embeddings of speed and lids, or None.
     """
 
     model: TalkingModel
     num_frames: int
     conditions: Conditions
     audio: torch.Tensor
-    speed: torch.Tensor | None
+    pace: torch.Tensor | None
 
     def __call__(self, name: str, hidden_states: torch.Tensor) -> torch.Tensor:
         key = module_key(name)
@@ -259,7 +277,7 @@ class LayerPass:
         hidden_states = self._run(
             audio, hidden_states, self.audio, self._masks(hidden_states), self.conditions.weights
         )
-        return self._run(motion, hidden_states, self.num_frames, self._past(name), self.speed)
+        return self._run(motion, hidden_states, self.num_frames, self._past(name), self.pace)
 
     def _run(self, module: nn.Module, *arguments: object) -> torch.Tensor:
         if self.model.gradient_checkpointing and torch.is_grad_enabled():

@@ -18,7 +18,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "locator": ("locator.",),
     "audio": ("audio.", "audio_projection."),
     "motion": ("motion.",),
-    "speed": ("speed.",),
+    "speed": ("speed.", "blink."),
 }
 
 # Pictures first; then sound and motion; then motion and speed alone, since training sound together with

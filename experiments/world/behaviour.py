@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from avatar.blink import blink_times, lids_at
+
 BEHAVIOUR_CHANNELS = (
     "blink_left", "blink_right", "brow_raise", "gaze_x", "gaze_y", "yaw_deg", "pitch_deg", "roll_deg"
 )  # fmt: skip
 
-# Seconds a lid closes, stays shut (longer than a frame) and opens.
-_CLOSING, _SHUT, _OPENING = 0.09, 0.05, 0.16
 _WAVES = 10
 
 
@@ -65,7 +65,7 @@ class Behaviour:
     def at(self, times: Tensor) -> Tensor:
         """Channels at times [T] (seconds): [T, 8] in the order of BEHAVIOUR_CHANNELS, within the rig's limits."""
         t = times.double()
-        blink = _bumps(t, self.blinks, _CLOSING, _SHUT, _OPENING)
+        blink = lids_at(self.blinks, t)
         gaze = self._gaze(t)
         # An emphasis swells and fades over about a quarter of a second around its syllable.
         swell = torch.exp(-0.5 * ((t[:, None] - self.emphases[:, 0]) / 0.11).square())
@@ -104,14 +104,7 @@ def behave(
     def uniform(*size: int) -> Tensor:
         return torch.rand(size, generator=generator, dtype=torch.float64)
 
-    blinks, at = [], 0.0
-    while config.blinks_per_minute > 0:
-        # Waiting times: never below half a second, else exponential.
-        mean = 60.0 / config.blinks_per_minute
-        at += 0.5 - max(mean - 0.5, 0.1) * math.log(1 - float(uniform()))
-        if at > duration:
-            break
-        blinks.append(at)
+    blinks = blink_times(duration, config.blinks_per_minute, generator=generator)
 
     glances = [(-1.0, 0.0, 0.0)]
     at = 0.0
@@ -144,17 +137,6 @@ def behave(
         torch.stack([size, frequency, phase], dim=-1),
         config.rest_deg,
     )
-
-
-def _bumps(t: Tensor, starts: Tensor, rise: float, hold: float, fall: float) -> Tensor:
-    """Smooth pulses of height 1 that begin at ``starts``; [T]."""
-    if not len(starts):
-        return torch.zeros_like(t)
-    since = t[:, None] - starts
-    up = (since / rise).clamp(0, 1)
-    down = ((since - rise - hold) / fall).clamp(0, 1)
-    smooth = up * up * (3 - 2 * up) - down * down * (3 - 2 * down)
-    return smooth.amax(dim=1)
 
 
 def head_speed(angles_deg: Tensor, fps: float) -> Tensor:

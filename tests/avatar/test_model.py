@@ -233,7 +233,7 @@ def test_wrong_shapes(model: TalkingModel) -> None:
         (clips()[:, 0], {}, r"latents must be \[B, F, 4, h, w\], got \[2, 4, 8, 8\]"),
         (clips(), {"identity": noise(1, 24)}, "identity must have 2 rows, one per clip, got 1"),
         (clips(), {"audio": conditions.audio[:, :2]}, r"audio must be \[2, 3, 'T', 20\]"),
-        (clips(), {"speed": torch.zeros(2)}, r"speed must be \[2, 3\] in degrees per second, got \[2\]"),
+        (clips(), {"speed": torch.zeros(2)}, r"speed must be \[2, 3\], a number a frame, got \[2\]"),
         (clips(), {"weights": (1.0,)}, "weights must be one for each of"),
         (clips(), {"location": conditions.location[:1]}, r"location must be \[2, 3 or 1, ...\]"),
         (clips(), {"location": conditions.location[..., :4]}, "location is for latents of"),

@@ -1,0 +1,121 @@
+"""The loss of a talking model in each of EMO's stages (arXiv 2402.17485, section 3.3).
+
+Shapes: B clips, F frames, M motion frames, K audio branches, W frames of a window of sound; C, h, w of latents; H, W of
+pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from avatar.conditions import Conditions, dropout_rows
+from avatar.model import TalkingModel
+from diffusion.schedule import Schedule
+
+StageName = Literal["image", "video", "motion"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageConfig:
+    """stage: "image" (frames are pictures of their own, no sound), "video" (sound and motion), "motion" (motion, speed
+        and blinks alone; what sound does stays as it is).
+    min_snr_gamma: weights each clip's error by min-SNR (arXiv 2303.09556); None leaves the errors of v as they are.
+        On a schedule that ends in pure noise the last steps get no weight at all, and few-step sampling lives on them.
+    noise_offset: share of noise that is one number a channel and clip, which frees the brightness.
+    drop_reference, drop_audio, drop_motion: probability that a clip loses the person, the sound, or the frames before.
+    """
+
+    stage: StageName
+    min_snr_gamma: float | None = 5.0
+    noise_offset: float = 0.05
+    drop_reference: float = 0.05
+    drop_audio: float = 0.05
+    drop_motion: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.stage not in get_args(StageName):
+            raise ValueError(f"stage is {self.stage!r}, allowed: {', '.join(get_args(StageName))}")
+        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0.0:
+            raise ValueError(
+                f"min_snr_gamma is {self.min_snr_gamma}; it must be above 0, or null for no weighting"
+            )
+        for name in ("noise_offset", "drop_reference", "drop_audio", "drop_motion"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TalkingBatch:
+    """Clips with all that is known of them.
+
+    latents: [B, F, C, h, w]. past: [B, M, C, h, w], the frames before. reference: [B, 1, C, h, w], a picture of the
+    person at another time. identity: [B, E] or None. windows: [B, F, W, ...] of sound features. location: [B, 1, 1, H,
+    W] and regions: [B, K, H, W] as in `avatar.pipeline.Face`. speed: [B, F] degrees a second. blink: [B, F] in [0, 1].
+    """
+
+    latents: Tensor
+    past: Tensor
+    reference: Tensor
+    identity: Tensor | None
+    windows: Tensor
+    location: Tensor
+    regions: Tensor
+    speed: Tensor
+    blink: Tensor
+
+
+def stage_loss(
+    model: TalkingModel,
+    schedule: Schedule,
+    batch: TalkingBatch,
+    config: StageConfig,
+    *,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean squared error of the model's own prediction, weighted clip by clip; [B].
+
+    All frames of a clip share a timestep. generator: on the CPU; draws timesteps, noise and what is dropped.
+    """
+    x0 = batch.latents
+    count = len(x0)
+    t = schedule.sample_timesteps(count, generator=generator).to(x0.device)
+    noise = offset_noise(x0.shape, config.noise_offset, generator=generator).to(x0)
+    conditions = conditions_of(model, batch, config, generator=generator)
+    prediction = model(schedule.add_noise(x0, noise, t), t, conditions, still=config.stage == "image")
+    error = (prediction.float() - schedule.target(x0, noise, t)).square().flatten(1).mean(1)
+    return error if config.min_snr_gamma is None else error * schedule.min_snr_weight(t, config.min_snr_gamma)
+
+
+def conditions_of(
+    model: TalkingModel, batch: TalkingBatch, config: StageConfig, *, generator: torch.Generator
+) -> Conditions:
+    """The conditions a stage trains with, some of them dropped."""
+    count, height, width = len(batch.latents), *batch.latents.shape[-2:]
+    moves = config.stage != "image"
+    conditions = Conditions(
+        reference=model.encode_reference(batch.reference, batch.identity),
+        identity=batch.identity,
+        location=model.encode_location(batch.location),
+        audio=model.encode_audio(batch.windows) if moves else None,
+        masks=model.encode_masks(batch.regions, height, width) if moves else None,
+        motion=model.encode_motion(batch.past, batch.identity) if moves and batch.past.shape[1] else None,
+        speed=batch.speed if config.stage == "motion" else None,
+        blink=batch.blink if config.stage == "motion" else None,
+    )
+    return conditions.drop(
+        reference=dropout_rows(count, config.drop_reference, generator),
+        audio=dropout_rows(count, config.drop_audio, generator),
+        motion=dropout_rows(count, config.drop_motion, generator),
+    )
+
+
+def offset_noise(shape: torch.Size, offset: float, *, generator: torch.Generator) -> Tensor:
+    """Noise [B, F, C, h, w] to which each clip and channel adds `offset` times a number of its own, on the CPU."""
+    noise = torch.randn(shape, generator=generator)
+    if offset == 0.0:
+        return noise
+    return noise + offset * torch.randn(shape[0], 1, shape[2], 1, 1, generator=generator)

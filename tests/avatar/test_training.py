@@ -1,0 +1,114 @@
+"""The loss of each stage: what it depends on, what it trains, and how conditions are dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from avatar.model import TalkingModel
+from avatar.stages import STAGES, set_trainable
+from avatar.training import StageConfig, TalkingBatch, conditions_of, offset_noise, stage_loss
+from diffusion.schedule import Schedule
+from experiments.training.models import build_scheduler
+from tests.avatar.talking import FRAMES, HEIGHT, WIDTH, clips, make_model, noise
+
+SCHEDULE = Schedule.from_scheduler(build_scheduler())
+
+
+def make_batch(count: int = 2) -> TalkingBatch:
+    uniform = torch.Generator().manual_seed(1)
+    return TalkingBatch(
+        latents=clips(count),
+        past=noise(count, 2, 4, HEIGHT, WIDTH, seed=2),
+        reference=noise(count, 1, 4, HEIGHT, WIDTH, seed=3),
+        identity=noise(count, 24, seed=4),
+        windows=noise(count, FRAMES, 5, 2, 3, seed=5),
+        location=torch.rand(count, 1, 1, 2 * HEIGHT, 2 * WIDTH, generator=uniform),
+        regions=torch.rand(count, 3, 64, 64, generator=uniform),
+        speed=torch.full((count, FRAMES), 12.0),
+        blink=torch.rand(count, FRAMES, generator=uniform),
+    )
+
+
+def loss_of(model: TalkingModel, batch: TalkingBatch, **settings: object) -> torch.Tensor:
+    config = StageConfig(**{"stage": "motion", "drop_motion": 0.0, **settings})  # type: ignore[arg-type]
+    return stage_loss(model, SCHEDULE, batch, config, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.mark.parametrize("stage", ["image", "video", "motion"])
+def test_each_stage_trains_its_own_and_nothing_else(stage: str) -> None:
+    model = make_model(reference_expansion=1.0)
+    chosen = set_trainable(model, STAGES[stage])
+    loss = loss_of(model, make_batch(), stage=stage)
+    assert loss.shape == (2,)
+    loss.sum().backward()
+    touched = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert touched <= chosen.keys()
+    # Some biases before a norm get no gradient; every kind of layer gets one.
+    assert len(touched) > 0.8 * len(chosen)
+    groups = {name.split(".")[0] for name in touched}
+    wanted = {
+        "image": {"reference_projection", "identity", "locator"},
+        "video": {"audio", "audio_projection", "motion"},
+        "motion": {"motion", "speed", "blink"},
+    }
+    assert groups == wanted[stage]
+
+
+def test_pictures_know_nothing_of_sound_and_frames_before() -> None:
+    model, batch = make_model(), make_batch()
+    other = replace(batch, windows=batch.windows + 1, past=batch.past + 1, blink=1 - batch.blink)
+    with torch.no_grad():
+        assert torch.equal(loss_of(model, batch, stage="image"), loss_of(model, other, stage="image"))
+        for name in ("windows", "past"):
+            changed = replace(batch, **{name: getattr(other, name)})
+            assert not torch.equal(
+                loss_of(model, batch, stage="video"), loss_of(model, changed, stage="video")
+            )
+        changed = replace(batch, blink=other.blink)
+        assert torch.equal(loss_of(model, batch, stage="video"), loss_of(model, changed, stage="video"))
+        assert not torch.equal(loss_of(model, batch, stage="motion"), loss_of(model, changed, stage="motion"))
+
+
+def test_min_snr_weights_each_clip_by_its_own_timestep() -> None:
+    model, batch = make_model(), make_batch(2)
+    with torch.no_grad():
+        plain = loss_of(model, batch, min_snr_gamma=None)
+        weighted = loss_of(model, batch, min_snr_gamma=5.0)
+    t = SCHEDULE.sample_timesteps(2, generator=torch.Generator().manual_seed(7))
+    assert t[0] != t[1]
+    assert torch.allclose(weighted, plain * SCHEDULE.min_snr_weight(t, 5.0))
+
+
+def test_dropped_conditions_are_those_of_nobody() -> None:
+    model, batch = make_model(), make_batch()
+    config = StageConfig(stage="motion", drop_reference=1.0, drop_audio=1.0, drop_motion=1.0)
+    dropped = conditions_of(model, batch, config, generator=torch.Generator().manual_seed(0))
+    assert dropped.reference is not None
+    assert dropped.motion is not None
+    assert not any(dropped.reference.flags)
+    assert not any(bool(tokens.any()) for tokens in dropped.motion.tokens.values())
+    with torch.no_grad():
+        # Frames before that are all zero are what a first clip sees.
+        first = replace(dropped, motion=None)
+        assert torch.equal(model(batch.latents, 500, dropped), model(batch.latents, 500, first))
+
+
+def test_offset_noise() -> None:
+    shape = torch.Size((64, 6, 4, 8, 8))
+    noisy = offset_noise(shape, 0.5, generator=torch.Generator().manual_seed(0))
+    means = noisy.mean((1, 3, 4))  # of a clip and channel
+    assert float(means.std()) == pytest.approx((0.25 + 1 / (6 * 64)) ** 0.5, rel=0.1)
+    plain = offset_noise(shape, 0.0, generator=torch.Generator().manual_seed(0))
+    assert float(plain.std()) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("stage", "sound"), ("min_snr_gamma", 0.0), ("noise_offset", -0.1), ("drop_audio", 1.5)],
+)
+def test_settings_that_cannot_be(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        StageConfig(**{"stage": "image", name: value})  # type: ignore[arg-type]
