@@ -83,6 +83,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     lines = [
         *heading(result),
+        f"- weights: SHA-256 {result['backbone']['weights_sha256'][:16]}...",
         f"- sampling: {result['sampling']}",
         f"- CLIP: {result['clip']}",
         f"- prompts cut, because the text encoder reads no more: {result['cut']} of {len(result['captions'])}",

@@ -37,6 +37,7 @@ def test_measures_writes_and_continues(galatea: Galatea, tmp_path: Path, model: 
     folder = tmp_path / "made"
     result = json.loads((folder / "tiny.json").read_text())
     assert result["backbone"]["revision"] == "r1"
+    assert len(result["backbone"]["weights_sha256"]) == 64
     assert result["vae"]["scores"]["psnr_db"] > 0
     assert result["retrieval"]["captions"] == 2
     things, pairs = result["groups"]["things"], result["groups"]["pairs"]
@@ -78,6 +79,26 @@ def test_measures_writes_and_continues(galatea: Galatea, tmp_path: Path, model: 
     for name in ("groups", "captions", "vae", "retrieval"):
         assert again[name] == result[name]
     assert (tmp_path / "killed" / "things.png").read_bytes() == (folder / "things.png").read_bytes()
+
+
+def test_a_run_is_not_continued_with_other_weights(galatea: Galatea, tmp_path: Path) -> None:
+    save_backbone(tmp_path / "model", **make_parts(), num_views=4, image_size=64, revision="same")
+    arguments = (
+        BENCHMARK,
+        *SMALL,
+        "num_things=1",
+        "num_pairs=0",
+        "num_untrained=0",
+        "backbone=./model",
+        "out=made",
+    )
+    assert galatea(*arguments).status == 0
+    (tmp_path / "made" / "report.json").unlink()
+    save_backbone(tmp_path / "model", unet=make_parts(seed=1)["unet"])
+    outcome = galatea(*arguments)
+    assert outcome.status == 2
+    assert "other weights than when made was begun" in outcome.err[-1]
+    assert not (tmp_path / "made" / "report.json").exists()
 
 
 @pytest.mark.parametrize(

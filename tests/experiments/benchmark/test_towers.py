@@ -10,6 +10,7 @@ import torch
 from diffusion.backbone import Backbone
 from diffusion.layout import Parts
 from experiments.benchmark.album import Album
+from experiments.benchmark.fingerprint import fingerprint
 from experiments.benchmark.readback import Reader
 from experiments.benchmark.towers import autoencode, caption_retrieval, own_ranks, reconstruction, shrunk
 from experiments.benchmark.untrained import untrained
@@ -92,6 +93,13 @@ def test_the_untrained_twin_differs_in_its_unet_only(backbone: Backbone) -> None
     assert torch.equal(predict(first), predict(again))
     assert not torch.allclose(predict(first), predict(other))
     assert not torch.allclose(predict(first), predict(backbone))
+
+
+def test_fingerprints_tell_weights_apart(backbone: Backbone) -> None:
+    assert fingerprint(backbone) == fingerprint(backbone)
+    assert (
+        len({fingerprint(each) for each in (backbone, untrained(backbone, 0), untrained(backbone, 1))}) == 3
+    )
 
 
 def test_album_keeps_bytes_and_depth() -> None:
