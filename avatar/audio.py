@@ -131,6 +131,11 @@ class AudioFile:
             place += len(block)
         return torch.from_numpy(out)
 
+    def original(self) -> tuple[int, Iterator[Tensor]]:
+        """The file's own rate, and its sound from the beginning, mono float32 [n] in [-1, 1] a block at a time."""
+        mono = (_mixed(block) * np.float32(self.gain) for block in self._encoded.blocks())
+        return self._encoded.rate, (torch.from_numpy(np.clip(block, -1.0, 1.0)) for block in mono)
+
     def _restart(self) -> None:
         self._stream = _mono_16k(self._encoded, self.gain)
         self._kept: list[np.ndarray] = []

@@ -95,12 +95,13 @@ class Face:
 class TalkingClip:
     """Frames start ... start + F - 1 and what the next clip needs.
 
-    images: [F, 3, S, S] in [0, 1]. past: [M, C, h, w], latents of the last frames.
+    images: [F, 3, S, S] in [0, 1], decoded from latents [F, C, h, w]. past: [M, C, h, w], latents of the last frames.
     """
 
     index: int
     start: int
     images: Tensor
+    latents: Tensor
     past: Tensor
 
 
@@ -146,8 +147,10 @@ def animate(
         )
         # A clip shorter than the motion frames keeps some of those before it.
         tail = latents if past is None else torch.cat([past.to(latents), latents])
-        past = tail[len(tail) - min(keep, len(tail)) :]
-        yield TalkingClip(index=index, start=start, images=backbone.decode(latents).float(), past=past)
+        past = tail[len(tail) - min(keep, len(tail)) :].clone()  # of its own, so that it can be saved
+        yield TalkingClip(
+            index=index, start=start, images=backbone.decode(latents).float(), latents=latents, past=past
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

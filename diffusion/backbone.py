@@ -65,10 +65,17 @@ class Backbone:
     """
 
     def __init__(
-        self, parts: Parts, *, name: str, revision: str | None = None, device: torch.device | str = "cpu"
+        self,
+        parts: Parts,
+        *,
+        name: str,
+        revision: str | None = None,
+        device: torch.device | str = "cpu",
+        folder: Path | None = None,
     ):
         settings = parts.index.get("galatea", {})
         self.name = name
+        self.folder = folder  # where it was read from, and where adapters made for it may lie
         self.revision: str | None = revision or settings.get("revision")
         self.tokenizer = parts.tokenizer
         self.scheduler = parts.scheduler
@@ -239,7 +246,9 @@ def load(
     else:
         registry.find(name)
         raise AssertionError("registry.find raises for an unknown name")
-    backbone = Backbone(read_folder(folder, dtype), name=name, revision=found_revision, device=device)
+    backbone = Backbone(
+        read_folder(folder, dtype), name=name, revision=found_revision, device=device, folder=folder
+    )
     if revision is not None and found_revision is None and backbone.revision != revision:
         raise BackboneError(
             f"{folder} holds revision {backbone.revision!r}, asked for {revision!r}; leave revision out"

@@ -1,4 +1,4 @@
-"""Frames to an H.264 MP4 that plays everywhere: yuv420p, the index in front, nothing left behind on failure."""
+"""Frames and sound to an MP4 that plays everywhere: H.264 yuv420p, AAC, the index in front, all or nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from video.sound import Samples, SoundTrack
+
+# Numerator and denominator of a frame rate end up in 32-bit fields of the file, some of them multiplied.
+_LARGEST_TERM = 1_000_000
+_AUDIO_BITS_PER_SECOND = 128_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,31 +42,54 @@ def encode(
     path: str | Path,
     *,
     config: EncodeConfig | None = None,
+    fps: Fraction | int | None = None,
     metadata: Mapping[str, str] | None = None,
+    audio: SoundTrack | None = None,
 ) -> int:
-    """Write frames as MP4 and return how many there were. Equal frames give equal bytes.
+    """Write frames, and sound if there is some, as MP4; return the number of frames. Equal inputs give equal bytes.
 
     frames: [F, 3, H, W], or an iterable of [3, H, W]; float in [0, 1], sRGB. H and W must be even, and one size
         throughout: H.264 with 4:2:0 colour stores one colour for each 2 x 2 block.
+    fps: frames a second where `config.fps` will not do, exactly: 25, Fraction(30000, 1001).
     metadata: container tags such as `comment` and `title`.
+    audio: sound that begins with the first frame. The frames decide the length: what goes on after the last frame is
+        cut off (and not read), and where the sound ends first, silence follows.
 
-    The file appears under `path` when it is whole; an error leaves what was there before.
+    Frames and sound are read and written in step: of a generator, nothing is kept but what the encoders look ahead (a
+    few seconds), and the file's index. The file appears under `path` when it is whole; an error leaves what was there
+    before.
     """
     config, path = config or EncodeConfig(), Path(path)
+    rate = _check_rate(config.fps if fps is None else fps)
     remaining = iter(frames)
     first = next(remaining, None)
     if first is None:
         raise ValueError("frames is empty; a video needs at least one frame")
-    height, width = _check_size(first)
+    _check_size(first)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
     try:
-        count = _write(chain([first], remaining), temporary, (height, width), config, metadata or {})
+        with _container(temporary, metadata or {}, audio) as container:
+            count = _write(container, chain([first], remaining), rate, config.crf, audio)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return count
+
+
+def _check_rate(fps: Fraction | int) -> Fraction:
+    if not isinstance(fps, (Fraction, int)):
+        raise ValueError(
+            f"fps must be a whole number or a Fraction, got {fps!r}: write Fraction(30000, 1001)"
+        )
+    rate = Fraction(fps)
+    if rate <= 0 or max(rate.numerator, rate.denominator) > _LARGEST_TERM:
+        raise ValueError(
+            f"fps must be positive, with numerator and denominator up to {_LARGEST_TERM}, got {rate}; "
+            "Fraction.limit_denominator(1001) simplifies"
+        )
+    return rate
 
 
 def _check_size(frame: torch.Tensor) -> tuple[int, int]:
@@ -75,36 +107,88 @@ def _check_size(frame: torch.Tensor) -> tuple[int, int]:
     return height, width
 
 
+def _container(path: Path, metadata: Mapping[str, str], audio: SoundTrack | None) -> OutputContainer:
+    options = {"movflags": "faststart+use_metadata_tags"}
+    if audio is not None:
+        # The edit list, which says where the sound ends, counts in this unit; thousandths would be too coarse.
+        options["movie_timescale"] = str(audio.stored_rate)
+    container = av.open(str(path), mode="w", format="mp4", options=options)
+    container.metadata.update(metadata)
+    return container
+
+
 def _write(
+    container: OutputContainer,
     frames: Iterator[torch.Tensor],
-    path: Path,
-    size: tuple[int, int],
-    config: EncodeConfig,
-    metadata: Mapping[str, str],
+    rate: Fraction,
+    crf: int,
+    audio: SoundTrack | None,
 ) -> int:
-    count = 0
-    with av.open(
-        str(path), mode="w", format="mp4", options={"movflags": "faststart+use_metadata_tags"}
-    ) as container:
-        container.metadata.update(metadata)
-        stream = container.add_stream("libx264", rate=config.fps)
-        stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = Fraction(1, config.fps)
-        stream.codec_context.time_base = Fraction(1, config.fps)
-        # One thread: x264's rate decisions, and so the bytes, depend on the number of threads.
-        stream.options = {"crf": str(config.crf), "preset": "medium", "threads": "1"}
-        for frame in frames:
-            if _check_size(frame) != size:
-                raise ValueError(
-                    f"frame {count} has shape {list(frame.shape)}, the first was {size[1]} x {size[0]}"
-                )
-            picture = av.VideoFrame.from_ndarray(_to_uint8(frame), format="rgb24")
-            picture.pts, picture.time_base = count, Fraction(1, config.fps)
-            container.mux(stream.encode(picture))
-            count += 1
-        container.mux(stream.encode())
+    first = next(frames)
+    size, count = _check_size(first), 0
+    options = {"crf": str(crf), "preset": "medium"}
+    if audio is not None:
+        # x264's fastest kernels read memory they never wrote at some sizes, and the bytes vary from run to run.
+        # Silent videos stay without this, for their bytes are on record.
+        options["x264-params"] = "cpu-independent=1"
+    pictures = _picture_stream(container, size, rate, options)
+    sound = _Sound(container, audio) if audio is not None else None
+    for frame in chain([first], frames):
+        if _check_size(frame) != size:
+            raise ValueError(
+                f"frame {count} has shape {list(frame.shape)}, the first was {size[1]} x {size[0]}"
+            )
+        picture = av.VideoFrame.from_ndarray(_to_uint8(frame), format="rgb24")
+        picture.pts, picture.time_base = count, 1 / rate
+        container.mux(pictures.encode(picture))
+        count += 1
+        if sound:
+            sound.write_until(count / rate)
+    container.mux(pictures.encode())
+    if sound:
+        sound.finish()
     return count
+
+
+def _picture_stream(
+    container: OutputContainer, size: tuple[int, int], rate: Fraction, options: Mapping[str, str]
+) -> VideoStream:
+    stream = container.add_stream("libx264", rate=rate)
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuv420p"
+    stream.time_base = 1 / rate
+    stream.codec_context.time_base = 1 / rate
+    # One thread: x264's rate decisions, and so the bytes, depend on the number of threads.
+    stream.options = {**options, "threads": "1"}
+    return stream
+
+
+class _Sound:
+    """The AAC stream of a container that is being written."""
+
+    def __init__(self, container: OutputContainer, track: SoundTrack) -> None:
+        self._container, self._rate = container, track.stored_rate
+        self._samples, self._written = Samples(track), 0
+        self._stream: AudioStream = container.add_stream("aac", rate=self._rate, layout="mono")
+        self._stream.bit_rate = _AUDIO_BITS_PER_SECOND
+        self._stream.time_base = Fraction(1, self._rate)
+        self._stream.codec_context.time_base = Fraction(1, self._rate)
+
+    def write_until(self, seconds: Fraction) -> None:
+        """Go on to this time, which is exact to half a sample however many steps lead there."""
+        end = round(seconds * self._rate)
+        if end == self._written:
+            return
+        samples = self._samples.take(end - self._written)
+        part = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        # Without both, the encoder's delay of 1024 samples is not written down, and all sound comes late.
+        part.sample_rate, part.pts, part.time_base = self._rate, self._written, Fraction(1, self._rate)
+        self._container.mux(self._stream.encode(part))
+        self._written = end
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        self._container.mux(self._stream.encode())
 
 
 def _to_uint8(frame: torch.Tensor) -> np.ndarray:

@@ -42,7 +42,9 @@ TASKS: dict[str, str] = {
     "text_to_3d": "experiments.tasks.text_to_3d",
     "benchmark_text_to_3d": "experiments.tasks.benchmark_text_to_3d",
     "benchmark_tiny": "experiments.tasks.benchmark_tiny",
+    "talk": "experiments.tasks.talk",
     "sample": "experiments.tasks.sample",
+    "train_talking": "experiments.tasks.train_talking",
     "train": "experiments.tasks.train",
 }
 

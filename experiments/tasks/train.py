@@ -177,6 +177,4 @@ def _save(recipe: Recipe, folder: Path) -> None:
             recipe.vae.register_to_config(scaling_factor=round(1 / recipe.validate()["latent_std"], 5))
         save_backbone(folder, vae=recipe.vae)
     elif isinstance(recipe, MultiviewRecipe):
-        save_backbone(
-            folder, unet=recipe.unet, text_encoder=recipe.text, scheduler=models.build_scheduler()
-        )
+        save_backbone(folder, unet=recipe.unet, text_encoder=recipe.text, scheduler=models.build_scheduler())

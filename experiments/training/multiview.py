@@ -95,7 +95,7 @@ class _Inputs:
 
     @staticmethod
     def of(backbone: Backbone, shards: Shards, cache: Path | None) -> _Inputs:
-        latents = cached_latents(backbone, shards, cache)
+        latents = cached_latents(backbone, shards.images, cache)
         return _Inputs(latents, camera_condition(shards.c2w), _tokens(backbone, shards.captions))
 
 
@@ -105,15 +105,15 @@ def _tokens(backbone: Backbone, captions: list[str]) -> Tensor:
 
 
 @torch.no_grad()
-def cached_latents(backbone: Backbone, shards: Shards, cache: Path | None) -> Tensor:
-    """Latents ``[N, V, 4, h, w]`` in half precision, read from ``cache`` if this VAE encoded these pictures before."""
-    path = None if cache is None else cache / f"latents_{_fingerprint(backbone, shards)}.safetensors"
+def cached_latents(backbone: Backbone, images: Tensor, cache: Path | None) -> Tensor:
+    """Latents ``[N, V, 4, h, w]`` in half precision of pictures ``[N, V, 3, H, W]`` uint8, read from ``cache`` if this
+    VAE encoded them before."""
+    path = None if cache is None else cache / f"latents_{_fingerprint(backbone, images)}.safetensors"
     if path is not None and path.is_file():
         return load_file(path)["latents"]
     with torch.autocast(backbone.device.type, torch.bfloat16):
         parts = [
-            backbone.encode(images.to(backbone.device).float() / 255).half().cpu()
-            for images in shards.images.split(8)
+            backbone.encode(some.to(backbone.device).float() / 255).half().cpu() for some in images.split(8)
         ]
     latents = torch.cat(parts)
     if path is not None:
@@ -123,8 +123,8 @@ def cached_latents(backbone: Backbone, shards: Shards, cache: Path | None) -> Te
     return latents
 
 
-def _fingerprint(backbone: Backbone, shards: Shards) -> str:
+def _fingerprint(backbone: Backbone, images: Tensor) -> str:
     digest = hashlib.sha256(str(backbone.vae.config["scaling_factor"]).encode())
-    for tensor in (*backbone.vae.state_dict().values(), shards.images):
+    for tensor in (*backbone.vae.state_dict().values(), images):
         digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]

@@ -8,22 +8,21 @@ made by any number of processes, stopped and continued.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
 from experiments.world.render import Light
 from experiments.world.scene import scene_from_caption
+from experiments.world.sdf import Color
+from experiments.world.shard_files import make_shards, write_shard
 from gen3d.cameras import ring
 
 KINDS = ("thing", "pair", "head")
@@ -78,25 +77,16 @@ def make_group(config: DatasetConfig, index: int) -> Group:
     kind = KINDS[rng.choice(3, p=shares)]
     caption = sample_caption(rng, kinds=(kind,), held_out=config.held_out)
     scene = scene_from_caption(caption, seed=int(rng.integers(1 << 31)))
-    if rng.random() < 0.6:
-        name = str(rng.choice(list(BACKGROUNDS)))
-        background = BACKGROUNDS[name]
+    name, background = random_background(rng)
+    if name is not None:
         caption = with_background(caption, name)
-    else:
-        grey = rng.uniform(0.1, 1.0)
-        red, green, blue = np.clip(grey + rng.normal(0, 0.06, 3), 0, 1).tolist()
-        background = (red, green, blue)
     cameras = ring(
         config.num_views,
         azimuth_deg=float(rng.uniform(0, 360)),
         elevation_deg=float(rng.uniform(*config.elevation_deg)),
         fovy_deg=float(rng.uniform(*config.fovy_deg)),
     )
-    azimuth, elevation = np.radians(rng.uniform(-60, 75)), np.radians(rng.uniform(35, 65))
-    direction = (
-        float(np.cos(elevation) * np.sin(azimuth)), float(np.sin(elevation)), float(np.cos(elevation) * np.cos(azimuth))
-    )  # fmt: skip
-    r = scene.render(cameras, config.size, background=background, light=Light(direction=direction))
+    r = scene.render(cameras, config.size, background=background, light=random_light(rng))
     return Group(
         images=(r.images.clamp(0, 1) * 255).round().byte(),
         masks=(r.mask * 255).round().byte(),
@@ -107,8 +97,26 @@ def make_group(config: DatasetConfig, index: int) -> Group:
     )
 
 
+def random_background(rng: np.random.Generator) -> tuple[str | None, Color]:
+    """A colour with a name or, without one, nearly a grey; sRGB in [0, 1]."""
+    if rng.random() < 0.6:
+        name = str(rng.choice(list(BACKGROUNDS)))
+        return name, BACKGROUNDS[name]
+    grey = rng.uniform(0.1, 1.0)
+    red, green, blue = np.clip(grey + rng.normal(0, 0.06, 3), 0, 1).tolist()
+    return None, (red, green, blue)
+
+
+def random_light(rng: np.random.Generator) -> Light:
+    """Light from above and in front, more or less from a side."""
+    azimuth, elevation = np.radians(rng.uniform(-60, 75)), np.radians(rng.uniform(35, 65))
+    direction = (
+        float(np.cos(elevation) * np.sin(azimuth)), float(np.sin(elevation)), float(np.cos(elevation) * np.cos(azimuth))
+    )  # fmt: skip
+    return Light(direction=direction)
+
+
 def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
-    torch.set_num_threads(1)
     first = shard * config.scenes_per_shard
     groups = [
         make_group(config, i) for i in range(first, min(first + config.scenes_per_shard, config.num_scenes))
@@ -119,41 +127,23 @@ def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
         "c2w": torch.stack([g.c2w for g in groups]),
         "fovy_deg": torch.tensor([g.fovy_deg for g in groups]),
     }
-    words = {
-        "captions": json.dumps([g.caption for g in groups]),
-        "kinds": json.dumps([g.kind for g in groups]),
-    }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata=words)
-    os.replace(temporary, path)
+    write_shard(path, tensors, {"captions": [g.caption for g in groups], "kinds": [g.kind for g in groups]})
 
 
 def make_dataset(folder: Path, config: DatasetConfig, *, workers: int) -> Iterator[Path]:
     """Make every shard that ``folder`` lacks; yields each shard's path, in order, once it is there.
 
     Raises:
-        ValueError: ``folder`` holds a set made with other settings.
+        ValueError: ``folder`` holds a set made with other settings, or the disk is too full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / "dataset.json"
-    wanted = json.dumps(asdict(config), indent=2)
-    if settings.exists() and settings.read_text() != wanted:
-        raise ValueError(
-            f"{folder} holds pictures made with other settings ({settings.name} differs): choose another folder "
-            "or remove this one"
-        )
-    if shutil.disk_usage(folder).free < config.num_scenes * config.num_views * config.size**2 * 4:
-        raise ValueError(
-            f"{folder} has too little room for {config.num_scenes} scenes: free some or lower num_scenes"
-        )
-    settings.write_text(wanted)
-    paths = [folder / f"shard_{i:05d}.safetensors" for i in range(config.num_shards)]
-    with ProcessPoolExecutor(max_workers=workers) as pool:
-        jobs = {i: pool.submit(_make_shard, config, i, p) for i, p in enumerate(paths) if not p.exists()}
-        for i, path in enumerate(paths):
-            if i in jobs:
-                jobs[i].result()
-            yield path
+    return make_shards(
+        folder,
+        asdict(config),
+        partial(_make_shard, config),
+        num_shards=config.num_shards,
+        num_bytes=config.num_scenes * config.num_views * config.size**2 * 4,
+        workers=workers,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,24 @@ def test_min_snr_weights_each_clip_by_its_own_timestep() -> None:
     assert torch.allclose(weighted, plain * SCHEDULE.min_snr_weight(t, 5.0))
 
 
+def test_lips_count_more_where_they_are() -> None:
+    model, batch = make_model(), make_batch()
+    batch.regions[:, 2] = 0.0
+    batch.regions[:, 2, 32:48, 16:48] = 1.0  # rows 4 and 5, columns 2 to 5 of the latents
+    with torch.no_grad():
+        plain = loss_of(model, batch, min_snr_gamma=None)
+        same = loss_of(model, replace(batch, regions=torch.zeros_like(batch.regions)), lip_weight=9.0)
+        weighted = loss_of(model, batch, min_snr_gamma=None, lip_weight=9.0)
+    assert not torch.allclose(weighted, plain)
+    assert same.shape == (2,)
+    from avatar.training import _importance
+
+    weight = _importance(model, batch, StageConfig(stage="video", lip_weight=9.0))[:, 0, 0]
+    assert weight.shape == (2, HEIGHT, WIDTH)
+    assert torch.allclose(weight.mean((1, 2)), torch.ones(2))
+    assert torch.allclose(weight[:, 4, 3] / weight[:, 0, 0], torch.full((2,), 10.0))
+
+
 def test_dropped_conditions_are_those_of_nobody() -> None:
     model, batch = make_model(), make_batch()
     config = StageConfig(stage="motion", drop_reference=1.0, drop_audio=1.0, drop_motion=1.0)
@@ -107,7 +125,13 @@ def test_offset_noise() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("stage", "sound"), ("min_snr_gamma", 0.0), ("noise_offset", -0.1), ("drop_audio", 1.5)],
+    [
+        ("stage", "sound"),
+        ("min_snr_gamma", 0.0),
+        ("noise_offset", -0.1),
+        ("lip_weight", -1.0),
+        ("drop_audio", 1.5),
+    ],
 )
 def test_settings_that_cannot_be(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):

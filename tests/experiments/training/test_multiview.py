@@ -25,9 +25,9 @@ def _shards(seed: int) -> Shards:
 
 def test_latents_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = load("tiny")
-    first = multiview.cached_latents(backbone, _shards(0), tmp_path)
+    first = multiview.cached_latents(backbone, _shards(0).images, tmp_path)
     assert first.shape == (2, 4, 4, 4, 4)
-    other = multiview.cached_latents(backbone, _shards(1), tmp_path)
+    other = multiview.cached_latents(backbone, _shards(1).images, tmp_path)
     assert not torch.equal(first, other)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -35,7 +35,7 @@ def test_latents_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(backbone, "encode", encode)
-    assert torch.equal(multiview.cached_latents(backbone, _shards(0), tmp_path), first)
+    assert torch.equal(multiview.cached_latents(backbone, _shards(0).images, tmp_path), first)
 
 
 @pytest.mark.parametrize("train_text", [True, False])

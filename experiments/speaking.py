@@ -1,0 +1,226 @@
+"""A portrait is made to speak: what the tasks that end in talk.mp4 share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from avatar.audio import AudioError, AudioFile
+from avatar.audio_features import FrameFeatures, LogMelConfig
+from avatar.face import FaceBox
+from avatar.face_crop import Crop
+from avatar.face_regions import face_mask, regions
+from avatar.model import TalkingModel
+from avatar.pipeline import AnimateConfig, Face, TalkingClip, animate
+from avatar.storage import load_adapters
+from diffusion.backbone import Backbone
+from experiments.errors import UserError
+from experiments.run.backbones import BackboneConfig
+from experiments.run.files import atomic_path
+from experiments.run.images import grid, save_png
+from experiments.run.provenance import version
+from experiments.run.run_dir import Run
+from experiments.run.settings import Settings
+from video.encode import EncodeConfig, encode
+from video.sound import SoundTrack
+
+ADAPTERS = "talking/model.safetensors"
+"""Where a backbone's folder keeps the adapters that make it talk."""
+
+_CLIPS = "checkpoints/clips"  # where overwrite=true clears them away too
+_PREVIEW_FRAMES = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakSettings(Settings):
+    """audio: a recording of speech; any length, rate and number of channels.
+
+    talking: a file of adapters for the backbone; None takes those that lie beside it.
+    frame: "picture" puts the speaking face back into the whole picture, "face" keeps the square around it.
+    fps: frames a second, such as 25 or 30000/1001. crf: quality of the video, 0 (lossless) to 51.
+    """
+
+    audio: str
+    backbone: BackboneConfig
+    talking: str | None = None
+    frame: Literal["picture", "face"] = "picture"
+    fps: str = "25"
+    animate: AnimateConfig = field(default_factory=AnimateConfig)
+    crf: int = 18
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rate(self.fps)
+        EncodeConfig(crf=self.crf)
+
+
+def rate(fps: str) -> Fraction:
+    """The frame rate a setting names; ValueError for anything but a number from 1 to 120."""
+    try:
+        value = Fraction(str(fps))
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if not 1 <= value <= 120 or value.denominator > 1001:
+        raise ValueError(f"fps is {fps!r}; it must be a number from 1 to 120, such as 25 or 30000/1001")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sitter:
+    """The picture and where in it the face is. picture: [3, H, W]. box: in its pixels."""
+
+    picture: Tensor
+    box: FaceBox
+
+    @property
+    def crop(self) -> Crop:
+        """The square that is made to speak."""
+        return Crop.around(self.box)
+
+    def face(self, size: int) -> Face:
+        """The square at the backbone's size, and its regions."""
+        box = self.crop.to_crop(self.box, size)
+        return Face(
+            image=self.crop.cut(self.picture, size), location=face_mask(box, size), regions=regions(box, size)
+        )
+
+
+def listen(path: str) -> AudioFile:
+    """Open a recording; UserError for one that cannot be used."""
+    try:
+        return AudioFile(Path(path).expanduser())
+    except (AudioError, OSError) as error:
+        raise UserError(f"audio: {error}") from None
+
+
+def load_talking(backbone: Backbone, path: str | None) -> TalkingModel:
+    """The talking model on a backbone's UNet; ``path`` None for the adapters beside the backbone."""
+    file = Path(path).expanduser() if path is not None else None
+    if file is None and backbone.folder is not None:
+        file = backbone.folder / ADAPTERS
+    if file is None or not file.is_file():
+        raise UserError(
+            f"backbone {backbone.name!r} has no talking adapters ({file} is not there); name a file of them with "
+            "talking=FILE, or train some: galatea experiment=train/tiny_talk"
+        )
+    try:
+        return load_adapters(file, backbone.unet)
+    except ValueError as error:
+        raise UserError(f"talking: {error}") from None
+
+
+def write_talk(
+    config: SpeakSettings,
+    run: Run,
+    backbone: Backbone,
+    model: TalkingModel,
+    sitter: Sitter,
+    sound: AudioFile,
+    *,
+    on_clip: Callable[[TalkingClip], None] | None = None,
+) -> None:
+    """Animate the portrait clip by clip, and write talk.mp4 and talk.png.
+
+    Every finished clip is kept, so that a run that was stopped goes on behind the last one. on_clip: called after each
+    clip that was made now.
+    """
+    if sound.gain < 1.0:
+        run.note(
+            f"the recording goes beyond full scale; it was made quieter by a factor of {1 / sound.gain:.2f}"
+        )
+    if sound.silent:
+        run.note("the recording is silent throughout")
+    features = LogMelConfig().build().of(sound, rate(config.fps))
+    face = sitter.face(backbone.image_size)
+    picture = _even(sitter.picture)
+    frames = _frames(config, run, backbone, model, face, features, on_clip)
+    shown: list[Tensor] = []
+    frames = _kept_some(frames, shown, features.num_frames)
+    if config.frame == "picture":
+        frames = (sitter.crop.paste(frame, picture) for frame in frames)
+    sample_rate, blocks = sound.original()
+    encode(
+        frames,
+        run.artefact("talk.mp4", kind="video"),
+        config=EncodeConfig(crf=config.crf),
+        fps=rate(config.fps),
+        metadata=_tags(config, backbone),
+        audio=SoundTrack(sample_rate, blocks),
+    )
+    run.end_stage()
+    save_png(grid(torch.stack([face.image, *shown])[None]), run.artefact("talk.png", kind="image"))
+    run.metrics["frames"] = features.num_frames
+    shutil.rmtree(run.folder / _CLIPS)
+
+
+def _even(picture: Tensor) -> Tensor:
+    """H.264 stores one colour for 2 x 2 pixels: an odd last row or column is left out."""
+    height, width = picture.shape[1:]
+    return picture[:, : height // 2 * 2, : width // 2 * 2]
+
+
+def _frames(
+    config: SpeakSettings,
+    run: Run,
+    backbone: Backbone,
+    model: TalkingModel,
+    face: Face,
+    features: FrameFeatures,
+    on_clip: Callable[[TalkingClip], None] | None,
+) -> Iterator[Tensor]:
+    """Every frame [3, S, S], those of finished clips from their latents; each new clip is kept at once."""
+    folder = run.folder / _CLIPS
+    folder.mkdir(parents=True, exist_ok=True)
+    done = 0
+    while _clip_file(folder, done).is_file():
+        done += 1
+    run.begin_stage(
+        "animate", features.num_frames, min(done * config.animate.clip_frames, features.num_frames)
+    )
+    past = None
+    for index in range(done):
+        kept = load_file(_clip_file(folder, index))
+        past = kept["past"]
+        yield from backbone.decode(kept["latents"].to(backbone.device)).float().cpu()
+    clips = animate(
+        model, backbone, face, features,
+        fps=rate(config.fps), generators=run.generator, config=config.animate, first_clip=done, past=past,
+    )  # fmt: skip
+    for clip in clips:
+        with atomic_path(_clip_file(folder, clip.index)) as temporary:
+            save_file(
+                {"latents": clip.latents.cpu().contiguous(), "past": clip.past.cpu().contiguous()}, temporary
+            )
+        yield from clip.images.cpu()
+        run.display.update(clip.start + len(clip.images), {})
+        if on_clip is not None:
+            on_clip(clip)
+
+
+def _clip_file(folder: Path, index: int) -> Path:
+    return folder / f"{index:06d}.safetensors"
+
+
+def _kept_some(frames: Iterator[Tensor], shown: list[Tensor], count: int) -> Iterator[Tensor]:
+    """The same frames; a few, evenly spread, are put into ``shown`` as they pass."""
+    wanted = {round((i + 0.5) * count / _PREVIEW_FRAMES - 0.5) for i in range(_PREVIEW_FRAMES)}
+    for index, frame in enumerate(frames):
+        if index in wanted:
+            shown.append(frame)
+        yield frame
+
+
+def _tags(config: SpeakSettings, backbone: Backbone) -> dict[str, str]:
+    """Container metadata: that a model made it."""
+    made = (
+        f"Made by a generative model: Galatea {version()}, backbone {backbone.name} {backbone.revision or ''}"
+    )
+    return {"comment": f"{made}, seed {config.seed}"}

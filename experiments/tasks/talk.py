@@ -1,0 +1,63 @@
+"""A portrait and a recording to a video of the portrait speaking: talk.mp4, with the recording as its sound."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from avatar.face import FaceChoice, FaceError, find_face
+from avatar.pipeline import TalkingClip
+from avatar.portrait import PortraitError, load_portrait
+from experiments.errors import UserError
+from experiments.run.backbones import load_into
+from experiments.run.provenance import describe_file
+from experiments.run.run_dir import Run
+from experiments.speaking import Sitter, SpeakSettings, listen, load_talking, write_talk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(SpeakSettings):
+    """portrait: a picture with a face.
+
+    face: which face, if there are several; "center" looks for none. face_box: x, y of the top left corner and side, in
+        pixels of the picture, instead.
+    """
+
+    portrait: str
+    face: FaceChoice = "auto"
+    face_box: tuple[float, ...] | None = None
+
+
+def validate(config: Config) -> None:
+    """Read both inputs before anything is written."""
+    listen(config.audio)
+    _look(config)
+
+
+def run(config: Config, run: Run) -> None:
+    """Animate the portrait and write the video."""
+    sound, sitter = listen(config.audio), _look(config)
+    run.inputs["portrait"] = describe_file(Path(config.portrait).expanduser())
+    run.inputs["audio"] = describe_file(Path(config.audio).expanduser())
+    backbone = load_into(run, config.backbone)
+    model = load_talking(backbone, config.talking)
+    made, began = 0, time.monotonic()
+
+    def on_clip(clip: TalkingClip) -> None:
+        nonlocal made
+        made += len(clip.images)
+        run.log(clip.start + len(clip.images), {"frames_per_second": made / (time.monotonic() - began)})
+        if (clip.index + 1) % config.checkpoint_every == 0:
+            run.save(clip.index + 1, {"past": clip.past})
+
+    write_talk(config, run, backbone, model, sitter, sound, on_clip=on_clip)
+    run.metrics["frames_per_second"] = round(made / (time.monotonic() - began), 2)
+
+
+def _look(config: Config) -> Sitter:
+    try:
+        picture = load_portrait(Path(config.portrait).expanduser())
+        return Sitter(picture=picture, box=find_face(picture, face=config.face, face_box=config.face_box))
+    except (PortraitError, FaceError) as error:
+        raise UserError(f"portrait: {error}") from None

@@ -1,0 +1,65 @@
+"""Folders of shards: made by a pool of processes, each shard from the settings and its number alone, and continued
+where they were left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def make_shards(
+    folder: Path,
+    settings: Mapping[str, object],
+    make: Callable[[int, Path], None],
+    *,
+    num_shards: int,
+    num_bytes: int,
+    workers: int,
+) -> Iterator[Path]:
+    """Make every shard that ``folder`` lacks; yields each shard's path, in order, once it is there.
+
+    settings: all that the shards depend on; kept in the folder. make: picklable, writes shard i to a path.
+    num_bytes: room the whole set needs at most.
+
+    Raises:
+        ValueError: ``folder`` holds a set made with other settings, or the disk is too full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "dataset.json"
+    wanted = json.dumps(settings, indent=2)
+    if record.exists() and record.read_text() != wanted:
+        raise ValueError(
+            f"{folder} holds pictures made with other settings ({record.name} differs): choose another folder "
+            "or remove this one"
+        )
+    paths = [folder / f"shard_{i:05d}.safetensors" for i in range(num_shards)]
+    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    if shutil.disk_usage(folder).free < num_bytes * len(missing) // max(num_shards, 1):
+        raise ValueError(f"{folder} has too little room for {num_shards} shards: free some or make fewer")
+    record.write_text(wanted)
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        jobs = {i: pool.submit(_make_one, make, i, paths[i]) for i in missing}
+        for i, path in enumerate(paths):
+            if i in jobs:
+                jobs[i].result()
+            yield path
+
+
+def _make_one(make: Callable[[int, Path], None], index: int, path: Path) -> None:
+    torch.set_num_threads(1)  # the pool's processes share the cores
+    make(index, path)
+
+
+def write_shard(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, object]) -> None:
+    """Write tensors and, as JSON in the header, words; the file appears whole or not at all."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(dict(tensors), temporary, metadata={name: json.dumps(value) for name, value in words.items()})
+    os.replace(temporary, path)

@@ -1,0 +1,154 @@
+"""Portrait and recording to talk.mp4: what it writes, that it continues to the same bytes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from skimage import data
+
+from avatar.config import TINY
+from avatar.model import TalkingModel
+from avatar.storage import save_adapters
+from diffusion.backbone import load
+from experiments.run.checkpoint import CheckpointStore
+from tests.avatar.talking import randomise
+from video.decode import decode, decode_audio
+
+Galatea = Callable[..., Any]
+QUICK = (
+    "experiment=talk/quickstart", "budget=smoke", "threads=1", "animate.num_steps=1", "animate.clip_frames=3",
+    "talking=talking.safetensors", "portrait=face.png", "audio=speech.wav",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TalkingModel(load("tiny").unet, TINY)
+    randomise(model)
+    path = tmp_path_factory.mktemp("talking") / "talking.safetensors"
+    save_adapters(path, model)
+    return path
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, adapters: Path) -> Path:
+    """A photograph that is not square, a third of a second of noise at 44.1 kHz in stereo, and adapters."""
+    shutil.copy(adapters, tmp_path / "talking.safetensors")
+    Image.fromarray(data.astronaut()[:301, 80:400]).save(tmp_path / "face.png")
+    noise = 0.2 * np.random.default_rng(0).standard_normal((14_700, 2)).clip(-4, 4)
+    soundfile.write(tmp_path / "speech.wav", noise, 44_100)
+    return tmp_path
+
+
+def test_a_video_with_its_sound(galatea: Galatea, inputs: Path) -> None:
+    outcome = galatea(*QUICK, "out=made")
+    assert outcome.status == 0, outcome.err
+    folder = inputs / "made"
+    clip = decode(folder / "talk.mp4")
+    assert clip.frames.shape == (9, 3, 300, 320)  # the odd last row is left out
+    assert clip.fps == 25
+    assert "generative model" in clip.metadata["comment"]
+    samples, rate = decode_audio(folder / "talk.mp4")
+    assert rate == 44_100
+    assert abs(samples.shape[-1] / rate - 9 / 25) < 1 / 25
+    # What lies far from the face stays the photograph.
+    truth = torch.from_numpy(data.astronaut()[:300, 80:400]).permute(2, 0, 1) / 255
+    assert float((clip.frames[0, :, -40:] - truth[:, -40:]).abs().mean()) < 0.02
+    report = json.loads((folder / "report.json").read_text())
+    assert report["metrics"]["frames"] == 9
+    assert report["metrics"]["frames_per_second"] > 0
+    assert report["inputs"]["audio"]["file"] == "speech.wav"
+    assert not (folder / "checkpoints/clips").exists()
+    with Image.open(folder / "talk.png") as sheet:
+        assert sheet.size == (8 * 130 - 2, 128)
+
+
+def test_an_interrupted_video_ends_in_the_same_bytes(galatea: Galatea, inputs: Path) -> None:
+    settings = (*QUICK, "frame=face", "fps=30000/1001")
+    assert galatea(*settings, "out=whole").status == 0
+    # As if killed in the second clip: the first one's latents and checkpoint are there.
+    assert galatea(*settings, "out=broken").status == 0
+    folder = inputs / "broken"
+    for name in ("report.json", "report.html", "provenance.json", "talk.mp4", "talk.png"):
+        (folder / name).unlink()
+    store = CheckpointStore(folder / "checkpoints")
+    for step in store.steps():
+        shutil.rmtree(store.path(step))
+    first = _first_clip(galatea, settings, inputs)
+    shutil.copytree(first / "checkpoints", folder / "checkpoints", dirs_exist_ok=True)
+    assert len(list((folder / "checkpoints/clips").iterdir())) == 1
+    outcome = galatea(*settings, "out=broken")
+    assert outcome.status == 0, outcome.err
+    for name in ("talk.mp4", "talk.png"):
+        assert (folder / name).read_bytes() == (inputs / "whole" / name).read_bytes()
+
+
+def _first_clip(galatea: Galatea, settings: tuple[str, ...], inputs: Path) -> Path:
+    """The run folder of a run that was stopped after its first clip."""
+    import experiments.tasks.talk as talk
+
+    class Stop(Exception):
+        pass
+
+    folder = inputs / "stopped"
+    keep = talk.Run.save
+
+    def save(run: Any, step: int, *more: Any) -> None:
+        keep(run, step, *more)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(talk.Run, "save", save)
+        assert galatea(*settings, "out=stopped").status == 130
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("portrait=none.png", "there is no file none.png"),
+        ("portrait=speech.wav", "speech.wav"),
+        ("portrait=blank.png", "no face was found"),
+        ("audio=none.wav", "none.wav"),
+        ("audio=face.png", "face.png"),
+        ("audio=short.wav", "at least 0.1 s"),
+        ("audio=nan.wav", "NaN"),
+        ("fps=0", "fps is '0'"),
+        ("fps=many", "fps is 'many'"),
+        ("face_box=[0,0,5000]", "leaves the picture"),
+        ("talking=none.safetensors", "has no talking adapters"),
+        ("talking=speech.wav", "cannot be read as safetensors"),
+        ("animate.lip_weight=-1", "lip_weight is -1"),
+    ],
+)
+def test_what_is_refused(galatea: Galatea, inputs: Path, setting: str, words: str) -> None:
+    Image.new("RGB", (200, 200), "white").save(inputs / "blank.png")
+    soundfile.write(inputs / "short.wav", np.zeros(160), 16_000)
+    soundfile.write(inputs / "nan.wav", np.full(8_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    outcome = galatea(*QUICK, setting, "out=made")
+    assert outcome.status == 2
+    assert words in "\n".join(outcome.err)
+    assert not (inputs / "made" / "talk.mp4").exists()
+
+
+def test_what_is_heard(galatea: Galatea, inputs: Path) -> None:
+    """Eight channels at 96 kHz work, and so does silence, as a portrait that is still."""
+    loud = 0.3 * np.random.default_rng(0).standard_normal((19_200, 8)).clip(-3, 3)
+    soundfile.write(inputs / "eight.wav", loud, 96_000)
+    soundfile.write(inputs / "silence.wav", np.zeros(3_200), 16_000)
+    for name in ("eight", "silence"):
+        outcome = galatea(*QUICK, f"audio={name}.wav", f"out={name}")
+        assert outcome.status == 0, outcome.err
+        assert len(decode(inputs / name / "talk.mp4").frames) == 5
+    assert "silent throughout" in (inputs / "silence" / "report.json").read_text()

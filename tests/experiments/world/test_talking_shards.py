@@ -1,0 +1,37 @@
+"""Shards of talking clips: what is read is what was made, and what is missing is made again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.world.talking import Clip, TalkingConfig, make_clip
+from experiments.world.talking_shards import TalkingClips, make_talking
+
+TINY = TalkingConfig(num_clips=3, clips_per_shard=2, num_frames=2, size=16, speech="formants")
+
+
+def test_shards_hold_the_clips_and_come_back_when_lost(tmp_path: Path) -> None:
+    paths = list(make_talking(tmp_path, TINY, workers=1))
+    assert len(paths) == TINY.num_shards == 2
+    clips = TalkingClips(paths)
+    assert len(clips) == 3
+    made = make_clip(TINY, 2)
+    for field in dataclasses.fields(Clip):
+        read, wanted = getattr(clips[2], field.name), getattr(made, field.name)
+        assert torch.equal(read, wanted) if isinstance(wanted, torch.Tensor) else read == wanted, field.name
+    content, stamp = paths[1].read_bytes(), paths[0].stat().st_mtime_ns
+    paths[1].unlink()
+    assert list(make_talking(tmp_path, TINY, workers=1)) == paths
+    assert paths[1].read_bytes() == content
+    assert paths[0].stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="other settings"):
+        list(make_talking(tmp_path, dataclasses.replace(TINY, seed=1), workers=1))
+
+
+def test_no_shards() -> None:
+    with pytest.raises(ValueError, match="no shards"):
+        TalkingClips([])
