@@ -42,6 +42,7 @@ TASKS: dict[str, str] = {
     "text_to_3d": "experiments.tasks.text_to_3d",
     "benchmark_text_to_3d": "experiments.tasks.benchmark_text_to_3d",
     "benchmark_tiny": "experiments.tasks.benchmark_tiny",
+    "text_to_talk": "experiments.tasks.text_to_talk",
     "talk": "experiments.tasks.talk",
     "sample": "experiments.tasks.sample",
     "train_talking": "experiments.tasks.train_talking",

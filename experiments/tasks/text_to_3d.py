@@ -66,6 +66,11 @@ def validate(config: Config) -> None:
 def run(config: Config, run: Run) -> None:
     """Make the mesh and write everything."""
     backbone = load_into(run, config.backbone)
+    make_and_write(config, run, backbone)
+
+
+def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
+    """Make the mesh, write its files, pictures and turntable, and return it, on the CPU with normals."""
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
     announce_truncation(run, backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
@@ -80,6 +85,7 @@ def run(config: Config, run: Run) -> None:
     state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
     _write(config, run, backbone, mesh)
+    return mesh
 
 
 def _true_views(config: Config) -> TrueViews:

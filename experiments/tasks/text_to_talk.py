@@ -1,0 +1,86 @@
+"""Words to a figure that speaks: text to 3D, a portrait of the mesh from the front, and the portrait made to talk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from avatar.face import FaceChoice, FaceError, find_face
+from avatar.portrait import load_portrait
+from experiments.errors import UserError
+from experiments.run.backbones import load_into
+from experiments.run.images import save_png
+from experiments.run.provenance import describe_file
+from experiments.run.run_dir import Run
+from experiments.speaking import Sitter, SpeakSettings, listen, load_talking, write_talk
+from experiments.tasks import text_to_3d
+from experiments.training.talking import portrait_box
+from experiments.world.heads import HeadSpec, make_head
+from experiments.world.talking import LANDMARKS, portrait_camera, project
+from gen3d.asset import Mesh
+from gen3d.render.shading import render_mesh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(text_to_3d.Config, SpeakSettings):
+    """portrait_size: side of the portrait in pixels, even. background: of the portrait, sRGB in [0, 1].
+
+    face: how the face is found in the portrait; where none is found, a bust's usual place is taken.
+    """
+
+    portrait_size: int = 256
+    background: tuple[float, float, float] = (0.83, 0.83, 0.83)
+    face: FaceChoice = "best"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.portrait_size < 64 or self.portrait_size % 2:
+            raise ValueError(f"portrait_size is {self.portrait_size}; it must be even and at least 64")
+        if not all(0.0 <= value <= 1.0 for value in self.background):
+            raise ValueError(f"background is {self.background}; it must be three numbers in [0, 1]")
+
+
+def validate(config: Config) -> None:
+    """Read the recording, and check the caption if the world's own views are wanted, before anything is made."""
+    listen(config.audio)
+    text_to_3d.validate(config)
+
+
+def run(config: Config, run: Run) -> None:
+    """Make the mesh and everything about it, then the portrait, then the video."""
+    sound = listen(config.audio)
+    run.inputs["audio"] = describe_file(Path(config.audio).expanduser())
+    backbone = load_into(run, config.backbone)
+    model = load_talking(backbone, config.talking)  # before minutes are spent on the mesh
+    mesh = text_to_3d.make_and_write(config, run, backbone)
+    with run.stage("portrait"):
+        path = run.artefact("portrait.png", kind="image")
+        save_png(portrait_of(mesh, config.portrait_size, config.background), path)
+        # From the file, so that what speaks is what the file shows.
+        picture = load_portrait(path)
+        sitter = _sitter(config, run, picture)
+    write_talk(config, run, backbone, model, sitter, sound)
+
+
+def portrait_of(mesh: Mesh, size: int, background: tuple[float, float, float]) -> torch.Tensor:
+    """The mesh before the portrait camera of the talking world, [3, size, size] sRGB in [0, 1]."""
+    with torch.no_grad():
+        return render_mesh(mesh, portrait_camera(), size, size, background=background, supersample=2).images[
+            0
+        ]
+
+
+def _sitter(config: Config, run: Run, picture: torch.Tensor) -> Sitter:
+    try:
+        return Sitter(picture=picture, box=find_face(picture, face=config.face))
+    except FaceError as error:
+        if config.face == "auto":
+            raise UserError(f"portrait.png: {error}") from None
+        run.note("no face was found in the portrait; the usual place of a bust's face is taken")
+        points = make_head(HeadSpec()).landmarks()
+        seen = project(
+            portrait_camera(), torch.stack([points[name] for name in LANDMARKS]), picture.shape[-1]
+        )
+        return Sitter(picture=picture, box=portrait_box(seen))
