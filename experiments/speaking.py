@@ -92,6 +92,10 @@ class Sitter:
             image=self.crop.cut(self.picture, size), location=face_mask(box, size), regions=regions(box, size)
         )
 
+    def whole(self, size: int) -> Face:
+        """The picture as it is, which must have the backbone's size: a portrait of the world needs no crop."""
+        return Face(image=self.picture, location=face_mask(self.box, size), regions=regions(self.box, size))
+
 
 def listen(path: str) -> AudioFile:
     """Open a recording; UserError for one that cannot be used."""

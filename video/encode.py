@@ -126,11 +126,8 @@ def _write(
 ) -> int:
     first = next(frames)
     size, count = _check_size(first), 0
-    options = {"crf": str(crf), "preset": "medium"}
-    if audio is not None:
-        # x264's fastest kernels read memory they never wrote at some sizes, and the bytes vary from run to run.
-        # Silent videos stay without this, for their bytes are on record.
-        options["x264-params"] = "cpu-independent=1"
+    # At some sizes the bytes vary from run to run without this; x264's fastest kernels seem to be the cause.
+    options = {"crf": str(crf), "preset": "medium", "x264-params": "cpu-independent=1"}
     pictures = _picture_stream(container, size, rate, options)
     sound = _Sound(container, audio) if audio is not None else None
     for frame in chain([first], frames):

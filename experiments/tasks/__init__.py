@@ -41,6 +41,7 @@ from experiments.errors import UserError, did_you_mean
 TASKS: dict[str, str] = {
     "text_to_3d": "experiments.tasks.text_to_3d",
     "benchmark_text_to_3d": "experiments.tasks.benchmark_text_to_3d",
+    "benchmark_talk": "experiments.tasks.benchmark_talk",
     "benchmark_tiny": "experiments.tasks.benchmark_tiny",
     "text_to_talk": "experiments.tasks.text_to_talk",
     "talk": "experiments.tasks.talk",

@@ -7,7 +7,7 @@ at another moment, mouth shut, eyes open, looking about straight ahead. Frame i 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -65,7 +65,7 @@ class TalkingConfig:
     wordless: float = 0.1
     still: float = 0.4
     pause: float = 0.2
-    augment: AugmentConfig = AugmentConfig()
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         for name in ("num_clips", "clips_per_shard", "num_frames", "size", "fps"):
@@ -150,7 +150,7 @@ def make_clip(config: TalkingConfig, index: int) -> Clip:
     rng = np.random.default_rng([config.seed, index, int(config.held_out)])
     (_, background), light = random_background(rng), random_light(rng)
 
-    utterance = _utterance(config, index)
+    utterance = utterance_of(config, index)
     window = _generator(config, index, "window")
     first = int(torch.randint(utterance.num_frames - config.num_frames + 1, (), generator=window))
     frames = slice(first, first + config.num_frames)
@@ -186,11 +186,11 @@ def picture(head: Head, rigs: Tensor, size: int, background: Color, light: Light
     batches = []
     for start in range(0, len(poses), _BATCH):
         # Frames march together as scenes of one field: a call costs as much for one of them as for all.
-        field = compile_parts([head.parts(pose) for pose in poses[start : start + _BATCH]])
-        count = field.num_scenes
+        scenes = compile_parts([head.parts(pose) for pose in poses[start : start + _BATCH]])
+        count = scenes.num_scenes
         cameras = Cameras(c2w=camera.c2w.repeat(count, 1, 1), fovy_deg=camera.fovy_deg.repeat(count))
         over = torch.tensor(background, dtype=torch.float32).repeat(count, 1)
-        images = render(field, cameras, size, over, light).images[:, 0]
+        images = render(scenes, cameras, size, over, light).images[:, 0]
         batches.append((images.clamp(0, 1) * 255).round().byte())
     placed = [head.landmarks(pose) for pose in poses]
     points = torch.stack([torch.stack([points[name] for name in LANDMARKS]) for points in placed])
@@ -198,8 +198,8 @@ def picture(head: Head, rigs: Tensor, size: int, background: Color, light: Light
 
 
 def on_grid(audio: Tensor) -> Tensor:
-    """Sound rounded to 16 bits, float32 in [-1, 1): saving it as such changes nothing. 20 dB and more below any
-    feature's floor."""
+    """Sound rounded to 16 bits, float32 in [-1, 1): saving it as such changes nothing. The rounding's noise lies about
+    24 dB below the floor of the log-mel features."""
     return (audio * 32768).round().clamp(-32768, 32767) / 32768
 
 
@@ -210,7 +210,7 @@ def _generator(config: TalkingConfig, index: int, stream: _Stream) -> torch.Gene
     )
 
 
-def _utterance(config: TalkingConfig, index: int) -> Utterance:
+def utterance_of(config: TalkingConfig, index: int) -> Utterance:
     """Somebody speaks for at least as long as the window, which may begin or end in silence."""
     generator = _generator(config, index, "speech")
     babbles = config.speech == "formants" or _uniform(generator) < config.wordless

@@ -58,8 +58,9 @@ def _make_shard(config: TalkingConfig, shard: int, path: Path) -> None:
         "samples": torch.tensor([len(clip.audio) for clip in clips]),
         "audio": torch.cat([(clip.audio * 32768).round().to(torch.int16) for clip in clips]),
     }
+    # One entry of the header: several come in any order, and equal shards are to be equal files.
     words = {name: [getattr(clip, name) for clip in clips] for name in _WORDS}
-    write_shard(path, tensors, {**words, "fps": str(Fraction(config.fps))})
+    write_shard(path, tensors, {"clips": {**words, "fps": str(Fraction(config.fps))}})
 
 
 class TalkingClips:
@@ -74,7 +75,7 @@ class TalkingClips:
         self._spans: list[tuple[int, int]] = []
         for path in paths:
             with safe_open(str(path), framework="pt") as file:
-                words = {name: json.loads(value) for name, value in file.metadata().items()}
+                words = json.loads(file.metadata()["clips"])
                 stops = file.get_tensor("samples").cumsum(0).tolist()
             for i, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
                 self._places.append((path, i))

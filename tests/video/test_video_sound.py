@@ -236,7 +236,8 @@ def test_stereo_and_sound_that_begins_later(tmp_path: Path, late: float) -> None
     write_foreign(tmp_path / "a.mp4", rate, "aac", "stereo", sound, round(late * rate))
     samples, found_rate = decode_audio(tmp_path / "a.mp4")
     assert (len(samples), found_rate) == (2, rate)
-    assert samples.shape[1] / rate == pytest.approx(0.8 + late, abs=0.001)
+    # Some writers of a sound that begins later do not note how much of the last packet counts.
+    assert -0.001 < samples.shape[1] / rate - (0.8 + late) < 1024 / rate
     times = samples.abs().argmax(1) / rate
     assert times.tolist() == pytest.approx([0.3 + late, 0.5 + late], abs=0.001)
 

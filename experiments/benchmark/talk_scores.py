@@ -1,0 +1,77 @@
+"""What frames of a talking portrait score against a clip of the world of which everything is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avatar import metrics
+from avatar.mouth import MouthReader, mouth_region
+from avatar.syncnet import WINDOW, SyncNet, sync_score, windows_of
+from diffusion.backbone import Backbone
+from experiments.training.talking import LIP_SIDE, mouth_centre, portrait_box, sound_windows
+from experiments.world.talking import Clip
+
+_WIDE_OPEN = 0.15
+_REACH = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TalkJudge:
+    """reader: tells how wide mouths are open. sync: the miniature SyncNet, or None. backbone: its CLIP image tower
+    compares persons, if it has one."""
+
+    reader: MouthReader
+    sync: SyncNet | None
+    backbone: Backbone
+
+    @torch.no_grad()
+    def mouths(self, frames: Tensor, clip: Clip) -> Tensor:
+        """Mouth opening [F] read from frames [F, 3, S, S] in [0, 1], about the portrait's mouth."""
+        box = portrait_box(clip.portrait_landmarks)
+        return self.reader(mouth_region(frames, mouth_centre(box), LIP_SIDE * box.size)).cpu()
+
+    @torch.no_grad()
+    def score(
+        self, frames: Tensor, clip: Clip, *, track: Tensor | None = None, joins: Sequence[int] = ()
+    ) -> dict[str, float]:
+        """Scores of frames [F, 3, S, S] that should be those of ``clip``; a score that has no meaning is left out.
+
+        track: mouth opening, if it was read already. joins: frames at which clips that were made apart meet.
+        """
+        track = self.mouths(frames, clip) if track is None else track
+        truth, images = clip.aperture, clip.images.float() / 255
+        silent = torch.tensor([name == "sil" for name in clip.visemes])
+        late = metrics.offset(track, truth, reach=min(_REACH, len(track) // 3))
+        scores = {
+            "r": metrics.pearson(track, truth),
+            "error": float((track - truth).abs().mean()),
+            "offset": abs(float(late)),
+            "in_step": float(abs(late) <= 1),
+            "closures": metrics.closure_recall(track, clip.closures, opened=_WIDE_OPEN),
+            "stillness": metrics.stillness(track, silent),
+            "static_psnr_db": metrics.static_psnr(frames, images),
+            "boundary_jump": metrics.boundary_jump(frames, joins),
+        }
+        if self.backbone.image_encoder is not None:
+            some = torch.cat([clip.portrait[None].float() / 255, frames[:: max(len(frames) // 8, 1)]])
+            embedded = self.backbone.embed_image(some.to(self.backbone.device))
+            scores["identity"] = float(F.cosine_similarity(embedded[1:], embedded[:1]).mean())
+        if self.sync is not None and len(frames) >= 15 + 5 + WINDOW:
+            found = sync_score(*self._vectors(frames, clip))
+            scores |= {"sync_c": found.confidence, "sync_d": found.distance}
+        return {name: value for name, value in scores.items() if math.isfinite(value)}
+
+    def _vectors(self, frames: Tensor, clip: Clip) -> tuple[Tensor, Tensor]:
+        assert self.sync is not None
+        box = portrait_box(clip.portrait_landmarks)
+        lips = mouth_region(frames, mouth_centre(box), LIP_SIDE * box.size)
+        small = F.interpolate(lips, size=(48, 48), mode="bilinear", antialias=True, align_corners=False)
+        sound = sound_windows(clip)
+        middle = sound[:, sound.shape[1] // 2].float()
+        return self.sync.embed_lips(windows_of(small)), self.sync.embed_sound(windows_of(middle))

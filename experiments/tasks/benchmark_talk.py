@@ -1,0 +1,254 @@
+"""Talking portraits against ground truth: people, voices and sentences that training never met."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from avatar.audio import AudioClip
+from avatar.audio_features import LogMelConfig
+from avatar.model import TalkingModel
+from avatar.mouth import MouthReader
+from avatar.pipeline import AnimateConfig, animate
+from avatar.syncnet import SyncNet
+from diffusion.backbone import Backbone
+from experiments.benchmark import circumstances, contact_sheet, talk_table
+from experiments.benchmark.scoring import mean_scores
+from experiments.benchmark.talk_scores import TalkJudge
+from experiments.errors import UserError
+from experiments.run.backbones import BackboneConfig, load_into
+from experiments.run.files import atomic_path, sha256_of_file, write_json, write_text
+from experiments.run.provenance import code_commit, version
+from experiments.run.report import peak_memory_mb
+from experiments.run.run_dir import Run
+from experiments.run.settings import Settings
+from experiments.speaking import ADAPTERS, Sitter, load_talking
+from experiments.tasks.train_talking import MOUTH, SYNC
+from experiments.training.talking import portrait_box
+from experiments.world.espeak import espeak_available
+from experiments.world.talking import Clip, TalkingConfig
+from experiments.world.talking_shards import TalkingClips, make_talking
+from video.compose import stream_side_by_side
+from video.encode import encode
+from video.sound import SoundTrack
+
+_TRUTH, _MADE = "truth", "checkpoints/made"
+_SHEET_FRAMES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """num_clips: how many held-out people speak; num_frames: how many frames of each are scored, at 25 a second.
+
+    speech: "espeak" says sentences and needs the extra 'world'; "formants" babbles and needs nothing.
+    num_videos: of how many clips a video shows the truth beside what was made.
+    measures: a folder with mouth.safetensors and, if there is one, sync.safetensors; None takes those beside the
+        adapters.
+    """
+
+    num_clips: int = 24
+    num_frames: int = 120
+    speech: Literal["espeak", "formants"] = "espeak"
+    num_videos: int = 3
+    backbone: BackboneConfig
+    talking: str | None = None
+    measures: str | None = None
+    animate: AnimateConfig = field(default_factory=AnimateConfig)
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_clips < 1:
+            raise ValueError(f"num_clips is {self.num_clips}; it must be at least 1")
+        if self.num_frames < 6:
+            raise ValueError(f"num_frames is {self.num_frames}; it must be at least 6")
+
+
+def validate(config: Config) -> None:
+    """Find out whether there is a voice before anything is made."""
+    if config.speech == "espeak" and not espeak_available():
+        raise UserError(
+            "speech=espeak needs the extra 'world' (pip install 'galatea[world]'); speech=formants babbles without it"
+        )
+
+
+def run(config: Config, run: Run) -> None:
+    """Make every clip, score it, and write talk.json, talk.md, talk.png and a few videos."""
+    load_average = circumstances.load_average()
+    backbone = load_into(run, config.backbone)
+    model = load_talking(backbone, config.talking)
+    judge = _judge(config, backbone)
+    clips = _clips(config, run)
+    made, seconds = _animate(config, run, backbone, model, clips)
+    with run.stage("score", len(clips)):
+        entries = _score(config, run, judge, clips, made)
+    file = Path(config.talking).expanduser() if config.talking else Path(str(backbone.folder)) / ADAPTERS
+    settings = config.animate
+    result = {
+        "experiment": config.experiment,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": circumstances.command(
+            config, Config(task=config.task, backbone=BackboneConfig(name="tiny"))
+        ),
+        "generator": {"version": version(), **code_commit()},
+        "backbone": run.facts["backbone"],
+        "hardware": {**circumstances.hardware(run), "load_average": load_average},
+        "adapters": sha256_of_file(file),
+        "animation": f"{settings.num_steps} steps, clips of {settings.clip_frames} frames, guidance "
+        f"{settings.guidance_scale_reference:g} (person) and {settings.guidance_scale_audio:g} (sound), "
+        f"seed {config.seed}",
+        "num_frames": config.num_frames,
+        "frames_per_second": sum(map(len, made)) / max(seconds, 1e-9),
+        "peak_memory_mb": peak_memory_mb(),
+        "scores": mean_scores([entry["scores"] for entry in entries]),
+        "controls": {
+            name: mean_scores([entry["controls"][name] for entry in entries if name in entry["controls"]])
+            for name in talk_table.CONTROLS
+            if any(name in entry["controls"] for entry in entries)
+        },
+        "clips": entries,
+    }
+    with run.stage("write"):
+        run.metrics.update({name: result[name] for name in ("scores", "controls", "frames_per_second")})
+        write_json(run.artefact("talk.json", kind="table"), result)
+        write_text(run.artefact("talk.md", kind="table"), talk_table.markdown(result))
+        _draw(config, run, clips, made, entries)
+    run.say(talk_table.summary(result))
+
+
+def _judge(config: Config, backbone: Backbone) -> TalkJudge:
+    folder = Path(config.measures).expanduser() if config.measures else Path(str(backbone.folder)) / "talking"
+    mouth, sync = folder / Path(MOUTH).name, folder / Path(SYNC).name
+    if not mouth.is_file():
+        raise UserError(
+            f"{mouth} is not there, and without it no mouth can be read; name a folder that has it with "
+            "measures=FOLDER, or train it: galatea experiment=train/tiny_mouth"
+        )
+    reader, net = _load(MouthReader(), mouth), _load(SyncNet(), sync) if sync.is_file() else None
+    assert isinstance(reader, MouthReader)
+    assert net is None or isinstance(net, SyncNet)
+    return TalkJudge(reader=reader, sync=net, backbone=backbone)
+
+
+def _load(network: nn.Module, file: Path) -> nn.Module:
+    network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+    return network.eval().requires_grad_(False)
+
+
+def _clips(config: Config, run: Run) -> list[Clip]:
+    wanted = TalkingConfig(
+        num_clips=config.num_clips, clips_per_shard=1, num_frames=config.num_frames, held_out=True,
+        speech=config.speech, wordless=0.0, seed=config.seed,
+    )  # fmt: skip
+    run.begin_stage("truth", wanted.num_shards)
+    paths = []
+    for path in make_talking(run.folder / _TRUTH, wanted, workers=config.workers):
+        paths.append(path)
+        run.display.update(len(paths), {})
+    run.end_stage()
+    return list(TalkingClips(paths))
+
+
+def _animate(
+    config: Config, run: Run, backbone: Backbone, model: TalkingModel, clips: list[Clip]
+) -> tuple[list[Tensor], float]:
+    """Frames [F, 3, S, S] uint8 of every clip, and the seconds that all of them took; kept ones are read back."""
+    folder = run.folder / _MADE
+    folder.mkdir(parents=True, exist_ok=True)
+    made, seconds = [], 0.0
+    with run.stage("animate", len(clips)):
+        for index, clip in enumerate(clips):
+            file = folder / f"{index:04d}.safetensors"
+            if not file.is_file():
+                began = time.monotonic()
+                frames = torch.cat(list(_frames(config, run, backbone, model, clip, index)))
+                spent = torch.tensor(time.monotonic() - began, dtype=torch.float64)
+                with atomic_path(file) as temporary:
+                    save_file({"frames": frames, "seconds": spent}, temporary)
+            kept = load_file(file)
+            # The portrait speaks the whole utterance; the window is what truth there is.
+            seconds += float(kept["seconds"]) * config.num_frames / len(kept["frames"])
+            made.append(kept["frames"][clip.first_frame : clip.first_frame + config.num_frames])
+            run.display.update(index + 1, {})
+    return made, seconds
+
+
+def _frames(
+    config: Config, run: Run, backbone: Backbone, model: TalkingModel, clip: Clip, index: int
+) -> Iterator[Tensor]:
+    portrait = clip.portrait.float() / 255
+    face = Sitter(picture=portrait, box=portrait_box(clip.portrait_landmarks)).whole(backbone.image_size)
+    features = LogMelConfig().build().of(AudioClip(clip.audio), Fraction(clip.fps))
+    made = animate(
+        model, backbone, face, features,
+        fps=Fraction(clip.fps), generators=lambda name: run.generator(f"{index}/{name}"), config=config.animate,
+    )  # fmt: skip
+    for each in made:
+        yield (each.images.clamp(0, 1) * 255).round().byte().cpu()
+
+
+def _score(
+    config: Config, run: Run, judge: TalkJudge, clips: list[Clip], made: list[Tensor]
+) -> list[dict[str, Any]]:
+    frames = [each.float() / 255 for each in made]
+    tracks = [judge.mouths(each, clip) for each, clip in zip(frames, clips, strict=True)]
+    entries = []
+    for index, clip in enumerate(clips):
+        other = (index + 1) % len(clips)
+        step = config.animate.clip_frames
+        joins = [i for i in range(1, config.num_frames) if (clip.first_frame + i) % step == 0]
+        portrait = (clip.portrait.float() / 255).expand(config.num_frames, -1, -1, -1)
+        controls = {
+            "oracle": judge.score(clip.images.float() / 255, clip),
+            "static": judge.score(portrait, clip),
+        }
+        if other != index:
+            shuffled = judge.score(frames[index], clip, track=tracks[other])
+            controls["shuffled"] = {
+                name: shuffled[name] for name in ("r", "error", "in_step", "closures") if name in shuffled
+            }
+        entries.append(
+            {
+                "caption": clip.caption, "text": clip.text, "voice": clip.voice,
+                "scores": judge.score(frames[index], clip, track=tracks[index], joins=joins),
+                "controls": controls,
+            }
+        )  # fmt: skip
+        run.display.update(index + 1, {})
+    return entries
+
+
+def _draw(
+    config: Config, run: Run, clips: list[Clip], made: list[Tensor], entries: list[dict[str, Any]]
+) -> None:
+    rows = []
+    chosen = torch.linspace(0, config.num_frames - 1, min(_SHEET_FRAMES, config.num_frames)).round().long()
+    for clip, frames, entry in zip(clips, made, entries, strict=True):
+        rows.append(
+            contact_sheet.Row(
+                caption=clip.text or clip.caption,
+                line=f"r {entry['scores'].get('r', float('nan')):.2f}",
+                truth=clip.images[chosen].float() / 255,
+                made=frames[chosen].float() / 255,
+            )
+        )
+    contact_sheet.save(rows, run.artefact("talk.png", kind="image"), titles=("truth", "made"))
+    for index in range(min(config.num_videos, len(clips))):
+        clip = clips[index]
+        both = [(picture.float() / 255 for picture in pictures) for pictures in (clip.images, made[index])]
+        start = round(clip.first_frame / clip.fps * 16_000)
+        encode(
+            stream_side_by_side(both, captions=("truth", "made"), gap=2),
+            run.artefact(f"clip_{index:02d}.mp4", kind="video"),
+            fps=clip.fps,
+            audio=SoundTrack(16_000, [clip.audio[start:].contiguous()]),
+        )

@@ -1,0 +1,101 @@
+"""The talking benchmark end to end on untrained weights, and its judge on frames whose scores are known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from avatar.config import TINY
+from avatar.model import TalkingModel
+from avatar.mouth import MouthReader
+from avatar.storage import save_adapters
+from avatar.syncnet import SyncNet
+from diffusion.backbone import load
+from experiments.benchmark.talk_scores import TalkJudge
+from experiments.world.talking import TalkingConfig, make_clip
+from video.decode import decode
+
+BENCHMARK = ("experiment=benchmark/talk", "budget=smoke", "threads=1", "workers=1", "speech=formants")
+MODEL = ("talking=talking/model.safetensors", "measures=talking")
+
+
+@pytest.fixture
+def talking(tmp_path: Path) -> Path:
+    """Untrained adapters and measures."""
+    folder = tmp_path / "talking"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_adapters(folder / "model.safetensors", TalkingModel(load("tiny").unet, TINY))
+        for name, network in (("mouth", MouthReader()), ("sync", SyncNet())):
+            save_file(network.state_dict(), folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.mark.slow
+def test_measures_writes_and_continues(galatea: Callable[..., Any], tmp_path: Path, talking: Path) -> None:
+    outcome = galatea(*BENCHMARK, *MODEL, "out=made")
+    assert outcome.status == 0, outcome.err
+    folder = tmp_path / "made"
+    result = json.loads((folder / "talk.json").read_text())
+    assert len(result["clips"]) == 2
+    assert result["frames_per_second"] > 0
+    assert result["controls"].keys() == {"oracle", "static", "shuffled"}
+    assert result["controls"]["static"]["r"] == 0.0
+    assert result["controls"]["oracle"]["static_psnr_db"] == pytest.approx(100.0)
+    assert {"r", "in_step", "identity", "static_psnr_db"} <= result["scores"].keys()
+    text = (folder / "talk.md").read_text()
+    for part in ("mouth r", "the world's own frames", "frames a second", result["adapters"][:16]):
+        assert part in text
+    assert decode(folder / "clip_00.mp4").frames.shape == (8, 3, 128 + 24, 2 * 128 + 2)
+
+    # As a run that was killed before its last clip leaves it.
+    shutil.copytree(folder, tmp_path / "killed")
+    for name in ("report.json", "talk.json", "talk.md", "checkpoints/made/0001.safetensors"):
+        (tmp_path / "killed" / name).unlink()
+    assert galatea(*BENCHMARK, *MODEL, "out=killed").status == 0
+    again = json.loads((tmp_path / "killed" / "talk.json").read_text())
+    assert again["scores"] == result["scores"]
+    assert again["clips"] == result["clips"]
+
+
+def test_what_is_refused(galatea: Callable[..., Any], tmp_path: Path, talking: Path) -> None:
+    (talking / "mouth.safetensors").unlink()
+    for setting, words in (
+        ("measures=talking", "no mouth can be read"),
+        ("num_clips=0", "num_clips is 0"),
+        ("num_frames=3", "num_frames is 3"),
+        ("talking=none.safetensors", "has no talking adapters"),
+    ):
+        outcome = galatea(*BENCHMARK, *MODEL, setting, "out=made")
+        assert outcome.status == 2
+        assert words in "\n".join(outcome.err)
+
+
+def test_a_judge_knows_the_truth_from_a_still_portrait() -> None:
+    clip = make_clip(
+        TalkingConfig(num_clips=1, num_frames=12, size=64, speech="formants", still=1.0, pause=0.0), 1
+    )
+
+    class Truthful(MouthReader):
+        """Reads from the true frames what the rig says."""
+
+        def forward(self, mouths: torch.Tensor) -> torch.Tensor:
+            return clip.aperture
+
+    judge = TalkJudge(reader=Truthful(), sync=None, backbone=load("tiny"))
+    scores = judge.score(clip.images.float() / 255, clip, joins=[6])
+    assert scores["r"] == pytest.approx(1.0)
+    assert scores["error"] == 0.0
+    assert scores["in_step"] == 1.0
+    assert scores["static_psnr_db"] == pytest.approx(100.0)
+    assert scores["identity"] > 0.9
+    still = judge.score((clip.portrait.float() / 255).expand(12, -1, -1, -1), clip, track=torch.zeros(12))
+    assert still["r"] == 0.0
+    assert still["identity"] == pytest.approx(1.0, abs=1e-4)
