@@ -161,7 +161,7 @@ def _clips(config: Config, run: Run) -> list[Clip]:
 def _animate(
     config: Config, run: Run, backbone: Backbone, model: TalkingModel, clips: list[Clip]
 ) -> tuple[list[Tensor], float]:
-    """Frames [F, 3, S, S] uint8 of every clip, and the seconds that all of them took; kept ones are read back."""
+    """Frames [F, 3, S, S] uint8 of every clip's window, and the seconds that so many take; kept ones are read back."""
     folder = run.folder / _MADE
     folder.mkdir(parents=True, exist_ok=True)
     made, seconds = [], 0.0
@@ -175,7 +175,6 @@ def _animate(
                 with atomic_path(file) as temporary:
                     save_file({"frames": frames, "seconds": spent}, temporary)
             kept = load_file(file)
-            # The portrait speaks the whole utterance; the window is what truth there is.
             seconds += float(kept["seconds"]) * config.num_frames / len(kept["frames"])
             made.append(kept["frames"][clip.first_frame : clip.first_frame + config.num_frames])
             run.display.update(index + 1, {})
@@ -194,6 +193,9 @@ def _frames(
     )  # fmt: skip
     for each in made:
         yield (each.images.clamp(0, 1) * 255).round().byte().cpu()
+        # What comes after the window has no truth to be held against.
+        if each.start + len(each.images) >= clip.first_frame + config.num_frames:
+            return
 
 
 def _score(
