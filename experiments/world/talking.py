@@ -1,12 +1,13 @@
 """Clips of talking heads of which everything is known: pictures, sound, rig, mouth opening, landmarks.
 
 A clip is a window of consecutive frames of an utterance, and beside it a portrait: the same person in the same light
-at another moment, mouth shut, eyes open, looking about straight ahead. Frame i of the window is frame
+at another moment, mouth shut, eyes open, the head about where it is on average. Frame i of the window is frame
 ``first_frame + i`` of the whole sound, which comes with it, so that speech features have their context.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -40,8 +41,8 @@ _BATCH = 32  # frames rendered at once
 _LIP_TOP, _LIP_BOTTOM = LANDMARKS.index("lip_top_inner"), LANDMARKS.index("lip_bottom_inner")
 
 # So that what is drawn for the voice does not depend on how much was drawn for the face, and so on.
-_Stream = Literal["person", "speech", "sound", "behaviour", "window", "portrait"]
-_STREAMS: tuple[_Stream, ...] = ("person", "speech", "sound", "behaviour", "window", "portrait")
+_Stream = Literal["person", "speech", "sound", "behaviour", "window", "portrait", "camera"]
+_STREAMS: tuple[_Stream, ...] = ("person", "speech", "sound", "behaviour", "window", "portrait", "camera")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +52,7 @@ class TalkingConfig:
     size: pixels, a multiple of 8. fps: frames a second. held_out: people, voices and sentences training never meets.
     speech: 'espeak' says sentences and needs the extra 'world'; 'formants' babbles and needs nothing; the share
     ``wordless`` of an espeak set babbles too (voices without words are in no held-out list).
+    framing: by what share the camera's zoom varies from clip to clip, as crops about a face that was found do.
     still: share of heads that hold nearly still. pause: share of utterances with a longer silence at either end.
     """
 
@@ -65,6 +67,7 @@ class TalkingConfig:
     wordless: float = 0.1
     still: float = 0.4
     pause: float = 0.2
+    framing: float = 0.08
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -75,7 +78,7 @@ class TalkingConfig:
             raise ValueError(f"size must be a multiple of 8 pixels, got {self.size}")
         if self.speech not in ("espeak", "formants"):
             raise ValueError(f"speech must be 'espeak' or 'formants', got {self.speech!r}")
-        for name in ("wordless", "still", "pause"):
+        for name in ("wordless", "still", "pause", "framing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share and must lie in [0, 1], got {getattr(self, name)}")
 
@@ -122,10 +125,15 @@ class Clip:
         return len(self.images)
 
 
-def portrait_camera() -> Cameras:
-    """The one camera of talking pictures: in front, level, the head and its hair or hat in the picture."""
-    position = torch.tensor([[0.0, 0.17, 3.2]])
-    return Cameras(c2w=look_at(position, torch.tensor([0.0, 0.17, 0.0])), fovy_deg=torch.tensor([26.5]))
+def portrait_camera(zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Cameras:
+    """The camera of talking pictures: in front, level, the head and its hair or hat in the picture.
+
+    zoom: how much larger all is than usual. shift: of the camera to the right and up, in world units.
+    """
+    x, y = shift[0], 0.17 + shift[1]
+    fovy = 2 * math.degrees(math.atan(math.tan(math.radians(26.5 / 2)) / zoom))
+    c2w = look_at(torch.tensor([[x, y, 3.2]]), torch.tensor([x, y, 0.0]))
+    return Cameras(c2w=c2w, fovy_deg=torch.tensor([fovy]))
 
 
 def project(cameras: Cameras, points: Tensor, size: int) -> Tensor:
@@ -154,9 +162,10 @@ def make_clip(config: TalkingConfig, index: int) -> Clip:
     window = _generator(config, index, "window")
     first = int(torch.randint(utterance.num_frames - config.num_frames + 1, (), generator=window))
     frames = slice(first, first + config.num_frames)
-    portrait_rig = _portrait_rig(_generator(config, index, "portrait"))
+    portrait_rig = _portrait_rig(utterance, _generator(config, index, "portrait"))
     rigs = torch.cat([utterance.rigs[frames], portrait_rig[None]])
-    images, landmarks = picture(head, rigs, config.size, background, light)
+    camera = _camera(config, _generator(config, index, "camera"))
+    images, landmarks = picture(head, rigs, config.size, background, light, camera)
     sound = augment(utterance.audio, config.augment, generator=_generator(config, index, "sound"))
     return Clip(
         images=images[:-1],
@@ -179,10 +188,12 @@ def make_clip(config: TalkingConfig, index: int) -> Clip:
     )
 
 
-def picture(head: Head, rigs: Tensor, size: int, background: Color, light: Light) -> tuple[Tensor, Tensor]:
-    """A head in poses [F, 15] before the portrait camera: images [F, 3, size, size] uint8, landmarks [F, L, 2] in
-    pixels. ``size`` is a multiple of 8."""
-    camera, poses = portrait_camera(), [rig_of(values) for values in rigs]
+def picture(
+    head: Head, rigs: Tensor, size: int, background: Color, light: Light, camera: Cameras | None = None
+) -> tuple[Tensor, Tensor]:
+    """A head in poses [F, 15] before the portrait camera, or another one: images [F, 3, size, size] uint8, landmarks
+    [F, L, 2] in pixels. ``size`` is a multiple of 8."""
+    camera, poses = camera or portrait_camera(), [rig_of(values) for values in rigs]
     batches = []
     for start in range(0, len(poses), _BATCH):
         # Frames march together as scenes of one field: a call costs as much for one of them as for all.
@@ -246,10 +257,29 @@ def _behaviour(config: TalkingConfig, generator: torch.Generator) -> BehaviourCo
     )
 
 
-def _portrait_rig(generator: torch.Generator) -> Tensor:
-    """A resting face, [15]: lips shut, eyes open and on the viewer, the head within 4 degrees of straight."""
+def _camera(config: TalkingConfig, generator: torch.Generator) -> Cameras:
+    """The portrait camera, framed a little differently in each clip."""
+    zoom, x, y = (config.framing * (2 * torch.rand(3, generator=generator) - 1)).tolist()
+    return portrait_camera(1 + zoom, (0.5 * x, 0.5 * y))
+
+
+def _portrait_rig(utterance: Utterance, generator: torch.Generator) -> Tensor:
+    """A resting face, [15]: lips shut, eyes open and on the viewer, the head within 2 degrees of its average place.
+
+    Who makes a portrait speak wants the head to stay about where it is.
+    """
     turn, nod, lean, x, y = (2 * torch.rand(5, generator=generator) - 1).tolist()
-    rest = Rig(yaw_deg=4 * turn, pitch_deg=2.5 * nod, roll_deg=2 * lean, gaze_x=0.1 * x, gaze_y=0.1 * y)
+    yaw, pitch, roll = (
+        float(utterance.rigs[:, RIG_CHANNELS.index(name)].mean())
+        for name in ("yaw_deg", "pitch_deg", "roll_deg")
+    )
+    rest = Rig(
+        yaw_deg=yaw + 2 * turn,
+        pitch_deg=pitch + 2 * nod,
+        roll_deg=roll + lean,
+        gaze_x=0.1 * x,
+        gaze_y=0.1 * y,
+    )
     return torch.tensor([getattr(rest, name) for name in RIG_CHANNELS])
 
 
