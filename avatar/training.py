@@ -122,7 +122,7 @@ def conditions_of(
 
 def _importance(model: TalkingModel, batch: TalkingBatch, config: StageConfig) -> Tensor:
     """[B, 1, 1, h, w], 1 on average over a picture."""
-    size = batch.latents.shape[-2:]
+    size = (batch.latents.shape[-2], batch.latents.shape[-1])
     branches = model.config.audio.branches
     if config.lip_weight == 0.0 or "lip" not in branches:
         return torch.ones(len(batch.latents), 1, 1, *size)

@@ -131,7 +131,8 @@ def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recip
 def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
     backbone = load(Path(config.model).absolute(), device=run.device)
     if config.text == "anew":
-        backbone.text_encoder = models.build_text_encoder(backbone.tokenizer).to(run.device)
+        # A module's own to(): transformers' annotation of it confuses type checkers.
+        backbone.text_encoder = torch.nn.Module.to(models.build_text_encoder(backbone.tokenizer), run.device)
     with run.stage("encode"):
         return MultiviewRecipe(
             backbone,
