@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -120,7 +120,10 @@ class TalkRecipe:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Error of v on held-out clips, nothing dropped, the same noise and timesteps each time; and in silence."""
+        """Error of v on held-out clips, nothing dropped, the same noise and timesteps each time.
+
+        ``v_error_other_sound``: the same with the next clip's sound; what lies between them is what the sound tells.
+        """
         stage = StageConfig(
             stage=self.stage.stage, min_snr_gamma=None, noise_offset=0.0, lip_weight=self.stage.lip_weight,
             drop_reference=0.0, drop_audio=0.0, drop_motion=0.0,
@@ -133,7 +136,7 @@ class TalkRecipe:
                 if name != "v_error" and self.stage.stage == "image":
                     continue
                 generator = torch.Generator().manual_seed(int(rows[0]))
-                changed = TalkingBatch(**{**_fields(batch), "windows": windows})
+                changed = replace(batch, windows=windows)
                 errors[name].append(
                     stage_loss(self.model, self.schedule, changed, stage, generator=generator)
                 )
@@ -186,10 +189,6 @@ class _Encoded:
             portraits=cached_latents(backbone, data.portraits[:, None], cache)[:, 0],
             identity=identity,
         )
-
-
-def _fields(batch: TalkingBatch) -> dict[str, Tensor | None]:
-    return {name: getattr(batch, name) for name in TalkingBatch.__dataclass_fields__}
 
 
 class MouthRecipe:
