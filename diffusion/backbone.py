@@ -85,6 +85,9 @@ class Backbone:
         self.image_encoder: Any | None = (
             None if parts.image_encoder is None else parts.image_encoder.to(device)
         )
+        self.clip_text_encoder: Any | None = (
+            None if parts.clip_text_encoder is None else parts.clip_text_encoder.to(device)
+        )
         self.device = torch.device(device)
         self.schedule = Schedule.from_scheduler(parts.scheduler).to(self.device)
         vae = parts.vae.config
@@ -191,12 +194,16 @@ class Backbone:
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
-        """B prompts -> unit vectors [B, D] of the CLIP space."""
-        output = self._encode_text(prompts)
+        """B prompts -> unit vectors [B, D] of the CLIP space.
+
+        By `clip_text_encoder` if there is one: what a UNet reads best need not be what compares best with images.
+        """
+        output = self._encode_text(prompts, self.clip_text_encoder)
         if "text_embeds" not in output:
             raise BackboneError(
                 f"text_encoder of backbone {self.name!r} is a {type(self.text_encoder).__name__}, which "
-                "cannot be compared with images; it must be a CLIPTextModelWithProjection"
+                "cannot be compared with images; it must be a CLIPTextModelWithProjection, or one must be there as "
+                "clip_text_encoder"
             )
         return F.normalize(output.text_embeds.float(), dim=-1)
 
@@ -204,7 +211,7 @@ class Backbone:
         """Cosine similarities [B, P] of images [B, 3, H, W] in [0, 1] and P prompts."""
         return self.embed_image(images) @ self.embed_text(prompts).T
 
-    def _encode_text(self, prompts: Sequence[str]) -> Any:
+    def _encode_text(self, prompts: Sequence[str], encoder: Any | None = None) -> Any:
         if isinstance(prompts, str):
             raise ValueError("prompts must be a list of strings, got one string; write [prompt]")
         tokens = self.tokenizer(
@@ -214,7 +221,7 @@ class Backbone:
             truncation=True,
             return_tensors="pt",
         )
-        return self.text_encoder(input_ids=tokens["input_ids"].to(self.device))
+        return (encoder or self.text_encoder)(input_ids=tokens["input_ids"].to(self.device))
 
 
 def load(
@@ -262,6 +269,7 @@ def save_backbone(
     tokenizer: Any | None = None,
     text_encoder: Any | None = None,
     image_encoder: Any | None = None,
+    clip_text_encoder: Any | None = None,
     vae: Any | None = None,
     unet: Any | None = None,
     scheduler: Any | None = None,
@@ -278,6 +286,7 @@ def save_backbone(
         "tokenizer": tokenizer,
         "text_encoder": text_encoder,
         "image_encoder": image_encoder,
+        "clip_text_encoder": clip_text_encoder,
         "vae": vae,
         "unet": unet,
         "scheduler": scheduler,

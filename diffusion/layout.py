@@ -5,6 +5,7 @@
     tokenizer/           CLIPTokenizer: tokenizer.json, or vocab.json and merges.txt
     text_encoder/        CLIPTextModel or CLIPTextModelWithProjection
     image_encoder/       CLIPVisionModelWithProjection (optional)
+    clip_text_encoder/   CLIPTextModelWithProjection (optional): the image tower's partner where text_encoder is not
     vae/ unet/           AutoencoderKL, UNet2DConditionModel
     scheduler/           scheduler_config.json
 
@@ -47,10 +48,11 @@ MODEL_INDEX = "model_index.json"
 _MODELS: dict[str, tuple[str, str, tuple[type[Any], ...]]] = {
     "text_encoder": ("transformers", "model", (CLIPTextModel, CLIPTextModelWithProjection)),
     "image_encoder": ("transformers", "model", (CLIPVisionModelWithProjection,)),
+    "clip_text_encoder": ("transformers", "model", (CLIPTextModelWithProjection,)),
     "vae": ("diffusers", "diffusion_pytorch_model", (AutoencoderKL,)),
     "unet": ("diffusers", "diffusion_pytorch_model", (UNet2DConditionModel,)),
 }
-_OPTIONAL = "image_encoder"
+_OPTIONAL = ("image_encoder", "clip_text_encoder")
 _VARIANTS = (None, "fp16")
 
 
@@ -65,6 +67,7 @@ class Parts:
     unet: Any
     scheduler: Any
     image_encoder: Any | None
+    clip_text_encoder: Any | None = None
     image_mean: tuple[float, ...] | None
     image_std: tuple[float, ...] | None
 
@@ -84,7 +87,7 @@ def read_folder(folder: Path, dtype: torch.dtype) -> Parts:
         models = {
             part: _load_model(folder, part, index, dtype)
             for part in _MODELS
-            if part != _OPTIONAL or (folder / part / "config.json").is_file()
+            if part not in _OPTIONAL or (folder / part / "config.json").is_file()
         }
         try:
             tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
@@ -107,7 +110,8 @@ def read_folder(folder: Path, dtype: torch.dtype) -> Parts:
         text_encoder=text_encoder,
         vae=models["vae"],
         unet=models["unet"],
-        image_encoder=models.get(_OPTIONAL),
+        image_encoder=models.get("image_encoder"),
+        clip_text_encoder=models.get("clip_text_encoder"),
         image_mean=mean,
         image_std=std,
     )
@@ -119,7 +123,7 @@ def write_folder(
     """Writes or replaces the given parts, each complete in a temporary folder before it takes its place.
 
     Args:
-        parts: any of tokenizer, text_encoder, image_encoder, vae, unet, scheduler; they are not changed.
+        parts: any of tokenizer, text_encoder, image_encoder, clip_text_encoder, vae, unet, scheduler; unchanged.
         settings: entries of the `galatea` block to set; others are kept.
         dtype: of the weights on disk.
     """
@@ -175,7 +179,7 @@ def _check_folder(folder: Path) -> dict[str, Any]:
         missing.append("scheduler/scheduler_config.json")
     weights: list[Path] = []
     for part, (_, stem, _) in _MODELS.items():
-        if part == _OPTIONAL and not (folder / part).exists():
+        if part in _OPTIONAL and not (folder / part).exists():
             continue
         if not (folder / part / "config.json").is_file():
             missing.append(f"{part}/config.json")
@@ -256,7 +260,7 @@ def _weights_name(stem: str, variant: str | bool | None) -> str:
 
 
 def _image_constants(folder: Path) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    for place in (folder / _OPTIONAL, folder / "feature_extractor"):
+    for place in (folder / "image_encoder", folder / "feature_extractor"):
         file = place / "preprocessor_config.json"
         if file.is_file():
             config = _read_json(file)

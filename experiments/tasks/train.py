@@ -30,10 +30,10 @@ class Config(Settings):
     data_folder: where pictures are kept and found again; workers: processes that make them.
     continue_from: a model folder whose part training starts from; None starts from random weights.
     held_out_scenes: scenes of captions never trained on, for the held-out measurement.
-    text: whether the text transformer learns with the UNet (part multiview; the image tower is trained after it
-        then), and whether it starts anew even if continue_from names weights.
-    keep_unet_valid: leave as they are the text transformer (part clip) or the latents (part vae) that an existing UNet
-        was trained on; the image tower and projections, or the decoder, still learn. Needs continue_from.
+    text: whether the text transformer learns with the UNet (part multiview), and whether it starts anew even if
+        continue_from names weights.
+    keep_unet_valid: leave as they are the latents that an existing UNet was trained on (part vae); the decoder still
+        learns. Needs continue_from. CLIP has a text tower of its own, which no UNet reads.
     channels: of the UNet's levels (part multiview).
     """
 
@@ -54,9 +54,9 @@ class Config(Settings):
         super().__post_init__()
         if self.data.held_out:
             raise ValueError("data.held_out is true; training never sees held-out captions: leave it false")
-        if self.keep_unet_valid and (self.continue_from is None or self.part == "multiview"):
+        if self.keep_unet_valid and (self.continue_from is None or self.part != "vae"):
             raise ValueError(
-                "keep_unet_valid is true, but there is nothing to keep: give continue_from=FOLDER and part clip or vae"
+                "keep_unet_valid is true, but there is nothing to keep: give continue_from=FOLDER and part vae"
             )
         if self.held_out_scenes < 1:
             raise ValueError(f"held_out_scenes is {self.held_out_scenes}; it must be at least 1")
@@ -121,7 +121,7 @@ def _start_model(folder: Path, config: Config) -> None:
 
 def _clip(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
     tokenizer = load(Path(config.model).absolute()).tokenizer
-    return ClipRecipe(tokenizer, train_set, held_out, run.device, freeze_text=config.keep_unet_valid)
+    return ClipRecipe(tokenizer, train_set, held_out, run.device)
 
 
 def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
@@ -154,8 +154,9 @@ _RECIPES: dict[str, Callable[[Config, Run, Shards, Shards], Recipe]] = {
 def _load_weights(recipe: Recipe, config: Config) -> None:
     folder = Path(str(config.continue_from))
     source = load(folder.absolute() if folder.is_dir() else str(folder))
+    clip_text = source.text_encoder if source.clip_text_encoder is None else source.clip_text_encoder
     found = {
-        "text": source.text_encoder,
+        "text": clip_text if config.part == "clip" else source.text_encoder,
         "image": source.image_encoder,
         "vae": source.vae,
         "unet": source.unet,
@@ -171,7 +172,7 @@ def _load_weights(recipe: Recipe, config: Config) -> None:
 def _save(recipe: Recipe, folder: Path) -> None:
     if isinstance(recipe, ClipRecipe):
         save_backbone(
-            folder, tokenizer=recipe.tokenizer, text_encoder=recipe.text, image_encoder=recipe.image
+            folder, tokenizer=recipe.tokenizer, clip_text_encoder=recipe.text, image_encoder=recipe.image
         )
     elif isinstance(recipe, VaeRecipe):
         if not recipe.decoder_only:

@@ -23,17 +23,11 @@ class ClipRecipe:
         train: Shards,
         held_out: Shards,
         device: torch.device,
-        *,
-        freeze_text: bool = False,
     ) -> None:
-        """freeze_text leaves the text transformer as it is (its projection still learns), for a UNet that reads it."""
         self.tokenizer = tokenizer
         self.device = device
         self.text, self.image = build_text_encoder(tokenizer), build_image_encoder()
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        if freeze_text:
-            self.text.requires_grad_(False)
-            self.text.text_projection.requires_grad_(True)
         self.modules = nn.ModuleDict({"text": self.text, "image": self.image})
         self.modules.register_parameter("logit_scale", self.logit_scale)
         self.modules.to(device)

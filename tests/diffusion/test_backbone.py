@@ -409,3 +409,19 @@ def test_offline_without_a_copy_says_how_to_get_one(tmp_path: Path, monkeypatch:
     assert "offline=True" in message
     assert "stable-diffusion-v1-5/stable-diffusion-v1-5" in message
     assert "'tiny'" in message
+
+
+def test_a_text_tower_of_its_own_compares_words_with_pictures(tmp_path: Path) -> None:
+    parts, other = make_parts(), make_parts(seed=3)
+    save_backbone(tmp_path / "one", **parts)
+    save_backbone(tmp_path / "two", **parts, clip_text_encoder=other["text_encoder"])
+    one, two = load(tmp_path / "one"), load(tmp_path / "two")
+    # What the UNet reads is the same; what is compared with pictures is not.
+    assert torch.equal(one.encode_prompt(CAPTIONS).embeds, two.encode_prompt(CAPTIONS).embeds)
+    assert not torch.allclose(one.embed_text(CAPTIONS), two.embed_text(CAPTIONS))
+    save_backbone(tmp_path / "three", **{**parts, "text_encoder": other["text_encoder"]})
+    assert torch.equal(two.embed_text(CAPTIONS), load(tmp_path / "three").embed_text(CAPTIONS))
+    # It serves where the UNet's own text encoder has no projection.
+    plain = make_parts(projection=False)
+    save_backbone(tmp_path / "four", **plain, clip_text_encoder=other["text_encoder"])
+    assert load(tmp_path / "four").embed_text(["a"]).shape[0] == 1
