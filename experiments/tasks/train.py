@@ -31,7 +31,7 @@ class Config(Settings):
     continue_from: a model folder whose part training starts from; None starts from random weights.
     held_out_scenes: scenes of captions never trained on, for the held-out measurement.
     text: whether the text transformer learns with the UNet (part multiview), and whether it starts anew even if
-        continue_from names weights.
+        continue_from names weights; "frozen" leaves it as `model` has it.
     keep_unet_valid: leave as they are the latents that an existing UNet was trained on (part vae); the decoder still
         learns. Needs continue_from. CLIP has a text tower of its own, which no UNet reads.
     channels: of the UNet's levels (part multiview).
@@ -130,7 +130,8 @@ def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recip
 
 def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
     backbone = load(Path(config.model).absolute(), device=run.device)
-    if config.text == "anew":
+    # Never from the folder that is trained into: a run that is begun again would begin where it ended.
+    if config.text == "anew" or (config.text == "trained" and config.continue_from is None):
         # A module's own to(): transformers' annotation of it confuses type checkers.
         backbone.text_encoder = torch.nn.Module.to(models.build_text_encoder(backbone.tokenizer), run.device)
     with run.stage("encode"):

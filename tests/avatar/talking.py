@@ -95,4 +95,5 @@ def make_conditions(
         masks=model.encode_masks(torch.rand(batch, 3, 64, 64, generator=uniform), height, width),
         motion=model.encode_motion(noise(batch, 2, 4, height, width, seed=seed + 5), identity),
         speed=torch.full((batch, frames), 12.0),
+        blink=torch.rand(batch, frames, generator=uniform),
     )

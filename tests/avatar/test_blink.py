@@ -40,7 +40,7 @@ def test_blinks_reach_the_frames_they_belong_to() -> None:
     from dataclasses import replace
 
     model = make_model()
-    conditions = make_conditions(model)
+    conditions = replace(make_conditions(model), blink=None)
     open_eyes = replace(conditions, blink=torch.zeros(2, FRAMES))
     lids = torch.zeros(2, FRAMES)
     lids[0, 1] = 1.0

@@ -54,7 +54,7 @@ def test_the_stages_of_emo() -> None:
     }
     assert tops["image"] == {"unet", "reference_net", "reference_projection", "identity", "locator"}
     assert tops["video"] == {"audio", "audio_projection", "motion"}
-    assert tops["motion"] == {"motion", "speed"}
+    assert tops["motion"] == {"motion", "speed", "blink"}
     assert not any(".speed." in name for name in set_trainable(model, STAGES["video"]))
     assert any(".speed." in name for name in set_trainable(model, STAGES["motion"]))
     both = set_trainable(model, ("audio", "unet"))

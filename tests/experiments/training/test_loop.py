@@ -48,7 +48,8 @@ def test_three_recipes_make_a_model_that_loads(galatea: Callable[..., Any], tmp_
 def test_what_the_text_transformer_starts_from(galatea: Callable[..., Any], tmp_path: Path) -> None:
     weights = []
     for seed, text in enumerate(("frozen", "trained", "anew")):
-        outcome = _train(galatea, "multiview", f"run_{text}", f"text={text}", f"seed={seed}")
+        start = () if text == "frozen" else ("continue_from=tiny",)
+        outcome = _train(galatea, "multiview", f"run_{text}", f"text={text}", f"seed={seed}", *start)
         assert outcome.status == 0, outcome.err
         weights.append(load_file(tmp_path / "tiny/text_encoder/model.safetensors"))
     frozen, trained, anew = (w["text_model.embeddings.token_embedding.weight"] for w in weights)
