@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -88,10 +89,11 @@ def run(config: Config, run: Run) -> None:
     model = load_talking(backbone, config.talking)
     judge = _judge(config, backbone)
     clips = _clips(config, run)
-    made, seconds = _animate(config, run, backbone, model, clips)
+    file = Path(config.talking).expanduser() if config.talking else Path(str(backbone.folder)) / ADAPTERS
+    adapters = sha256_of_file(file)
+    made, seconds = _animate(config, run, backbone, model, clips, adapters)
     with run.stage("score", len(clips)):
         entries = _score(config, run, judge, clips, made)
-    file = Path(config.talking).expanduser() if config.talking else Path(str(backbone.folder)) / ADAPTERS
     settings = config.animate
     result = {
         "experiment": config.experiment,
@@ -102,7 +104,7 @@ def run(config: Config, run: Run) -> None:
         "generator": {"version": version(), **code_commit()},
         "backbone": run.facts["backbone"],
         "hardware": {**circumstances.hardware(run), "load_average": load_average},
-        "adapters": sha256_of_file(file),
+        "adapters": adapters,
         "animation": f"{settings.num_steps} steps, clips of {settings.clip_frames} frames, guidance "
         f"{settings.guidance_scale_reference:g} (person) and {settings.guidance_scale_audio:g} (sound), "
         f"seed {config.seed}",
@@ -149,9 +151,12 @@ def _clips(config: Config, run: Run) -> list[Clip]:
         num_clips=config.num_clips, clips_per_shard=1, num_frames=config.num_frames, held_out=True,
         speech=config.speech, wordless=0.0, seed=config.seed,
     )  # fmt: skip
+    folder = run.folder / _TRUTH
+    if config.overwrite and folder.is_dir():
+        shutil.rmtree(folder)
     run.begin_stage("truth", wanted.num_shards)
     paths = []
-    for path in make_talking(run.folder / _TRUTH, wanted, workers=config.workers):
+    for path in make_talking(folder, wanted, workers=config.workers):
         paths.append(path)
         run.display.update(len(paths), {})
     run.end_stage()
@@ -159,10 +164,11 @@ def _clips(config: Config, run: Run) -> list[Clip]:
 
 
 def _animate(
-    config: Config, run: Run, backbone: Backbone, model: TalkingModel, clips: list[Clip]
+    config: Config, run: Run, backbone: Backbone, model: TalkingModel, clips: list[Clip], adapters: str
 ) -> tuple[list[Tensor], float]:
     """Frames [F, 3, S, S] uint8 of every clip's window, and the seconds that so many take; kept ones are read back."""
-    folder = run.folder / _MADE
+    # By weights: a file of adapters that was trained further keeps its name.
+    folder = run.folder / _MADE / adapters[:16]
     folder.mkdir(parents=True, exist_ok=True)
     made, seconds = [], 0.0
     with run.stage("animate", len(clips)):

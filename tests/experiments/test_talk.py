@@ -98,9 +98,6 @@ def _first_clip(galatea: Galatea, settings: tuple[str, ...], inputs: Path) -> Pa
     """The run folder of a run that was stopped after its first clip."""
     import experiments.tasks.talk as talk
 
-    class Stop(Exception):
-        pass
-
     folder = inputs / "stopped"
     keep = talk.Run.save
 

@@ -57,7 +57,8 @@ def test_measures_writes_and_continues(galatea: Callable[..., Any], tmp_path: Pa
 
     # As a run that was killed before its last clip leaves it.
     shutil.copytree(folder, tmp_path / "killed")
-    for name in ("report.json", "talk.json", "talk.md", "checkpoints/made/0001.safetensors"):
+    made = f"checkpoints/made/{result['adapters'][:16]}/0001.safetensors"
+    for name in ("report.json", "talk.json", "talk.md", made):
         (tmp_path / "killed" / name).unlink()
     assert galatea(*BENCHMARK, *MODEL, "out=killed").status == 0
     again = json.loads((tmp_path / "killed" / "talk.json").read_text())
