@@ -20,8 +20,8 @@ class FitConfig:
 
     Per step: num_rays rays of num_samples samples. Losses, as weights beside the mean squared colour error: mask
     (opacity against the silhouettes), distortion (no fog: the light of a ray comes from one place), density_tv and
-    color_tv (smooth fields). learning_rate falls to learning_rate * learning_rate_decay over a fit, by a constant
-    factor a step. Empty cells are found anew every refresh_every steps.
+    color_tv (smooth fields). learning_rate falls to learning_rate * learning_rate_decay over a fit (all
+    rounds together), by a constant factor a step. Empty cells are found anew every refresh_every steps.
     """
 
     num_rays: int = 1024

@@ -173,7 +173,9 @@ class MultiviewReconstruction:
         round_index, within = divmod(step, config.steps_per_round)
         if within == 0:
             self._begin_round(state, round_index, generator)
-        metrics = fit_step(state, config.fit, within, config.steps_per_round, generator)
+        # The rate falls over all rounds: a late round has little left to change, and as large a first step of Adam
+        # as an early one's would roughen every surface anew.
+        metrics = fit_step(state, config.fit, step, self.num_steps, generator)
         return {**metrics, "round": float(round_index)}
 
     def _begin_round(self, state: State, index: int, generator: torch.Generator) -> None:
@@ -216,6 +218,9 @@ class MultiviewReconstruction:
             save_volume(state, volume)
         elif load_volume(state).resolution != resolution:
             save_volume(state, load_volume(state).upsample(resolution))
+        volume = load_volume(state)
+        volume.refresh(dilate=1)
+        state["volume/cell_density"] = volume.cell_density
 
     def _cameras(self, state: State, index: int, generator: torch.Generator) -> Cameras:
         """Sets of cameras evenly around the object, each set turned against all before it."""
