@@ -27,6 +27,7 @@ COSTS: Columns = {
 }
 CONTROLS = {
     "oracle": "oracle (the world's mesh)",
+    "other_proportions": "the same caption in other proportions",
     "sphere": "a grey ball",
     "wrong_caption": "another caption's truth",
 }

@@ -56,6 +56,14 @@ class Truth:
         return self.scene.mesh(self.config.mesh_resolution)
 
     @cached_property
+    def other_proportions(self) -> Mesh:
+        """The world's own mesh of the same caption in proportions that the caption leaves open just as well.
+
+        What it scores is what a model that knows the world perfectly, but not which proportions are meant, may expect.
+        """
+        return scene_from_caption(self.caption, seed=0).mesh(self.config.mesh_resolution)
+
+    @cached_property
     def points(self) -> Tensor:
         """[K, 3] points spread evenly over the true surface."""
         generator = torch.Generator().manual_seed(1)

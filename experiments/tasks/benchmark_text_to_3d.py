@@ -228,7 +228,11 @@ def _score(
         scores_of = partial(_measure, truth=truth, case=case, clip=clip, captions=captions)
         entry, images = _score_asset(case, asset, scores_of, with_clip=clip is not None)
         oracle, truth_images = scores_of(truth.mesh)
-        entry["controls"] = {"oracle": oracle, "sphere": scores_of(grey_sphere())[0]}
+        entry["controls"] = {
+            "oracle": oracle,
+            "other_proportions": scores_of(truth.other_proportions)[0],
+            "sphere": scores_of(grey_sphere())[0],
+        }
         if len(cases) > 1:
             entry["controls"]["wrong_caption"] = scores_of(following.mesh)[0]
         scored.append(entry)

@@ -95,7 +95,8 @@ def test_finished_assets_are_kept_and_one_failure_is_recorded(galatea: Galatea, 
     assert kept["scores"]["iou"] > 0.9
     assert kept["costs"]["seconds"] == 12.5
     assert kept["costs"]["psnr_db"] == 41.0
-    assert kept["controls"]["oracle"]["iou"] > kept["controls"]["wrong_caption"]["iou"]
+    assert kept["controls"]["oracle"]["iou"] >= kept["controls"]["other_proportions"]["iou"]
+    assert kept["controls"]["other_proportions"]["iou"] > kept["controls"]["wrong_caption"]["iou"]
     assert failed["scores"]["iou"] == 0.0
     assert "exit status 2" in failed["reason"]
     assert "/nowhere/model" in failed["reason"]
