@@ -43,7 +43,7 @@ def tiny_config() -> QuickstartConfig:
         multiview=MultiviewConfig(
             timesteps=(500,),
             steps_per_round=3,
-            groups=1,
+            group_size=4,
             resolutions=(16, 20),
             render_size=32,
             fit=FitConfig(num_rays=128, num_samples=24, refresh_every=2),
@@ -141,7 +141,7 @@ def test_views_of_nothing_are_refused() -> None:
 @pytest.mark.slow
 def test_true_views_give_the_true_shape() -> None:
     config = MultiviewConfig(
-        timesteps=(500,), steps_per_round=200, groups=1, elevations_deg=(10.0, 35.0), resolutions=(48,)
+        timesteps=(500,), steps_per_round=200, group_size=4, elevations_deg=(10.0, 35.0), resolutions=(48,)
     )
     provider = TrueViews(128)
     state = optimize([config.build(provider)], State(), generator=torch.Generator().manual_seed(0))

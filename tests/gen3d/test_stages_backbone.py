@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from diffusion.backbone import Backbone, load, save_backbone
-from gen3d.cameras import orbit
+from gen3d.cameras import Cameras, orbit
 from gen3d.distillation.annealing import AnnealingConfig
 from gen3d.optimize import State, optimize
 from gen3d.pipeline import QuickstartConfig, quickstart_stages
@@ -38,6 +41,20 @@ def test_views_of_two_groups_depend_on_the_generator_alone(backbone: Backbone) -
     assert not torch.equal(improved, first)
     with pytest.raises(ValueError, match="4 views at once, got 3"):
         provider(cameras[:3], None, None, torch.Generator())
+
+
+def test_views_of_one_set_see_each_other_and_sets_do_not(backbone: Backbone) -> None:
+    first = [0.0, 90.0, 180.0, 270.0]
+    here, there = (orbit([*first, *(turn + angle for angle in first)], 10) for turn in (45.0, 20.0))
+
+    def views(joint_views: int, cameras: Cameras) -> Tensor:
+        provider = BackboneViews(backbone, "a cat", replace(SAMPLING, joint_views=joint_views))
+        return provider(cameras, None, None, torch.Generator().manual_seed(0))[:4]
+
+    torch.testing.assert_close(views(4, here), views(4, there), atol=1e-5, rtol=0)
+    assert float((views(8, here) - views(8, there)).abs().max()) > 1e-3
+    # Four views cannot fill a set of eight.
+    torch.testing.assert_close(views(8, here[:4]), views(4, here[:4]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("loss", ["x0", "sds"])
