@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from datetime import datetime, timezone
 from typing import Any
 
+from experiments.run.provenance import code_commit, version
 from experiments.run.report import cpu_name
 from experiments.run.run_dir import Run
 from experiments.run.schema import to_plain
@@ -31,6 +33,18 @@ def command(config: Settings, plain: Settings) -> str:
 def load_average() -> float | None:
     """How many processes compete for the processor; None where that is not known."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def head(config: Settings, plain: Settings, run: Run, load: float | None) -> dict[str, Any]:
+    """What every benchmark's result begins with. plain: as in `command`; load: `load_average` at the start."""
+    return {
+        "experiment": config.experiment,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command(config, plain),
+        "generator": {"version": version(), **code_commit()},
+        "backbone": run.facts["backbone"],
+        "hardware": {**hardware(run), "load_average": load},
+    }
 
 
 def hardware(run: Run) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,6 @@ from experiments.benchmark.talk_scores import TalkJudge
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import atomic_path, sha256_of_file, write_json, write_text
-from experiments.run.provenance import code_commit, version
 from experiments.run.report import peak_memory_mb
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
@@ -96,14 +94,9 @@ def run(config: Config, run: Run) -> None:
         entries = _score(config, run, judge, clips, made)
     settings = config.animate
     result = {
-        "experiment": config.experiment,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": circumstances.command(
-            config, Config(task=config.task, backbone=BackboneConfig(name="tiny"))
+        **circumstances.head(
+            config, Config(task=config.task, backbone=BackboneConfig(name="tiny")), run, load_average
         ),
-        "generator": {"version": version(), **code_commit()},
-        "backbone": run.facts["backbone"],
-        "hardware": {**circumstances.hardware(run), "load_average": load_average},
         "adapters": adapters,
         "animation": f"{settings.num_steps} steps, clips of {settings.clip_frames} frames, guidance "
         f"{settings.guidance_scale_reference:g} (person) and {settings.guidance_scale_audio:g} (sound), "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from experiments.benchmark.truth import ScoreConfig, Truth, grey_sphere
 from experiments.errors import RunFailed, UserError, one_line
 from experiments.run.backbones import BackboneConfig, describe
 from experiments.run.files import write_json, write_text
-from experiments.run.provenance import code_commit, describe_file, version
+from experiments.run.provenance import describe_file
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
 from gen3d.asset import Mesh
@@ -119,15 +118,10 @@ def run(config: Config, run: Run) -> None:
         for entry, asset in zip(scored, assets, strict=True):
             entry["gltf"] = found.get(asset.folder)
         result = {
-            "experiment": config.experiment,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": circumstances.command(
-                config, Config(task=config.task, backbone=BackboneConfig(name="tiny"))
+            **circumstances.head(
+                config, Config(task=config.task, backbone=BackboneConfig(name="tiny")), run, load_average
             ),
-            "generator": {"version": version(), **code_commit()},
-            "backbone": run.facts["backbone"],
             "views": config.views,
-            "hardware": {**circumstances.hardware(run), "load_average": load_average},
             "r_precision": about_clip,
             "gltf_validator": {
                 "version": validator,

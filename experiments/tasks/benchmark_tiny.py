@@ -6,7 +6,6 @@ import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ from experiments.benchmark.untrained import untrained
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, describe, load_into
 from experiments.run.files import write_json, write_text
-from experiments.run.provenance import code_commit, version
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
 from experiments.world.captions import BACKGROUNDS
@@ -116,14 +114,9 @@ def run(config: Config, run: Run) -> None:
         groups = summarise(scored)
         _add_frechet(groups, cases, embeddings)
     result = {
-        "experiment": config.experiment,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": circumstances.command(
-            config, Config(task=config.task, backbone=BackboneConfig(name="tiny"))
+        **circumstances.head(
+            config, Config(task=config.task, backbone=BackboneConfig(name="tiny")), run, load_average
         ),
-        "generator": {"version": version(), **code_commit()},
-        "backbone": run.facts["backbone"],
-        "hardware": {**circumstances.hardware(run), "load_average": load_average},
         "seconds": {name: round(value, 1) for name, value in run.seconds.items()},
         "clip": about_clip,
         "sampling": f"{config.sampling.num_steps} steps, guidance {config.sampling.guidance_scale:g}, "
