@@ -1,4 +1,4 @@
-"""A picture of a whole benchmark: caption, truth from four sides, what was made from four sides, a caption a row."""
+"""A picture of a whole benchmark, a caption a row: the caption, the truth and what was made, each from all sides."""
 
 from __future__ import annotations
 
@@ -22,38 +22,41 @@ _INK, _FAINT, _ALARM = (20, 20, 20), (110, 110, 110), (180, 20, 20)
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """truth, made: pictures [V, 3, S, S] in [0, 1]; made None for an asset that failed. line: its scores."""
+    """blocks: the truth and whatever is held against it, pictures [V, 3, S, S] in [0, 1], the truth first; None for
+    what failed. line: the scores."""
 
     caption: str
     line: str
-    truth: Tensor
-    made: Tensor | None
+    blocks: tuple[Tensor | None, ...]
 
 
-def draw(rows: Sequence[Row], titles: tuple[str, str] = ("truth", "mesh")) -> Image.Image:
-    """All rows have as many views of one size. titles: over the truth and over what was made."""
+def draw(rows: Sequence[Row], titles: Sequence[str]) -> Image.Image:
+    """All rows have as many blocks, which have as many views of one size. titles: over the blocks."""
     if not rows:
         raise ValueError("rows is empty; a contact sheet needs at least one")
-    num_views, _, size, _ = rows[0].truth.shape
+    truth = rows[0].blocks[0]
+    if truth is None:
+        raise ValueError("the first block of a row is the truth, which cannot be missing")
+    num_views, _, size, _ = truth.shape
     block = num_views * (size + _GAP) - _GAP
-    second = _TEXT_WIDTH + block + _BETWEEN
-    sheet = Image.new("RGB", (second + block + _GAP, _HEADER + len(rows) * (size + _GAP)), "white")
+    lefts = [_TEXT_WIDTH + index * (block + _BETWEEN) for index in range(len(titles))]
+    sheet = Image.new("RGB", (lefts[-1] + block + _GAP, _HEADER + len(rows) * (size + _GAP)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
-    for left, text in zip((_TEXT_WIDTH, second), titles, strict=True):
+    for left, text in zip(lefts, titles, strict=True):
         pen.text((left, 6), text, _INK, font=font)
     for index, row in enumerate(rows):
         top = _HEADER + index * (size + _GAP)
         _write(pen, font, (6, top + 4), row, size)
-        _paste(sheet, row.truth, _TEXT_WIDTH, top)
-        if row.made is not None:
-            _paste(sheet, row.made, second, top)
-        else:
-            pen.rectangle((second, top, second + block - 1, top + size - 1), outline=_ALARM)
-            pen.text((second + 8, top + size // 2), "failed", _ALARM, font=font)
+        for left, views in zip(lefts, row.blocks, strict=True):
+            if views is not None:
+                _paste(sheet, views, left, top)
+            else:
+                pen.rectangle((left, top, left + block - 1, top + size - 1), outline=_ALARM)
+                pen.text((left + 8, top + size // 2), "failed", _ALARM, font=font)
     return sheet
 
 
-def save(rows: Sequence[Row], path: Path, titles: tuple[str, str] = ("truth", "mesh")) -> None:
+def save(rows: Sequence[Row], path: Path, titles: Sequence[str]) -> None:
     """Write the sheet as PNG, atomically."""
     with atomic_path(path) as temporary:
         draw(rows, titles).save(temporary, format="PNG")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -19,6 +20,13 @@ def save_png(image: torch.Tensor, path: Path) -> None:
     )
     with atomic_path(path) as temporary:
         Image.fromarray(pixels.numpy()).save(temporary, format="PNG")
+
+
+def read_row(path: Path, gap: int = 2) -> torch.Tensor:
+    """The images [C, 3, H, H] of a PNG that holds one row of square ones, as `grid` puts them."""
+    with Image.open(path) as picture:
+        pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255.0
+    return torch.stack([part[..., : part.shape[1]] for part in pixels.split(pixels.shape[1] + gap, dim=-1)])
 
 
 def grid(images: torch.Tensor, gap: int = 2) -> torch.Tensor:

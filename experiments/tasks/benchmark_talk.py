@@ -238,8 +238,7 @@ def _draw(
             contact_sheet.Row(
                 caption=clip.text or clip.caption,
                 line=f"r {entry['scores'].get('r', float('nan')):.2f}",
-                truth=clip.images[chosen].float() / 255,
-                made=frames[chosen].float() / 255,
+                blocks=(clip.images[chosen].float() / 255, frames[chosen].float() / 255),
             )
         )
     contact_sheet.save(rows, run.artefact("talk.png", kind="image"), titles=("truth", "made"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion.backbone import Backbone
@@ -24,6 +25,7 @@ from experiments.benchmark.truth import ScoreConfig, Truth, grey_sphere
 from experiments.errors import RunFailed, UserError, one_line
 from experiments.run.backbones import BackboneConfig, describe
 from experiments.run.files import write_json, write_text
+from experiments.run.images import read_row
 from experiments.run.provenance import describe_file
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
@@ -135,7 +137,7 @@ def run(config: Config, run: Run) -> None:
         run.metrics.update({name: group["scores"] for name, group in result["groups"].items()})
         write_json(run.artefact("benchmark.json", kind="table"), result)
         write_text(run.artefact("benchmark.md", kind="table"), table.markdown(result))
-        contact_sheet.save(rows, run.artefact("contact_sheet.png", kind="image"))
+        contact_sheet.save(rows, run.artefact("contact_sheet.png", kind="image"), ("truth", "views", "mesh"))
     run.say(table.summary(result))
 
 
@@ -233,12 +235,23 @@ def _score(
         line = f"IoU {entry['scores']['iou']:.2f}  albedo {entry['scores']['albedo_error']:.2f}"
         rows.append(
             contact_sheet.Row(
-                caption=case.caption, line=entry["reason"] or line, truth=truth_images, made=images
+                caption=case.caption,
+                line=entry["reason"] or line,
+                blocks=(truth_images, _samples(asset, truth_images), images),
             )
         )
         run.display.update(index + 1, {"iou": entry["scores"]["iou"]})
     run.end_stage()
     return scored, rows
+
+
+def _samples(asset: Asset, like: Tensor) -> Tensor | None:
+    """The pictures an asset was made from, as many and as large as `like` [V, 3, S, S]; None where there are none."""
+    path = asset.folder / "samples.png"
+    if not path.is_file():
+        return None
+    images = F.interpolate(read_row(path), size=like.shape[-2:], mode="bilinear", antialias=True)
+    return images if len(images) == len(like) else None
 
 
 def _measure(

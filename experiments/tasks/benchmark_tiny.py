@@ -307,8 +307,7 @@ def _draw(run: Run, cases: Sequence[Case], scored: Sequence[dict[str, Any]], alb
         row = contact_sheet.Row(
             caption=case.caption,
             line=tiny_table.line(entry["scores"]),
-            truth=album.get("truth", case.index),
-            made=album.get("samples", case.index),
+            blocks=(album.get("truth", case.index), album.get("samples", case.index)),
         )
         rows[case.group].append(row)
     for group, each in rows.items():

@@ -13,6 +13,7 @@ from diffusion.backbone import Backbone
 from experiments.benchmark.truth import TrueViews
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
+from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text, version
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
@@ -25,6 +26,7 @@ from gen3d.optimize import Progress, Stage, State, optimize
 from gen3d.pipeline import QuickstartConfig, mesh_stages, quickstart_stages
 from gen3d.prompts import on_background
 from gen3d.stages.mesh import load_mesh
+from gen3d.stages.views import Views
 
 # What `export_asset` writes, and what each file is.
 _KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}
@@ -84,8 +86,16 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
         stages = quickstart_stages(recipe, backbone, config.prompt)
     state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
+    _write_samples(run, state, recipe.multiview.group_size)
     _write(config, run, backbone, mesh)
     return mesh
+
+
+def _write_samples(run: Run, state: State, count: int) -> None:
+    """Up to four of the last `count` pictures that the mesh was made from, evenly spread, in a row."""
+    images = Views.load(state).images[-count:]
+    images = images[:: max(1, len(images) // 4)][:4].cpu()
+    save_png(grid(images[None]), run.artefact("samples.png", kind="image"))
 
 
 def _true_views(config: Config) -> TrueViews:

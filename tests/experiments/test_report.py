@@ -15,7 +15,7 @@ import torch
 
 from experiments.run import provenance
 from experiments.run.files import atomic_path, write_json
-from experiments.run.images import grid, save_png
+from experiments.run.images import grid, read_row, save_png
 from experiments.run.report import curve_svg, page, read_log
 
 COUNT = "experiment=test/counting"
@@ -162,3 +162,9 @@ def test_grid_and_png(tmp_path: Path) -> None:
         assert picture.getpixel((12, 5)) == (255, 0, 0)
     with pytest.raises(ValueError, match=r"\[3, H, W\]"):
         save_png(images, tmp_path / "c.png")
+
+
+def test_a_row_of_pictures_is_read_as_it_was_written(tmp_path: Path) -> None:
+    images = torch.randint(256, (4, 3, 16, 16), generator=torch.Generator().manual_seed(0)) / 255.0
+    save_png(grid(images[None]), tmp_path / "row.png")
+    torch.testing.assert_close(read_row(tmp_path / "row.png"), images, atol=1e-6, rtol=0)

@@ -102,17 +102,17 @@ def test_contact_sheet(tmp_path: Path) -> None:
     red, blue = torch.zeros(4, 3, 32, 32), torch.zeros(4, 3, 32, 32)
     red[:, 0], blue[:, 2] = 1.0, 1.0
     rows = [
-        contact_sheet.Row(caption="a red ball, \u2603", line="IoU 0.50", truth=red, made=blue),
-        contact_sheet.Row(caption="x" * 400, line="killed by signal 9", truth=red, made=None),
+        contact_sheet.Row(caption="a red ball, \u2603", line="IoU 0.50", blocks=(red, blue)),
+        contact_sheet.Row(caption="x" * 400, line="killed by signal 9", blocks=(red, None)),
     ]
-    contact_sheet.save(rows, tmp_path / "sheet.png")
+    contact_sheet.save(rows, tmp_path / "sheet.png", ("truth", "mesh"))
     with Image.open(tmp_path / "sheet.png") as sheet:
         colors = {color: count for count, color in sheet.convert("RGB").getcolors(1 << 20) or []}
     assert colors[(255, 0, 0)] == 2 * 4 * 32 * 32
     assert colors[(0, 0, 255)] == 4 * 32 * 32
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
     with pytest.raises(ValueError, match="at least one"):
-        contact_sheet.draw([])
+        contact_sheet.draw([], ("truth", "mesh"))
 
 
 def test_r_precision_by_the_embedded_model(tiny_weights: Path) -> None:
