@@ -36,7 +36,7 @@ class SamplingConfig:
     """
 
     num_steps: int = 20
-    guidance_scale: float = 4.0
+    guidance_scale: float = 2.5
     guidance_rescale: float = 0.5
     negative_prompt: str = ""
     background: str = "auto"
