@@ -32,8 +32,8 @@ from experiments.run.settings import Settings
 from video.encode import EncodeConfig, encode
 from video.sound import SoundTrack
 
-ADAPTERS = "talking/model.safetensors"
-"""Where a backbone's folder keeps the adapters that make it talk."""
+ADAPTERS, MOUTH, SYNC = "talking/model.safetensors", "talking/mouth.safetensors", "talking/sync.safetensors"
+"""Where a backbone's folder keeps the adapters that make it talk, and the networks that measure how well."""
 
 _CLIPS = "checkpoints/clips"  # where overwrite=true clears them away too
 _PREVIEW_FRAMES = 7
@@ -105,8 +105,8 @@ def listen(path: str) -> AudioFile:
         raise UserError(f"audio: {error}") from None
 
 
-def load_talking(backbone: Backbone, path: str | None) -> TalkingModel:
-    """The talking model on a backbone's UNet; ``path`` None for the adapters beside the backbone."""
+def adapters_file(backbone: Backbone, path: str | None) -> Path:
+    """The file of adapters, ``path`` or that beside the backbone; UserError where there is none."""
     file = Path(path).expanduser() if path is not None else None
     if file is None and backbone.folder is not None:
         file = backbone.folder / ADAPTERS
@@ -115,8 +115,13 @@ def load_talking(backbone: Backbone, path: str | None) -> TalkingModel:
             f"backbone {backbone.name!r} has no talking adapters ({file} is not there); name a file of them with "
             "talking=FILE, or train some: galatea experiment=train/tiny_talk"
         )
+    return file
+
+
+def load_talking(backbone: Backbone, path: str | None) -> TalkingModel:
+    """The talking model on a backbone's UNet; ``path`` None for the adapters beside the backbone."""
     try:
-        return load_adapters(file, backbone.unet)
+        return load_adapters(adapters_file(backbone, path), backbone.unet)
     except ValueError as error:
         raise UserError(f"talking: {error}") from None
 

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from avatar.audio import AudioClip
 from avatar.audio_features import LogMelConfig
 from avatar.model import TalkingModel
-from avatar.mouth import MouthReader
 from avatar.pipeline import AnimateConfig, animate
-from avatar.syncnet import SyncNet
 from diffusion.backbone import Backbone
 from experiments.benchmark import circumstances, contact_sheet, talk_table
 from experiments.benchmark.scoring import mean_scores
+from experiments.benchmark.talk_made import kept, load_measures, made_folder, until
 from experiments.benchmark.talk_scores import TalkJudge
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
-from experiments.run.files import atomic_path, sha256_of_file, write_json, write_text
+from experiments.run.files import write_json, write_text
 from experiments.run.report import peak_memory_mb
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
-from experiments.speaking import ADAPTERS, Sitter, load_talking
-from experiments.tasks.train_talking import MOUTH, SYNC
+from experiments.speaking import Sitter, load_talking
 from experiments.training.talking import portrait_box
 from experiments.world.espeak import espeak_available
 from experiments.world.talking import Clip, TalkingConfig
@@ -40,7 +37,7 @@ from video.compose import stream_side_by_side
 from video.encode import encode
 from video.sound import SoundTrack
 
-_TRUTH, _MADE = "truth", "checkpoints/made"
+_TRUTH = "truth"
 _SHEET_FRAMES = 8
 
 
@@ -85,11 +82,11 @@ def run(config: Config, run: Run) -> None:
     load_average = circumstances.load_average()
     backbone = load_into(run, config.backbone)
     model = load_talking(backbone, config.talking)
-    judge = _judge(config, backbone)
+    reader, sync = load_measures(backbone, config.measures)
+    judge = TalkJudge(reader=reader, sync=sync, backbone=backbone)
+    folder, adapters = made_folder(run, backbone, config.talking)
     clips = _clips(config, run)
-    file = Path(config.talking).expanduser() if config.talking else Path(str(backbone.folder)) / ADAPTERS
-    adapters = sha256_of_file(file)
-    made, seconds = _animate(config, run, backbone, model, clips, adapters)
+    made, seconds = _animate(config, run, backbone, model, clips, folder)
     with run.stage("score", len(clips)):
         entries = _score(config, run, judge, clips, made)
     settings = config.animate
@@ -120,25 +117,6 @@ def run(config: Config, run: Run) -> None:
     run.say(talk_table.summary(result))
 
 
-def _judge(config: Config, backbone: Backbone) -> TalkJudge:
-    folder = Path(config.measures).expanduser() if config.measures else Path(str(backbone.folder)) / "talking"
-    mouth, sync = folder / Path(MOUTH).name, folder / Path(SYNC).name
-    if not mouth.is_file():
-        raise UserError(
-            f"{mouth} is not there, and without it no mouth can be read; name a folder that has it with "
-            "measures=FOLDER, or train it: galatea experiment=train/tiny_mouth"
-        )
-    reader, net = _load(MouthReader(), mouth), _load(SyncNet(), sync) if sync.is_file() else None
-    assert isinstance(reader, MouthReader)
-    assert net is None or isinstance(net, SyncNet)
-    return TalkJudge(reader=reader, sync=net, backbone=backbone)
-
-
-def _load(network: nn.Module, file: Path) -> nn.Module:
-    network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
-    return network.eval().requires_grad_(False)
-
-
 def _clips(config: Config, run: Run) -> list[Clip]:
     wanted = TalkingConfig(
         num_clips=config.num_clips, clips_per_shard=1, num_frames=config.num_frames, held_out=True,
@@ -157,25 +135,18 @@ def _clips(config: Config, run: Run) -> list[Clip]:
 
 
 def _animate(
-    config: Config, run: Run, backbone: Backbone, model: TalkingModel, clips: list[Clip], adapters: str
+    config: Config, run: Run, backbone: Backbone, model: TalkingModel, clips: list[Clip], folder: Path
 ) -> tuple[list[Tensor], float]:
     """Frames [F, 3, S, S] uint8 of every clip's window, and the seconds that so many take; kept ones are read back."""
-    # By weights: a file of adapters that was trained further keeps its name.
-    folder = run.folder / _MADE / adapters[:16]
-    folder.mkdir(parents=True, exist_ok=True)
     made, seconds = [], 0.0
     with run.stage("animate", len(clips)):
         for index, clip in enumerate(clips):
-            file = folder / f"{index:04d}.safetensors"
-            if not file.is_file():
-                began = time.monotonic()
-                frames = torch.cat(list(_frames(config, run, backbone, model, clip, index)))
-                spent = torch.tensor(time.monotonic() - began, dtype=torch.float64)
-                with atomic_path(file) as temporary:
-                    save_file({"frames": frames, "seconds": spent}, temporary)
-            kept = load_file(file)
-            seconds += float(kept["seconds"]) * config.num_frames / len(kept["frames"])
-            made.append(kept["frames"][clip.first_frame : clip.first_frame + config.num_frames])
+            frames, spent = kept(
+                folder / f"{index:04d}.safetensors",
+                partial(_frames, config, run, backbone, model, clip, index),
+            )
+            seconds += spent * config.num_frames / len(frames)
+            made.append(frames[clip.first_frame : clip.first_frame + config.num_frames])
             run.display.update(index + 1, {})
     return made, seconds
 
@@ -190,11 +161,8 @@ def _frames(
         model, backbone, face, features,
         fps=Fraction(clip.fps), generators=lambda name: run.generator(f"{index}/{name}"), config=config.animate,
     )  # fmt: skip
-    for each in made:
-        yield (each.images.clamp(0, 1) * 255).round().byte().cpu()
-        # What comes after the window has no truth to be held against.
-        if each.start + len(each.images) >= clip.first_frame + config.num_frames:
-            return
+    # What comes after the window has no truth to be held against.
+    return until(made, clip.first_frame + config.num_frames)
 
 
 def _score(

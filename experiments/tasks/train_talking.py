@@ -19,14 +19,12 @@ from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import atomic_path
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
-from experiments.speaking import ADAPTERS
+from experiments.speaking import ADAPTERS, MOUTH, SYNC
 from experiments.training.loop import LoopConfig, Recipe, train
 from experiments.training.talking import MouthRecipe, SyncRecipe, TalkingData, TalkRecipe
 from experiments.world.espeak import espeak_available
 from experiments.world.talking import TalkingConfig
 from experiments.world.talking_shards import TalkingClips, make_talking
-
-MOUTH, SYNC = "talking/mouth.safetensors", "talking/sync.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from avatar.config import TINY
-from avatar.model import TalkingModel
 from avatar.mouth import MouthReader
-from avatar.storage import save_adapters
-from avatar.syncnet import SyncNet
 from diffusion.backbone import load
 from experiments.benchmark.talk_scores import TalkJudge
 from experiments.world.talking import TalkingConfig, make_clip
@@ -24,18 +19,6 @@ from video.decode import decode
 
 BENCHMARK = ("experiment=benchmark/talk", "budget=smoke", "threads=1", "workers=1", "speech=formants")
 MODEL = ("talking=talking/model.safetensors", "measures=talking")
-
-
-@pytest.fixture
-def talking(tmp_path: Path) -> Path:
-    """Untrained adapters and measures."""
-    folder = tmp_path / "talking"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_adapters(folder / "model.safetensors", TalkingModel(load("tiny").unet, TINY))
-        for name, network in (("mouth", MouthReader()), ("sync", SyncNet())):
-            save_file(network.state_dict(), folder / f"{name}.safetensors")
-    return folder
 
 
 @pytest.mark.slow

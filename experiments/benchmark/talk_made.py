@@ -1,0 +1,78 @@
+"""Frames that a talking benchmark made, kept in its run folder, and the networks that measure them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from avatar.mouth import MouthReader
+from avatar.pipeline import TalkingClip
+from avatar.syncnet import SyncNet
+from diffusion.backbone import Backbone
+from experiments.errors import UserError
+from experiments.run.files import atomic_path, sha256_of_file
+from experiments.run.run_dir import Run
+from experiments.speaking import MOUTH, SYNC, adapters_file
+
+_MADE = "checkpoints/made"
+
+
+def made_folder(run: Run, backbone: Backbone, talking: str | None) -> tuple[Path, str]:
+    """Where frames are kept, and the SHA-256 of the adapters that make them.
+
+    The folder goes by the adapters' weights: a file of them that was trained further keeps its name.
+    """
+    adapters = sha256_of_file(adapters_file(backbone, talking))
+    folder = run.folder / _MADE / adapters[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, adapters
+
+
+def kept(file: Path, make: Callable[[], Iterator[Tensor]]) -> tuple[Tensor, float]:
+    """All frames [F, 3, S, S] uint8, and the seconds it took to make them: made now, or read back from ``file``."""
+    if not file.is_file():
+        began = time.monotonic()
+        frames = torch.cat(list(make()))
+        spent = torch.tensor(time.monotonic() - began, dtype=torch.float64)
+        with atomic_path(file) as temporary:
+            save_file({"frames": frames, "seconds": spent}, temporary)
+    found = load_file(file)
+    return found["frames"], float(found["seconds"])
+
+
+def until(clips: Iterator[TalkingClip], last: int) -> Iterator[Tensor]:
+    """The pictures of ``clips`` as uint8, as far as the clip that holds frame ``last`` - 1."""
+    for clip in clips:
+        yield (clip.images.clamp(0, 1) * 255).round().byte().cpu()
+        if clip.start + len(clip.images) >= last:
+            return
+
+
+def load_measures(backbone: Backbone, folder: str | None) -> tuple[MouthReader, SyncNet | None]:
+    """The reader of mouths and, if it is there, the miniature SyncNet; ``folder`` None for those beside the backbone.
+
+    Raises:
+        UserError: there is no reader of mouths.
+    """
+    where = Path(folder).expanduser() if folder else (Path(str(backbone.folder)) / MOUTH).parent
+    mouth, sync = where / Path(MOUTH).name, where / Path(SYNC).name
+    if not mouth.is_file():
+        raise UserError(
+            f"{mouth} is not there, and without it no mouth can be read; name a folder that has it with "
+            "measures=FOLDER, or train it: galatea experiment=train/tiny_mouth"
+        )
+    reader, net = MouthReader(), SyncNet() if sync.is_file() else None
+    _fill(reader, mouth)
+    if net is not None:
+        _fill(net, sync)
+    return reader, net
+
+
+def _fill(network: nn.Module, file: Path) -> None:
+    network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+    network.eval().requires_grad_(False)

@@ -1,0 +1,212 @@
+"""Talking portraits of anybody's pictures and recordings, scored as far as that goes without a truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avatar.audio import SAMPLE_RATE, AudioClip
+from avatar.audio_features import LogMelConfig
+from avatar.audio_frames import num_frames
+from avatar.face import FaceChoice, FaceError, find_face
+from avatar.face_box import FaceBox
+from avatar.model import TalkingModel
+from avatar.pipeline import AnimateConfig, animate
+from avatar.portrait import PortraitError, load_portrait
+from diffusion.backbone import Backbone
+from experiments.benchmark import circumstances, contact_sheet, talk_files_table
+from experiments.benchmark.scoring import mean_scores
+from experiments.benchmark.talk_files import FilesJudge, Pair, loudness, pairs
+from experiments.benchmark.talk_made import kept, load_measures, made_folder, until
+from experiments.errors import UserError
+from experiments.run.backbones import BackboneConfig, load_into
+from experiments.run.files import write_json, write_text
+from experiments.run.provenance import describe_file
+from experiments.run.report import peak_memory_mb
+from experiments.run.run_dir import Run
+from experiments.run.settings import Settings
+from experiments.speaking import Sitter, listen, load_talking, rate
+from video.encode import encode
+from video.sound import SoundTrack
+
+_SHEET_FRAMES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """portrait_dir, audio_dir: folders of pictures and of recordings, nothing else in them. Every file is used at least
+        once: they are paired in the order of their names, the shorter list going round.
+    seconds: how much of a recording is used at most.
+    face: which face of a picture, as in talk/quickstart.
+    measures: a folder with mouth.safetensors; None takes the one beside the adapters.
+    """
+
+    portrait_dir: str
+    audio_dir: str
+    seconds: float = 8.0
+    face: FaceChoice = "auto"
+    fps: str = "25"
+    backbone: BackboneConfig
+    talking: str | None = None
+    measures: str | None = None
+    animate: AnimateConfig = field(default_factory=AnimateConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rate(self.fps)
+        if not 0.4 <= self.seconds <= 600.0:
+            raise ValueError(f"seconds is {self.seconds:g}; it must lie in 0.4 ... 600")
+
+
+def validate(config: Config) -> None:
+    """Read every file before anything is written."""
+    for pair in _pairs(config):
+        _open(config, pair)
+
+
+def run(config: Config, run: Run) -> None:
+    """Make every pair speak, score it, and write talk_files.json, talk_files.md, talk_files.png and the videos."""
+    load_average = circumstances.load_average()
+    backbone = load_into(run, config.backbone)
+    model = load_talking(backbone, config.talking)
+    reader, _ = load_measures(backbone, config.measures)
+    folder, adapters = made_folder(run, backbone, config.talking)
+    speakers = [_open(config, pair) for pair in _pairs(config)]
+    frames, seconds = [], 0.0
+    with run.stage("animate", len(speakers)):
+        for index, speaker in enumerate(speakers):
+            make = partial(_frames, config, run, backbone, model, speaker, index)
+            made, spent = kept(folder / f"{index:04d}.safetensors", make)
+            frames.append(made.float() / 255)
+            seconds += spent
+            run.display.update(index + 1, {})
+    with run.stage("score", len(speakers)):
+        entries = _score(config, run, FilesJudge(reader=reader, backbone=backbone), speakers, frames)
+    result = {
+        **circumstances.head(
+            config, Config(task=config.task, portrait_dir="", audio_dir="", backbone=BackboneConfig(name="tiny")),
+            run, load_average,
+        ),
+        "adapters": adapters,
+        "frames_per_second": sum(map(len, frames)) / max(seconds, 1e-9),
+        "peak_memory_mb": peak_memory_mb(),
+        "scores": mean_scores([entry["scores"] for entry in entries]),
+        "controls": {
+            name: mean_scores([entry["controls"][name] for entry in entries])
+            for name in talk_files_table.CONTROLS
+            if all(name in entry["controls"] for entry in entries)
+        },
+        "pairs": entries,
+    }  # fmt: skip
+    with run.stage("write"):
+        run.metrics.update({name: result[name] for name in ("scores", "controls", "frames_per_second")})
+        write_json(run.artefact("talk_files.json", kind="table"), result)
+        write_text(run.artefact("talk_files.md", kind="table"), talk_files_table.markdown(result))
+        _draw(config, run, backbone, speakers, frames, entries)
+    run.say(talk_files_table.summary(result))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Speaker:
+    """A pair, read: its picture with the face found, and the sound as far as it is used."""
+
+    pair: Pair
+    sitter: Sitter
+    sound: AudioClip
+
+    def box(self, size: int) -> FaceBox:
+        """The face in the square of ``size`` pixels that is made to speak."""
+        return self.sitter.crop.to_crop(self.sitter.box, size)
+
+
+def _pairs(config: Config) -> list[Pair]:
+    return pairs(Path(config.portrait_dir).expanduser(), Path(config.audio_dir).expanduser())
+
+
+def _open(config: Config, pair: Pair) -> _Speaker:
+    try:
+        picture = load_portrait(pair.portrait)
+        sitter = Sitter(picture=picture, box=find_face(picture, face=config.face))
+    except (PortraitError, FaceError, OSError) as error:
+        raise UserError(f"portrait_dir: {pair.portrait.name}: {error}") from None
+    file = listen(str(pair.audio))
+    count = min(file.num_samples, round(config.seconds * SAMPLE_RATE))
+    return _Speaker(pair=pair, sitter=sitter, sound=AudioClip(file.read(0, count)))
+
+
+def _frames(
+    config: Config, run: Run, backbone: Backbone, model: TalkingModel, speaker: _Speaker, index: int
+) -> Iterator[Tensor]:
+    features = LogMelConfig().build().of(speaker.sound, rate(config.fps))
+    clips = animate(
+        model, backbone, speaker.sitter.face(backbone.image_size), features,
+        fps=rate(config.fps), generators=lambda name: run.generator(f"{index}/{name}"), config=config.animate,
+    )  # fmt: skip
+    return until(clips, features.num_frames)
+
+
+def _score(
+    config: Config, run: Run, judge: FilesJudge, speakers: list[_Speaker], frames: list[Tensor]
+) -> list[dict[str, Any]]:
+    size = judge.backbone.image_size
+    tracks = [judge.mouths(made, speaker.box(size)) for made, speaker in zip(frames, speakers, strict=True)]
+    entries = []
+    for index, (speaker, made) in enumerate(zip(speakers, frames, strict=True)):
+        portrait = speaker.sitter.face(size).image
+        loud = loudness(speaker.sound, rate(config.fps), len(made))
+        still = judge.mouths(portrait[None], speaker.box(size)).expand(len(made))
+        joins = range(config.animate.clip_frames, len(made), config.animate.clip_frames)
+        controls = {
+            "static": judge.score(portrait.expand(len(made), -1, -1, -1), portrait, still, loud),
+        }
+        other = speakers[(index + 1) % len(speakers)]
+        if other.pair.audio != speaker.pair.audio:
+            count = min(len(made), num_frames(other.sound.duration, rate(config.fps)))
+            shuffled = loudness(other.sound, rate(config.fps), count)
+            scores = judge.score(made[:count], portrait, tracks[index][:count], shuffled)
+            controls["shuffled"] = {name: scores[name] for name in ("loudness_r",) if name in scores}
+        entries.append(
+            {
+                "portrait": describe_file(speaker.pair.portrait),
+                "audio": describe_file(speaker.pair.audio),
+                "num_frames": len(made),
+                "scores": judge.score(made, portrait, tracks[index], loud, joins),
+                "controls": controls,
+            }
+        )
+        run.display.update(index + 1, {})
+    return entries
+
+
+def _draw(
+    config: Config,
+    run: Run,
+    backbone: Backbone,
+    speakers: list[_Speaker],
+    frames: list[Tensor],
+    entries: list[dict[str, Any]],
+) -> None:
+    rows = []
+    for index, (speaker, made, entry) in enumerate(zip(speakers, frames, entries, strict=True)):
+        chosen = torch.linspace(0, len(made) - 1, _SHEET_FRAMES).round().long()
+        portrait = speaker.sitter.face(backbone.image_size).image
+        rows.append(
+            contact_sheet.Row(
+                caption=speaker.pair.name,
+                line=f"r {entry['scores'].get('loudness_r', float('nan')):.2f}",
+                blocks=(torch.cat([portrait[None], made[chosen]]),),
+            )
+        )
+        encode(
+            made,
+            run.artefact(f"pair_{index:02d}.mp4", kind="video"),
+            fps=rate(config.fps),
+            audio=SoundTrack(SAMPLE_RATE, [speaker.sound.samples]),
+        )
+    contact_sheet.save(rows, run.artefact("talk_files.png", kind="image"), ("portrait, then what was made",))
