@@ -14,13 +14,18 @@ from torch import Tensor
 
 from gen3d import meshing
 from gen3d.asset import Material, Mesh
+from gen3d.bridging import bridge_pieces
 from gen3d.cameras import orbit
 from gen3d.distillation.regularisers import face_pairs, laplacian, normal_consistency
 from gen3d.render.shading import render_mesh
+from gen3d.representations.hull import look_up
 from gen3d.representations.volume import Volume
 from gen3d.stages.fit import load_volume
 from gen3d.stages.views import ViewProvider, Views
 from gen3d.state import State, adam_step
+
+# Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
+_SEEN_THROUGH = 0.1
 
 
 def save_mesh(state: State, mesh: Mesh) -> None:
@@ -52,6 +57,7 @@ def load_mesh(state: State) -> Mesh:
 class ExtractConfig:
     """resolution: of the grid that is meshed. level: optical density per unit length at the surface; what is denser
     is inside. A fitted density rises within a voxel or two, and thin haze outside stays below about 5.
+    max_gap: pieces so near each other (world units) are joined, where no view sees through between them; 0 joins none.
     min_fraction, min_extent: pieces below these shares of the largest one's volume and of its bounding box's diagonal
     go: floaters are small both ways, a sword beside a house is only thin. target_faces: after decimation. smooth:
     Taubin iterations.
@@ -59,6 +65,7 @@ class ExtractConfig:
 
     resolution: int = 96
     level: float = 10.0
+    max_gap: float = 0.35
     min_fraction: float = 0.03
     min_extent: float = 0.4
     target_faces: int = 12000
@@ -72,6 +79,8 @@ class ExtractConfig:
         for name in ("min_fraction", "min_extent"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"extract {name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.max_gap < 0:
+            raise ValueError(f"extract max_gap must not be negative, got {self.max_gap}")
         if self.target_faces < 4 or self.smooth < 0:
             raise ValueError(
                 f"extract target_faces must be at least 4 and smooth at least 0, got {self.target_faces}, {self.smooth}"
@@ -96,7 +105,10 @@ class ExtractMesh:
     def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
         config, volume = self.config, load_volume(state)
         grid = volume.density_grid(max(config.resolution, volume.resolution))
-        mesh = meshing.extract_mesh(grid, level=volume.raw_of(config.level), min_fraction=config.min_fraction)
+        level, views = volume.raw_of(config.level), Views.load(state)
+        if config.max_gap:
+            grid = bridge_pieces(grid, level, lambda points: _unseen(points, views), max_gap=config.max_gap)
+        mesh = meshing.extract_mesh(grid, level=level, min_fraction=config.min_fraction)
         mesh = meshing.decimate(meshing.smooth(mesh, config.smooth), config.target_faces)
         mesh = meshing.drop_small_pieces(mesh, min_fraction=config.min_fraction, min_extent=config.min_extent)
         colors = surface_color(volume, mesh.vertices.to(volume.device))
@@ -104,6 +116,12 @@ class ExtractMesh:
             state, Mesh(mesh.vertices.to(volume.device), mesh.faces.to(volume.device), vertex_colors=colors)
         )
         return {"loss": 0.0, "vertices": float(mesh.num_vertices), "faces": float(mesh.num_faces)}
+
+
+def _unseen(points: Tensor, views: Views) -> Tensor:
+    """Which of ``points [K, 3]`` hardly any view sees to be empty: ``[K]`` bool."""
+    empty = look_up(views.masks, views.cameras, points.to(views.masks.device))[:, 0] < 0.5
+    return empty.float().mean(dim=0) <= _SEEN_THROUGH
 
 
 def surface_color(volume: Volume, points: Tensor) -> Tensor:

@@ -163,6 +163,7 @@ def test_true_views_give_the_true_shape() -> None:
         (lambda: FitConfig(mask=-1.0), "mask"),
         (lambda: ExtractConfig(level=0.0), "level"),
         (lambda: ExtractConfig(min_extent=1.0), "min_extent"),
+        (lambda: ExtractConfig(max_gap=-0.1), "max_gap"),
         (lambda: RefineConfig(num_steps=-1), "num_steps"),
         (lambda: RefineConfig(timestep=100).build(None), "provider"),
         (lambda: TextureConfig(size=4), "size"),
