@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gen3d.cameras import Cameras
 
 _CHUNK = 1 << 15
+_OFF_SURFACE = 1e-4  # world units, far below what a mesh resolves
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Scene:
         axis = torch.linspace(-1.05, 1.05, resolution)
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
         volume = self.sdf(grid).view(resolution, resolution, resolution).numpy()
+        # A sample on the surface itself would give several vertices at one place, and a mesh that is not closed.
+        volume[np.abs(volume) < _OFF_SURFACE] = _OFF_SURFACE
         vertices, faces, _, _ = marching_cubes(volume, 0.0)  # winds outwards for x, y, z index order
         points = torch.from_numpy(np.ascontiguousarray(vertices)).float() * (2.1 / (resolution - 1)) - 1.05
         return Mesh(

@@ -10,6 +10,7 @@ import torch
 from experiments.world import scene_from_caption
 from experiments.world.dataset import DatasetConfig, load_shards, make_dataset, make_group
 from gen3d.cameras import ring
+from gen3d.meshing import is_watertight
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,11 @@ def test_shards_are_made_once_and_refuse_other_settings(tmp_path: Path) -> None:
     assert torch.equal(shards.images[2], make_group(SMALL, 2).images)
     with pytest.raises(ValueError, match="other settings"):
         list(make_dataset(tmp_path, DatasetConfig(num_scenes=4, size=32), workers=1))
+
+
+def test_a_mesh_is_closed_where_samples_fall_onto_the_surface() -> None:
+    scene = scene_from_caption("an orange duck")
+    samples = torch.linspace(-1.05, 1.05, 128)
+    grid = torch.stack(torch.meshgrid(samples, samples, samples, indexing="ij"), dim=-1).view(-1, 3)
+    assert float(scene.sdf(grid).abs().min()) < 1e-6
+    assert is_watertight(scene.mesh(128))
