@@ -7,6 +7,7 @@ fit may cut it. What is certain is only where light has passed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def bridge_pieces(
     if field.ndim != 3 or len(set(field.shape)) != 1:
         raise ValueError(f"field must have shape [R, R, R], got {list(field.shape)}.")
     inside = field > level
-    labels, count = ndimage.label(inside)
+    labels, count = _pieces(inside)
     if count < 2:
         return field
     sizes = np.bincount(labels.ravel())
@@ -56,11 +57,16 @@ def bridge_pieces(
         bridge = np.zeros_like(inside)
         bridge[tuple(open_cells.T)] = True
         both = joined | (labels == index) | bridge
-        if ndimage.label(both)[1] > ndimage.label(joined)[1]:
+        if _pieces(both)[1] > _pieces(joined)[1]:
             continue
         field[bridge] = np.maximum(field[bridge], level + strength)
         joined = both
     return field
+
+
+def _pieces(solid: np.ndarray) -> tuple[np.ndarray, int]:
+    """The number of each sample's piece, from 1, and how many there are."""
+    return cast(tuple[np.ndarray, int], ndimage.label(solid))  # its stubs know of other outputs too
 
 
 def _way_between(first: np.ndarray, second: np.ndarray, max_gap: float) -> np.ndarray | None:
