@@ -24,7 +24,7 @@ from avatar.storage import load_adapters
 from diffusion.backbone import Backbone
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig
-from experiments.run.files import atomic_path
+from experiments.run.files import atomic_path, sha256_of_file
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import version
 from experiments.run.run_dir import Run
@@ -138,9 +138,11 @@ def write_talk(
 ) -> None:
     """Animate the portrait clip by clip, and write talk.mp4 and talk.png.
 
-    Every finished clip is kept, so that a run that was stopped goes on behind the last one. on_clip: called after each
+    Every finished clip is kept, so that a run that was stopped goes on behind the last one, unless the adapters are
+    others by then (UserError). on_clip: called after each
     clip that was made now.
     """
+    run.made_with("talking", sha256_of_file(adapters_file(backbone, config.talking)))
     if sound.gain < 1.0:
         run.note(
             f"the recording goes beyond full scale; it was made quieter by a factor of {1 / sound.gain:.2f}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from avatar.mouth import MouthReader
 from avatar.pipeline import TalkingClip
 from avatar.syncnet import SyncNet
 from diffusion.backbone import Backbone
-from experiments.errors import UserError
+from experiments.errors import UserError, one_line
 from experiments.run.files import atomic_path, sha256_of_file
 from experiments.run.run_dir import Run
 from experiments.speaking import MOUTH, SYNC, adapters_file
@@ -74,5 +75,10 @@ def load_measures(backbone: Backbone, folder: str | None) -> tuple[MouthReader, 
 
 
 def _fill(network: nn.Module, file: Path) -> None:
-    network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+    try:
+        network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(
+            f"{file} is damaged, or no {type(network).__name__} ({one_line(error, 120)}); fetch or train it again"
+        ) from None
     network.eval().requires_grad_(False)

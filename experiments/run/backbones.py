@@ -39,10 +39,17 @@ class BackboneConfig:
 
 
 def load_into(run: Run, config: BackboneConfig) -> Backbone:
-    """Load the backbone as a timed stage of `run`, and record its id, revision and place of origin there."""
+    """Load the backbone as a timed stage of `run`, and record its id, revision and weights there.
+
+    UserError when the run was begun with other weights of that name.
+    """
+    from experiments.run.fingerprint import fingerprint
+
     with run.stage("load"):
         loaded = config.build(run.device)
-    run.facts["backbone"] = describe(loaded, config)
+        weights = fingerprint(loaded)
+    run.made_with(f"backbone {loaded.name!r}", weights)
+    run.facts["backbone"] = {**describe(loaded, config), "weights_sha256": weights}
     return loaded
 
 

@@ -27,7 +27,7 @@ CONFIG, METRICS, REPORT, PAGE, PROVENANCE = (
     "report.html",
     "provenance.json",
 )
-CHECKPOINTS, LOCK = "checkpoints", ".lock"
+CHECKPOINTS, WEIGHTS, LOCK = "checkpoints", ".weights.json", ".lock"
 
 
 def choose(config: Mapping[str, Any], *, one_of_many: bool = False, base: Path = Path("outputs")) -> Path:
@@ -143,7 +143,7 @@ def artefact_names(folder: Path) -> list[str] | None:
 
 def remove(folder: Path) -> None:
     """Remove a run's own files from its folder, and nothing else that lies there."""
-    for name in (artefact_names(folder) or []) + [METRICS, REPORT, PAGE, PROVENANCE]:
+    for name in (artefact_names(folder) or []) + [METRICS, REPORT, PAGE, PROVENANCE, WEIGHTS]:
         (folder / name).unlink(missing_ok=True)
     if (folder / CHECKPOINTS).is_dir():
         shutil.rmtree(folder / CHECKPOINTS)
@@ -153,7 +153,7 @@ def remove(folder: Path) -> None:
 
 def forget_if_empty(folder: Path) -> None:
     """Take back a folder in which nothing was made yet, so that a corrected command can use it."""
-    own = {CONFIG, LOCK, METRICS}
+    own = {CONFIG, LOCK, METRICS, WEIGHTS}
     if all(path.name in own for path in folder.iterdir()):
         for name in own:
             (folder / name).unlink(missing_ok=True)

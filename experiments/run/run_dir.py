@@ -19,6 +19,7 @@ from experiments.errors import EXIT_INTERRUPTED, EXIT_OK, RunFailed, UserError
 from experiments.run import folder as folders
 from experiments.run import report, seeding
 from experiments.run.checkpoint import Checkpoint, CheckpointStore
+from experiments.run.files import write_json
 from experiments.run.progress import ProgressDisplay
 from experiments.run.schema import to_plain
 from experiments.run.settings import Settings, identity_hash
@@ -134,6 +135,21 @@ class Run:
             self._count_seconds()
         own = {_SECONDS: json.dumps(self.seconds), _LINES: str(self._lines), _NOTES: json.dumps(self.notes)}
         self.checkpoints.save(step, tensors, {**(metadata or {}), **own})
+
+    def made_with(self, what: str, digest: str) -> None:
+        """Record the SHA-256 of weights that this run's results come from, or compare it with the one recorded.
+
+        Raises:
+            UserError: the run was begun with other weights; results of both would be mixed.
+        """
+        path = self.folder / folders.WEIGHTS
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if known.get(what, digest) != digest:
+            raise UserError(
+                f"{what} has other weights than when {self.folder} was begun; choose another out=DIR, or "
+                "overwrite=true to begin again"
+            )
+        write_json(path, {**known, what: digest})
 
     def artefact(self, name: str, *, kind: str) -> Path:
         """Name a file in the run folder as a result; returns its path. It must be there when the task ends."""

@@ -186,8 +186,19 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
     run.end_stage()
     if all(asset.report is None for asset in assets):
         raise RunFailed(f"no asset could be made; the first: {assets[0].reason}")
-    run.facts["backbone"] = next(asset.report["backbone"] for asset in assets if asset.report is not None)
+    run.facts["backbone"] = backbone_of(assets, run.folder)
     return assets
+
+
+def backbone_of(assets: Sequence[Asset], out: Path) -> dict[str, Any]:
+    """What the reports say about the backbone; UserError when it was trained on between two assets."""
+    told = [asset.report["backbone"] for asset in assets if asset.report is not None]
+    if any(one != told[0] for one in told):
+        raise UserError(
+            f"backbone {told[0]['name']!r} has other weights than when {out} was begun, and some assets are of the "
+            "old ones; choose another out=DIR, or overwrite=true to make all again"
+        )
+    return told[0]
 
 
 def _load_clip(config: Config, run: Run) -> tuple[Backbone | None, str]:

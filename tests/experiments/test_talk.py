@@ -94,6 +94,17 @@ def test_an_interrupted_video_ends_in_the_same_bytes(galatea: Galatea, inputs: P
         assert (folder / name).read_bytes() == (inputs / "whole" / name).read_bytes()
 
 
+def test_a_run_is_not_continued_with_other_adapters(galatea: Galatea, inputs: Path) -> None:
+    _first_clip(galatea, QUICK, inputs)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        save_adapters(inputs / "talking.safetensors", TalkingModel(load("tiny").unet, TINY))
+    outcome = galatea(*QUICK, "out=stopped")
+    assert outcome.status == 2
+    assert "talking has other weights than when stopped was begun" in outcome.err[-1]
+    assert galatea(*QUICK, "out=stopped", "overwrite=true").status == 0
+
+
 def _first_clip(galatea: Galatea, settings: tuple[str, ...], inputs: Path) -> Path:
     """The run folder of a run that was stopped after its first clip."""
     import experiments.tasks.talk as talk

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments.benchmark.assets import Asset
 from experiments.benchmark.truth import ScoreConfig, Truth
+from experiments.errors import UserError
+from experiments.tasks.benchmark_text_to_3d import backbone_of
 from gen3d.export import save_glb
 
 BENCHMARK = "experiment=benchmark/text_to_3d"
@@ -118,3 +121,11 @@ def test_settings_that_no_asset_accepts_stop_at_once(galatea: Galatea, tmp_path:
     assert outcome.status == 2
     assert "nonsense" in outcome.err[-1]
     assert not (tmp_path / "made").exists()
+
+
+def test_assets_of_two_models_are_not_scored_together(tmp_path: Path) -> None:
+    old, new = ({"name": "tiny", "weights_sha256": digest} for digest in ("a" * 64, "b" * 64))
+    made = [Asset(folder=tmp_path, report={"backbone": one}) for one in (old, old)]
+    assert backbone_of([Asset(folder=tmp_path, reason="failed"), *made], tmp_path) == old
+    with pytest.raises(UserError, match="'tiny' has other weights than when"):
+        backbone_of([*made, Asset(folder=tmp_path, report={"backbone": new})], tmp_path)

@@ -97,7 +97,7 @@ def test_a_run_is_not_continued_with_other_weights(galatea: Galatea, tmp_path: P
     save_backbone(tmp_path / "model", unet=make_parts(seed=1)["unet"])
     outcome = galatea(*arguments)
     assert outcome.status == 2
-    assert "other weights than when made was begun" in outcome.err[-1]
+    assert "has other weights than when made was begun" in outcome.err[-1]
     assert not (tmp_path / "made" / "report.json").exists()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from avatar.mouth import MouthReader
 from diffusion.backbone import load
@@ -60,6 +61,18 @@ def test_what_is_refused(galatea: Callable[..., Any], tmp_path: Path, talking: P
         outcome = galatea(*BENCHMARK, *MODEL, setting, "out=made")
         assert outcome.status == 2
         assert words in "\n".join(outcome.err)
+
+
+@pytest.mark.parametrize("name", ["mouth", "sync"])
+def test_damaged_measures_are_one_clear_error(galatea: Callable[..., Any], talking: Path, name: str) -> None:
+    file = talking / f"{name}.safetensors"
+    whole = file.read_bytes()
+    save_file({"foreign": torch.zeros(1)}, talking / "foreign.safetensors")
+    for content in (whole[: len(whole) // 2], (talking / "foreign.safetensors").read_bytes()):
+        file.write_bytes(content)
+        outcome = galatea(*BENCHMARK, *MODEL, "out=made")
+        assert outcome.status == 2
+        assert f"{name}.safetensors is damaged, or no" in outcome.err[-1]
 
 
 def test_a_judge_knows_the_truth_from_a_still_portrait() -> None:

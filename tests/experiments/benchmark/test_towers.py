@@ -10,10 +10,10 @@ import torch
 from diffusion.backbone import Backbone
 from diffusion.layout import Parts
 from experiments.benchmark.album import Album
-from experiments.benchmark.fingerprint import fingerprint
 from experiments.benchmark.readback import Reader
 from experiments.benchmark.towers import autoencode, caption_retrieval, own_ranks, reconstruction, shrunk
 from experiments.benchmark.untrained import untrained
+from experiments.run.fingerprint import fingerprint
 from experiments.world.dataset import Shards
 from tests.diffusion.models import make_parts
 
