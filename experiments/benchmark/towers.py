@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffusion.backbone import Backbone
 from experiments.benchmark.readback import Reader
+from experiments.world.captions import distinct
 from experiments.world.dataset import KINDS, Shards
 from gen3d.metrics import psnr
 
@@ -52,11 +53,11 @@ def shrunk(images: Tensor, size: int) -> Tensor:
 def caption_retrieval(reader: Reader, pictures: Shards, num_captions: int) -> dict[str, float]:
     """Share of pictures whose own caption is the nearest ("top1"), or among the five nearest ("top5"), of the set.
 
-    The set: the first `num_captions` distinct captions, with one picture each (the scene's first). "captions" is how
-    many there were, "chance" what a blind guess would get for top1. Two phrasings of one meaning count as different.
+    The set: the first `num_captions` captions that mean different things, with one picture each (the scene's first).
+    "captions" is how many there were, "chance" what a blind guess would get for top1.
     """
-    captions = list(dict.fromkeys(pictures.captions))[:num_captions]
-    rows = [pictures.captions.index(caption) for caption in captions]
+    rows = distinct(pictures.captions)[:num_captions]
+    captions = [pictures.captions[row] for row in rows]
     images = reader.pictures(first_pictures(pictures)[rows])
     ranks = own_ranks(images @ reader.captions(captions).T)
     return {

@@ -53,7 +53,7 @@ class Config(Settings):
     num_pairs: int = 16
     num_heads: int = 12
     num_untrained: int = 2
-    num_pictures: int = 104
+    num_pictures: int = 120
     num_captions: int = 100
     batch_size: int = 4
     workers: int = 2

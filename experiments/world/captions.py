@@ -176,6 +176,19 @@ def benchmark_captions(kind: str, n: int, seed: int = 0) -> list[str]:
     )
 
 
+def meaning(caption: str) -> tuple[Spec, str | None]:
+    """What a caption says, background included: equal for two phrasings, such as "one red ball" and "a red sphere"."""
+    return parse(caption), split_background(caption)[1]
+
+
+def distinct(captions: Sequence[str]) -> list[int]:
+    """Where each meaning among `captions` stands first."""
+    first: dict[tuple[Spec, str | None], int] = {}
+    for index, caption in enumerate(captions):
+        first.setdefault(meaning(caption), index)
+    return list(first.values())
+
+
 def phrase(spec: Spec) -> str:
     """The spec in its plainest words, without its background: `parse` reads the same spec back."""
     return _phrase(spec, None)

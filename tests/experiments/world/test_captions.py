@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.world import captions
-from experiments.world.captions import PairSpec, ThingSpec, parse
+from experiments.world.captions import PairSpec, ThingSpec, distinct, meaning, parse
 from experiments.world.head_spec import HeadSpec
 from experiments.world.vocabulary import BACKGROUNDS, COLORS, PARTS, THINGS
 
@@ -220,3 +220,18 @@ def test_colors_are_told_apart() -> None:
     apart = np.abs(values[:, None] - values[None]).max(-1) + np.eye(len(values))
     assert apart.min() > 0.25
     assert all(len(parts) == len(set(parts)) >= 2 for parts in PARTS.values())
+
+
+def test_phrasings_of_one_meaning_are_one() -> None:
+    captions = [
+        "one red ball",
+        "a red sphere",
+        "a red sphere on a white background",
+        "a picture of a bald man with a beard",
+        "a bald man with a beard",
+        "a bald man with a beard on a white background",
+        "a red cube left of a blue duck",
+        "a blue cube left of a red duck",
+    ]
+    assert distinct(captions) == [0, 2, 3, 5, 6, 7]
+    assert meaning(captions[0]) == meaning(captions[1])
