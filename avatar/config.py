@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from avatar.identity import IdentityConfig
 from avatar.locator import LocatorConfig
 from avatar.speed import SpeedConfig
 from diffusion.adapters.audio import AudioConfig, AudioProjectionConfig
 from diffusion.adapters.motion import MotionConfig
+
+Tuning = Literal["none", "attention", "all"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,14 +22,15 @@ class Config:
     reference_net: "shared" uses the denoiser's own UNet for the reference pass; "copy" a copy that trains apart.
     reference_expansion: hidden width of the trainable refinement of reference tokens, relative to the layer's
         channels; 0 leaves it out.
-    tune_unet: work on a copy of the UNet whose weights train and are saved with the adapters; otherwise the
-        UNet stays as it is on disk and may be shared with other models in memory.
+    tune_unet: "attention" and "all" work on a copy of the UNet; the weights of its attention layers, or all, train
+        and are saved with the adapters. With "none" the UNet stays as it is on disk and may be shared with other
+        models in memory.
     use_speed: whether motion modules take the head's speed and the lids.
     """
 
     reference_net: Literal["shared", "copy"] = "shared"
     reference_expansion: float = 1.0
-    tune_unet: bool = False
+    tune_unet: Tuning = "none"
     use_speed: bool = True
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     locator: LocatorConfig = field(default_factory=LocatorConfig)
@@ -39,8 +42,16 @@ class Config:
     def __post_init__(self) -> None:
         if self.reference_net not in ("shared", "copy"):
             raise ValueError(f"reference_net must be 'shared' or 'copy', got {self.reference_net!r}")
+        if self.tune_unet not in get_args(Tuning):
+            raise ValueError(
+                f"tune_unet must be one of {', '.join(get_args(Tuning))}, got {self.tune_unet!r}"
+            )
         if self.reference_expansion < 0.0:
             raise ValueError(f"reference_expansion must be at least 0, got {self.reference_expansion}")
+
+    def tunes(self, name: str) -> bool:
+        """Whether a weight of the UNet, by its name there, is a copy that trains."""
+        return self.tune_unet == "all" or (self.tune_unet == "attention" and ".attentions." in name)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as JSON takes them."""
@@ -57,7 +68,7 @@ TINY = Config()
 SD15 = Config(
     reference_net="copy",
     reference_expansion=0.0,
-    tune_unet=True,
+    tune_unet="all",
     use_speed=False,
     identity=IdentityConfig(embedding=512, tokens=4),
     locator=LocatorConfig(channels=(3, 16, 32, 64, 128)),

@@ -54,7 +54,7 @@ class TalkingModel(nn.Module):
             raise ValueError(f"the UNet's cross_attention_dim must be one number, got {width!r}")
         self.config = config
         reference_net = copy.deepcopy(unet) if config.reference_net == "copy" else None
-        self.unet = copy.deepcopy(unet) if config.tune_unet else unet
+        self.unet = copy.deepcopy(unet) if config.tune_unet != "none" else unet
         self.reference_net = reference_net
         for network in (self.unet, self.reference_net):
             if network is not None:

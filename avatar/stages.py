@@ -33,14 +33,16 @@ STAGES: dict[str, tuple[str, ...]] = {
 def parameter_groups(model: TalkingModel) -> dict[str, dict[str, nn.Parameter]]:
     """Group -> name -> parameter, of all that can train.
 
-    "unet" is empty unless the config says `tune_unet`: otherwise the UNet belongs to others as well. The
+    "unet" holds what the config's `tune_unet` says; the rest of the UNet belongs to others as well. The
     ReferenceNet's layers behind its last self-attention are left out, because nothing reads what they compute.
     """
     groups: dict[str, dict[str, nn.Parameter]] = {group: {} for group in GROUPS}
     unread = _unread(model)
     for name, parameter in model.named_parameters():
         group = _group_of(name)
-        if name.startswith(unread) or (group == "unet" and not model.config.tune_unet):
+        if name.startswith(unread) or (
+            group == "unet" and not model.config.tunes(name.removeprefix("unet."))
+        ):
             continue
         groups[group][name] = parameter
     return groups

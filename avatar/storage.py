@@ -19,11 +19,11 @@ _FORMAT = "galatea-talking-1"
 
 
 def adapter_state(model: TalkingModel) -> dict[str, torch.Tensor]:
-    """All weights but those of a UNet that belongs to the backbone."""
+    """All weights but those of the UNet that are the backbone's own."""
     return {
         name: value
         for name, value in model.state_dict().items()
-        if model.config.tune_unet or not name.startswith("unet.")
+        if not name.startswith("unet.") or model.config.tunes(name.removeprefix("unet."))
     }
 
 
@@ -37,7 +37,7 @@ def save_adapters(path: str | Path, model: TalkingModel, *, dtype: torch.dtype =
     metadata = {
         "format": _FORMAT,
         "config": json.dumps(model.config.to_dict()),
-        "unet": "" if model.config.tune_unet else fingerprint(model.unet),
+        "unet": "" if model.config.tune_unet == "all" else fingerprint(model.unet),
     }
     temporary = path.with_name(f".{path.name}.tmp")
     try:

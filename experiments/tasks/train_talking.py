@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from avatar import config as architectures
+from avatar.config import Tuning
 from avatar.storage import adapter_state, load_adapters, save_adapters
 from avatar.training import StageConfig
 from diffusion.backbone import Backbone
@@ -34,7 +35,8 @@ class Config(Settings):
     backbone: a folder whose UNet the adapters are made for. The weights are put into its folder `talking`; a stage of
         "talk" goes on from the adapters that are there (anew=true starts without).
     num_frames: of the clips trained on, motion frames not counted.
-    tune_unet: train a copy of the UNet too, which is then saved with the adapters (stage "image").
+    tune_unet: "attention" and "all": train a copy of the UNet's attention layers, or of all of it, too, which is then
+        saved with the adapters (stage "image").
     """
 
     part: Literal["talk", "mouth", "sync"]
@@ -42,7 +44,7 @@ class Config(Settings):
     training: StageConfig
     anew: bool = False
     num_frames: int = 8
-    tune_unet: bool = False
+    tune_unet: Tuning = "attention"
     data_folder: str = "data/talking"
     workers: int = 2
     held_out_clips: int = 64

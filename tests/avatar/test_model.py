@@ -169,7 +169,7 @@ def test_cameras(model: TalkingModel) -> None:
 def test_checkpointing_changes_neither_results_nor_gradients(training: bool) -> None:
     results = []
     for checkpointing in (False, True):
-        model = make_model(reference_net="copy", tune_unet=True).train(training)
+        model = make_model(reference_net="copy", tune_unet="all").train(training)
         model.enable_gradient_checkpointing(checkpointing)
         out = model(clips(1), 300, make_conditions(model, 1))
         out.square().mean().backward()
@@ -260,7 +260,7 @@ def test_wrong_shapes(model: TalkingModel) -> None:
 @pytest.mark.parametrize("stage", ["image", "video"])
 def test_it_learns_two_clips_by_heart(stage: str) -> None:
     """60 steps with fixed noise; the targets differ between clips, so conditions have to be used."""
-    model = make_model(trained=False, unet=make_flat_unet(), tune_unet=stage == "image")
+    model = make_model(trained=False, unet=make_flat_unet(), tune_unet="all" if stage == "image" else "none")
     optimiser = torch.optim.Adam(set_trainable(model, STAGES[stage]).values(), lr=1e-2)
     latents, target = clips(2, 2, height=4, width=4), noise(2, 2, 4, 4, 4, seed=8)
     with torch.no_grad():

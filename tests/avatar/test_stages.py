@@ -8,7 +8,7 @@ import torch
 from avatar.stages import GROUPS, STAGES, parameter_groups, set_trainable
 from tests.avatar.talking import clips, make_conditions, make_model
 
-COPIES = {"reference_net": "copy", "tune_unet": True}
+COPIES = {"reference_net": "copy", "tune_unet": "all"}
 
 
 def test_groups_hold_every_parameter_once() -> None:
@@ -31,6 +31,13 @@ def test_a_shared_unet_never_trains() -> None:
     chosen = set_trainable(model, STAGES["image"])
     assert not any(name.startswith("unet.") for name in chosen)
     assert {name.split(".")[0] for name in chosen} == {"reference_projection", "identity", "locator"}
+
+
+def test_attention_layers_train_alone() -> None:
+    model = make_model(tune_unet="attention")
+    names = set(parameter_groups(model)["unet"])
+    assert names == {f"unet.{name}" for name, _ in model.unet.named_parameters() if ".attentions." in name}
+    assert 0 < len(names) < len(list(model.unet.parameters()))
 
 
 @pytest.mark.parametrize("copies", [False, True])

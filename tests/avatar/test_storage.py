@@ -17,7 +17,7 @@ from tests.diffusion.models import make_unet
 @torch.no_grad()
 @pytest.mark.parametrize("copies", [False, True])
 def test_round_trip(tmp_path: Path, copies: bool) -> None:
-    changes = {"reference_net": "copy", "tune_unet": True} if copies else {}
+    changes = {"reference_net": "copy", "tune_unet": "all"} if copies else {}
     model = make_model(**changes).requires_grad_(
         False
     )  # torch takes other kernels where gradients are wanted
@@ -55,6 +55,31 @@ def test_a_shared_unet_is_not_written(tmp_path: Path) -> None:
     assert names
     assert not any(name.startswith(("unet.", "reference_net.")) for name in names)
     assert set(names) == set(adapter_state(model))
+
+
+@torch.no_grad()
+def test_tuned_attention_is_written_and_the_rest_comes_from_the_backbone(tmp_path: Path) -> None:
+    base = make_unet(camera=False)
+    model = make_model(unet=base, tune_unet="attention").requires_grad_(False)
+    file = tmp_path / "talk.safetensors"
+    name = next(name for name in model.unet.state_dict() if ".attentions." in name)
+    model.unet.get_parameter(name).add_(1.0)
+    save_adapters(file, model, dtype=torch.float32)
+    written = [key.removeprefix("unet.") for key in load_file(file) if key.startswith("unet.")]
+    assert written
+    assert all(".attentions." in key for key in written)
+    again = load_adapters(file, base)
+    assert torch.equal(again.unet.get_parameter(name), model.unet.get_parameter(name))
+    assert not torch.equal(
+        base.get_parameter(name), model.unet.get_parameter(name)
+    )  # the backbone's own is kept
+    assert torch.equal(
+        again(clips(), 300, make_conditions(again)), model(clips(), 300, make_conditions(model))
+    )
+    other = make_unet(camera=False)
+    other.conv_in.weight.add_(1.0)
+    with pytest.raises(ValueError, match="another UNet"):
+        load_adapters(file, other)
 
 
 def test_the_unet_must_be_the_one_trained_with(tmp_path: Path) -> None:
