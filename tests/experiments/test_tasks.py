@@ -34,6 +34,7 @@ def test_sample_writes_a_grid_and_the_same_again(galatea: Galatea, tmp_path: Pat
         assert picture.size == (4 * 66 - 2, 2 * 66 - 2)
     assert (tmp_path / "a" / "views.png").read_bytes() == (tmp_path / "b" / "views.png").read_bytes()
     report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert len(report["backbone"].pop("weights_sha256")) == 64
     assert report["backbone"] == {"name": "my model", "revision": "r1", "dtype": "float32", "num_views": 4}
     assert report["inputs"]["prompt"]["text"] == "a red mushroom"
     assert {"load", "sample", "write"} <= report["seconds"].keys()
