@@ -47,8 +47,12 @@ def save_adapters(path: str | Path, model: TalkingModel, *, dtype: torch.dtype =
         temporary.unlink(missing_ok=True)
 
 
-def load_adapters(path: str | Path, unet: UNet2DConditionModel) -> TalkingModel:
+def load_adapters(
+    path: str | Path, unet: UNet2DConditionModel, *, any_weights: bool = False
+) -> TalkingModel:
     """The talking model of a file on the UNet it was trained with; frozen, in eval mode, on the UNet's device.
+
+    any_weights: take a UNet of the same shapes with other weights too, as a start for training.
 
     Raises:
         ValueError: when the file is damaged or foreign, or the UNet is another one than it was trained on.
@@ -70,7 +74,7 @@ def load_adapters(path: str | Path, unet: UNet2DConditionModel) -> TalkingModel:
         config = Config.from_dict(json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no readable config ({error}); write it again") from error
-    if metadata.get("unet") and metadata["unet"] != fingerprint(unet):
+    if not any_weights and metadata.get("unet") and metadata["unet"] != fingerprint(unet):
         raise ValueError(
             f"{path} was trained on another UNet (it wants {metadata['unet']}, this one is {fingerprint(unet)}); "
             "load the backbone that it belongs to"

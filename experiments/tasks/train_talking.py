@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from avatar import config as architectures
 from avatar.config import Tuning
+from avatar.model import TalkingModel
 from avatar.storage import adapter_state, load_adapters, save_adapters
 from avatar.training import StageConfig
 from diffusion.backbone import Backbone
@@ -34,6 +35,8 @@ class Config(Settings):
         openings and "sync" the miniature SyncNet, which only measure.
     backbone: a folder whose UNet the adapters are made for. The weights are put into its folder `talking`; a stage of
         "talk" goes on from the adapters that are there (anew=true starts without).
+    new_unet: the UNet was trained further since the adapters were; they are a start for adapters of the new one. Stage
+        "image" first.
     num_frames: of the clips trained on, motion frames not counted.
     tune_unet: "attention" and "all": train a copy of the UNet's attention layers, or of all of it, too, which is then
         saved with the adapters (stage "image").
@@ -43,6 +46,7 @@ class Config(Settings):
     backbone: BackboneConfig
     training: StageConfig
     anew: bool = False
+    new_unet: bool = False
     num_frames: int = 8
     tune_unet: Tuning = "attention"
     data_folder: str = "data/talking"
@@ -56,6 +60,8 @@ class Config(Settings):
         super().__post_init__()
         if self.data.held_out:
             raise ValueError("data.held_out is true; training never meets held-out people: leave it false")
+        if self.new_unet and (self.anew or self.training.stage != "image"):
+            raise ValueError("new_unet is true, which is for training.stage=image with anew=false")
         for name in ("num_frames", "held_out_clips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -107,7 +113,7 @@ def _talk(config: Config, run: Run, backbone: Backbone, data: TalkingData, held_
     file = Path(config.backbone.name) / ADAPTERS
     goes_on = file.is_file() and not config.anew
     architecture = replace(architectures.TINY, tune_unet=config.tune_unet)
-    trained = load_adapters(file, backbone.unet) if goes_on else None
+    trained = _trained(file, config, backbone) if goes_on else None
     if trained is not None:
         architecture = trained.config
     elif config.training.stage != "image":
@@ -122,6 +128,16 @@ def _talk(config: Config, run: Run, backbone: Backbone, data: TalkingData, held_
     if trained is not None:
         recipe.model.load_state_dict(adapter_state(trained), strict=False)
     return recipe
+
+
+def _trained(file: Path, config: Config, backbone: Backbone) -> TalkingModel:
+    try:
+        return load_adapters(file, backbone.unet, any_weights=config.new_unet)
+    except ValueError as error:
+        raise UserError(
+            f"{error}; or train them onto this UNet, stage after stage from training.stage=image new_unet=true on, or "
+            "start with anew=true"
+        ) from None
 
 
 def _mouth(config: Config, run: Run, backbone: Backbone, data: TalkingData, held_out: TalkingData) -> Recipe:

@@ -31,19 +31,25 @@ class Group:
         self.rank, self.size = rank, size
 
     def average(self, weights: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-        """Put the mean gradient over the processes into each weight's ``grad``; returns the mean loss."""
+        """Put the mean gradient over the processes into each weight's ``grad``; returns the mean loss.
+
+        A weight that no process used keeps no gradient, so that the optimiser leaves it alone.
+        """
         if self.size == 1:
             return loss
-        grads = [p.grad for p in weights if p.grad is not None]
-        flat = torch.cat([*(g.flatten() for g in grads), loss.reshape(1)])
+        weights = list(weights)
+        # What a process drops by chance leaves its weights without a gradient there: the others' counts, over all.
+        used = torch.tensor([float(p.grad is not None) for p in weights])
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights]
+        flat = torch.cat([*(g.flatten() for g in grads), used, loss.reshape(1)])
         try:
             dist.all_reduce(flat)
         except RuntimeError as error:
             raise PeerLost from error
-        flat /= self.size
-        for grad, mean in zip(grads, flat[:-1].split([g.numel() for g in grads]), strict=True):
-            grad.copy_(mean.view_as(grad))
-        return flat[-1]
+        *means, used, loss = flat.split([*(g.numel() for g in grads), len(weights), 1])
+        for p, mean, count in zip(weights, means, used.tolist(), strict=True):
+            p.grad = (mean / self.size).view_as(p) if count else None
+        return loss[0] / self.size
 
 
 class PeerLost(RunFailed):

@@ -87,6 +87,9 @@ def test_the_unet_must_be_the_one_trained_with(tmp_path: Path) -> None:
     save_adapters(file, make_model())
     with pytest.raises(ValueError, match="was trained on another UNet"):
         load_adapters(file, make_unet(camera=False, seed=1))
+    other = make_unet(camera=False, seed=1)
+    onto = load_adapters(file, other, any_weights=True)
+    assert torch.equal(onto.unet.conv_in.weight, other.conv_in.weight)
     unet = make_unet(camera=False)
     names = {fingerprint(unet.to(dtype)) for dtype in (torch.float16, torch.bfloat16, torch.float32)}
     assert len(names) == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from diffusion.backbone import load
 from experiments.training.loop import LoopConfig
@@ -107,6 +107,33 @@ def test_processes_take_the_gradient_of_the_whole_batch() -> None:
     assert layer.weight.grad is not None
     assert torch.allclose(layer.weight.grad, alone, atol=1e-6)
     assert float(mean) == pytest.approx(float(layer(inputs).detach().square().mean()), rel=1e-5)
+
+
+def _use(group: Group, parts: nn.ModuleDict) -> Tensor:
+    """Only the first process uses "first"; nobody uses "none"."""
+    loss = parts["all"](torch.ones(1, 2)).sum()
+    if group.rank == 0:
+        loss = loss + parts["first"](torch.ones(1, 3)).sum()
+    parts.zero_grad()
+    loss.backward()
+    return group.average(parts.parameters(), loss.detach())
+
+
+@pytest.mark.slow
+def test_a_part_that_one_process_drops_still_takes_the_mean() -> None:
+    parts = nn.ModuleDict(
+        {"first": nn.Linear(3, 1), "all": nn.Linear(2, 1, bias=False), "none": nn.Linear(5, 1)}
+    )
+    with group(2, _use, parts) as processes:
+        _use(processes, parts)
+    grads = {name: None if p.grad is None else p.grad.tolist() for name, p in parts.named_parameters()}
+    assert grads == {
+        "first.weight": [[0.5, 0.5, 0.5]],
+        "first.bias": [0.5],
+        "all.weight": [[1.0, 1.0]],
+        "none.weight": None,
+        "none.bias": None,
+    }
 
 
 def test_muon_turns_a_kernel_as_the_matrix_it_is() -> None:

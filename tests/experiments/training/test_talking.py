@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from avatar.mouth import MouthReader
 from avatar.storage import load_adapters
@@ -72,6 +72,17 @@ def test_stages_go_on_from_one_another(galatea: Galatea, tmp_path: Path, model: 
     assert outcome.status == 0, outcome.err
     again = load_file(model / ADAPTERS)
     assert all(torch.equal(again[name], value) for name, value in before.items())
+    # A UNet that was trained further needs to be asked for.
+    file = model / "unet/diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    save_file({**weights, "conv_in.weight": weights["conv_in.weight"] + 0.1}, file)
+    onto = ("experiment=train/tiny_talk", *SMALL, data, "training.stage=image")
+    outcome = galatea(*onto, "out=refused")
+    assert outcome.status != 0
+    assert "another UNet" in "\n".join(outcome.err)
+    assert "new_unet=true" in "\n".join(outcome.err)
+    assert galatea(*onto, "new_unet=true", "out=onto").status == 0
+    assert load_adapters(model / ADAPTERS, load(model).unet).config.tune_unet == "attention"
 
 
 @pytest.mark.slow
@@ -97,6 +108,12 @@ def test_what_is_refused(galatea: Galatea, tmp_path: Path, model: Path) -> None:
         assert outcome.status == 2
         assert words in "\n".join(outcome.err)
         assert not (tmp_path / "made").exists()
+
+
+def test_a_new_unet_begins_with_pictures(galatea: Galatea, model: Path) -> None:
+    outcome = galatea("experiment=train/tiny_talk", *SMALL, "training.stage=video", "new_unet=true", "out=made")
+    assert outcome.status == 2
+    assert "new_unet is true" in "\n".join(outcome.err)
 
 
 def test_what_a_recipe_sees_of_a_clip() -> None:
