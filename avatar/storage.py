@@ -47,9 +47,7 @@ def save_adapters(path: str | Path, model: TalkingModel, *, dtype: torch.dtype =
         temporary.unlink(missing_ok=True)
 
 
-def load_adapters(
-    path: str | Path, unet: UNet2DConditionModel, *, any_weights: bool = False
-) -> TalkingModel:
+def load_adapters(path: str | Path, unet: UNet2DConditionModel, *, any_weights: bool = False) -> TalkingModel:
     """The talking model of a file on the UNet it was trained with; frozen, in eval mode, on the UNet's device.
 
     any_weights: take a UNet of the same shapes with other weights too, as a start for training.

@@ -111,7 +111,9 @@ def test_what_is_refused(galatea: Galatea, tmp_path: Path, model: Path) -> None:
 
 
 def test_a_new_unet_begins_with_pictures(galatea: Galatea, model: Path) -> None:
-    outcome = galatea("experiment=train/tiny_talk", *SMALL, "training.stage=video", "new_unet=true", "out=made")
+    outcome = galatea(
+        "experiment=train/tiny_talk", *SMALL, "training.stage=video", "new_unet=true", "out=made"
+    )
     assert outcome.status == 2
     assert "new_unet is true" in "\n".join(outcome.err)
 
