@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ import torch
 
 from diffusion.backbone import load, save_backbone
 from diffusion.tokenizer import train_tokenizer
+from experiments.errors import UserError
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
 from experiments.training import models
@@ -19,8 +20,11 @@ from experiments.training.clip import ClipRecipe
 from experiments.training.loop import LoopConfig, Recipe, train
 from experiments.training.multiview import MultiviewRecipe
 from experiments.training.vae import VaeRecipe
+from experiments.training.widen import widened
 from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
 from experiments.world.dataset import DatasetConfig, Shards, load_shards, make_dataset
+from experiments.world.talking import TalkingConfig
+from experiments.world.talking_shards import TalkingClips, make_talking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,9 @@ class Config(Settings):
         continue_from names weights; "frozen" leaves it as `model` has it.
     keep_unet_valid: leave as they are the latents that an existing UNet was trained on (part vae); the decoder still
         learns. Needs continue_from. CLIP has a text tower of its own, which no UNet reads.
-    channels: of the UNet's levels (part multiview).
+    channels: of the UNet's levels (part multiview). latent_channels: of the VAE (part vae); a UNet goes by its VAE.
+        Either may have more than the weights of continue_from, whose new channels then begin at random.
+    portraits: how many talking people the VAE sees beside the world's scenes, 8 pictures of each (part vae).
     """
 
     part: Literal["clip", "vae", "multiview"]
@@ -46,6 +52,8 @@ class Config(Settings):
     keep_unet_valid: bool = False
     held_out_scenes: int = 300
     channels: tuple[int, ...] = (64, 128, 128)
+    latent_channels: int = models.LATENT_CHANNELS
+    portraits: int = 600
     data: DatasetConfig = field(default_factory=DatasetConfig)
     loop: LoopConfig
     checkpoint_every: int = 100
@@ -58,8 +66,9 @@ class Config(Settings):
             raise ValueError(
                 "keep_unet_valid is true, but there is nothing to keep: give continue_from=FOLDER and part vae"
             )
-        if self.held_out_scenes < 1:
-            raise ValueError(f"held_out_scenes is {self.held_out_scenes}; it must be at least 1")
+        for name, least in (("held_out_scenes", 1), ("latent_channels", 1), ("portraits", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
 def run(config: Config, run: Run) -> None:
@@ -98,6 +107,26 @@ def _data(config: Config, run: Run) -> tuple[Shards, Shards]:
     return sets[0], sets[1]
 
 
+def _portraits(config: Config, run: Run) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Pictures of talking people, to train on and held out."""
+    if not config.portraits:
+        return None
+    sets = []
+    people = TalkingConfig(num_clips=config.portraits, num_frames=8, size=config.data.size, speech="formants")
+    few = replace(people, num_clips=min(config.held_out_scenes, 64), num_frames=1, held_out=True)
+    for name, wanted in (("train", people), ("held_out", few)):
+        run.begin_stage(f"portraits/{name}", wanted.num_shards)
+        paths = []
+        for path in make_talking(
+            Path(config.data_folder) / "portraits" / name, wanted, workers=config.workers
+        ):
+            paths.append(path)
+            run.display.update(len(paths), {})
+        run.end_stage()
+        sets.append(torch.cat([clip.images for clip in TalkingClips(paths)]))
+    return sets[0], sets[1]
+
+
 def _start_model(folder: Path, config: Config) -> None:
     """A model folder with a trained tokenizer and untrained parts, for the recipes to replace one by one."""
     rng = np.random.default_rng(config.seed)
@@ -110,8 +139,8 @@ def _start_model(folder: Path, config: Config) -> None:
         tokenizer=tokenizer,
         text_encoder=models.build_text_encoder(tokenizer),
         image_encoder=models.build_image_encoder(),
-        vae=models.build_vae(),
-        unet=models.build_unet(config.channels),
+        vae=models.build_vae(config.latent_channels),
+        unet=models.build_unet(config.channels, config.latent_channels),
         scheduler=models.build_scheduler(),
         num_views=models.NUM_VIEWS,
         image_size=models.IMAGE_SIZE,
@@ -125,7 +154,14 @@ def _clip(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Reci
 
 
 def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
-    return VaeRecipe(train_set, held_out, run.device, decoder_only=config.keep_unet_valid)
+    return VaeRecipe(
+        train_set,
+        held_out,
+        run.device,
+        portraits=_portraits(config, run),
+        latent_channels=config.latent_channels,
+        decoder_only=config.keep_unet_valid,
+    )
 
 
 def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
@@ -162,10 +198,17 @@ def _load_weights(recipe: Recipe, config: Config) -> None:
         "vae": source.vae,
         "unet": source.unet,
     }
+    if isinstance(recipe, VaeRecipe):
+        has, wants = source.latent_channels, config.latent_channels
+        if wants < has or (config.keep_unet_valid and wants != has):
+            raise UserError(
+                f"latent_channels is {wants}, but the VAE of {folder} has {has}: make it {has}"
+                + ("" if config.keep_unet_valid else " or more, or start anew with continue_from=null")
+            )
     for name, module in recipe.modules.items():
         if name == "text" and config.part == "multiview" and config.text == "anew":
             continue
-        module.load_state_dict(found[name].state_dict())
+        module.load_state_dict(widened(found[name].state_dict(), module.state_dict()))
     if isinstance(recipe, VaeRecipe):
         recipe.vae.register_to_config(scaling_factor=source.vae.config["scaling_factor"])
 

@@ -1,6 +1,6 @@
 """The architectures of `tiny`: ordinary transformers and diffusers classes at toy size.
 
-Pictures are 128 x 128; latents are 4 x 16 x 16; text is at most 32 tokens of width 128.
+Pictures are 128 x 128; latents are 8 x 16 x 16; text is at most 32 tokens of width 128.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TEXT_LENGTH = 32
 TEXT_WIDTH = 128
 EMBEDDING = 128
 DOWNSCALE = 8
-LATENT_CHANNELS = 4
+LATENT_CHANNELS = 8
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
@@ -64,23 +64,25 @@ def build_image_encoder() -> CLIPVisionModelWithProjection:
     )
 
 
-def build_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
-    """f = 8, 4 channels. No attention in the middle: it then trains on crops and encodes any size alike."""
+def build_vae(latent_channels: int = LATENT_CHANNELS) -> AutoencoderKL:
+    """f = 8. No attention in the middle: it then trains on crops and encodes any size alike."""
     settings: dict[str, Any] = {  # diffusers' annotations allow tuples of one entry only
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
         "block_out_channels": (16, 32, 64, 64),
         "layers_per_block": 1,
         "norm_num_groups": 8,
-        "latent_channels": LATENT_CHANNELS,
+        "latent_channels": latent_channels,
         "sample_size": IMAGE_SIZE,
         "mid_block_add_attention": False,
-        "scaling_factor": scaling_factor,
+        "scaling_factor": 1.0,
     }
     return AutoencoderKL(**settings)
 
 
-def build_unet(channels: tuple[int, ...] = (64, 128, 128)) -> UNet2DConditionModel:
+def build_unet(
+    channels: tuple[int, ...] = (64, 128, 128), latent_channels: int = LATENT_CHANNELS
+) -> UNet2DConditionModel:
     """Text- and camera-conditioned denoiser of 16 x 16 latents, with multiview attention put on.
 
     channels: of each level, multiples of 32. Attention heads are 64 wide: on a CPU two of 32 take twice the time.
@@ -90,8 +92,8 @@ def build_unet(channels: tuple[int, ...] = (64, 128, 128)) -> UNet2DConditionMod
     levels = len(channels)
     settings: dict[str, Any] = {
         "sample_size": IMAGE_SIZE // DOWNSCALE,
-        "in_channels": LATENT_CHANNELS,
-        "out_channels": LATENT_CHANNELS,
+        "in_channels": latent_channels,
+        "out_channels": latent_channels,
         "down_block_types": ("CrossAttnDownBlock2D",) * levels,
         "mid_block_type": "UNetMidBlock2DCrossAttn",
         "up_block_types": ("CrossAttnUpBlock2D",) * levels,

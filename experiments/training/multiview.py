@@ -40,7 +40,7 @@ class MultiviewRecipe:
         drop_text: float = 0.1,
         cache: Path | None = None,
     ) -> None:
-        self.unet = build_unet(channels)
+        self.unet = build_unet(channels, backbone.latent_channels)
         self.text = backbone.text_encoder
         self.text.requires_grad_(train_text)
         self.text.text_projection.requires_grad_(False)

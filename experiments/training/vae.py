@@ -1,4 +1,7 @@
-"""Recipe of the VAE: crops of the world's pictures, absolute and squared error, a light pull to a normal posterior."""
+"""Recipe of the VAE: crops of the world's pictures, absolute and squared error, a light pull to a normal posterior.
+
+Some pictures are talking portraits: a face that fills the picture has details which a whole figure hardly shows.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.training.models import build_vae
+from experiments.training.models import LATENT_CHANNELS, build_vae
 from experiments.world.dataset import Shards
 
 
@@ -20,11 +23,18 @@ class VaeRecipe:
         held_out: Shards,
         device: torch.device,
         *,
+        portraits: tuple[Tensor, Tensor] | None = None,
+        portrait_share: float = 0.3,
+        latent_channels: int = LATENT_CHANNELS,
         crop: int = 64,
         decoder_only: bool = False,
     ) -> None:
-        """decoder_only leaves the latents as they are, so that a UNet trained on them stays valid."""
-        self.vae: Any = build_vae()  # diffusers' annotations of its outputs leave the useful half out
+        """portraits: pictures [N, 3, H, W] uint8 to train on and to measure on; portrait_share of a batch are such.
+
+        decoder_only leaves the latents as they are, so that a UNet trained on them stays valid.
+        """
+        # diffusers' annotations of its outputs leave the useful half out.
+        self.vae: Any = build_vae(latent_channels)
         self.decoder_only = decoder_only
         if decoder_only:
             self.vae.encoder.requires_grad_(False)
@@ -32,16 +42,21 @@ class VaeRecipe:
         self.modules = nn.ModuleDict({"vae": self.vae}).to(device)
         self.device, self.crop = device, crop
         self.data, self.held_out = train, held_out
+        self.portraits, self.portrait_share = portraits, portrait_share
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = torch.randint(len(self.data), (batch_size,), generator=generator)
-        views = torch.randint(self.data.images.shape[1], (batch_size,), generator=generator)
-        room = self.data.images.shape[-1] - self.crop
-        # The sum of two dice: the middle is likeliest, the border still seen.
-        corners = (torch.rand(batch_size, 2, 2, generator=generator).mean(1) * (room + 1)).long()
+        sources = [self.data.images.flatten(0, 1)]
+        counts = [batch_size]
+        if self.portraits is not None:
+            sources.append(self.portraits[0])
+            counts = [
+                batch_size - round(self.portrait_share * batch_size),
+                round(self.portrait_share * batch_size),
+            ]
         crops = [
-            self.data.images[r, v, :, y : y + self.crop, x : x + self.crop]
-            for r, v, (y, x) in zip(rows.tolist(), views.tolist(), corners.tolist(), strict=True)
+            crop
+            for source, count in zip(sources, counts, strict=True)
+            for crop in self._crops(source, count, generator)
         ]
         images = torch.stack(crops).to(self.device).float() / 127.5 - 1
         posterior = self.vae.encode(images).latent_dist
@@ -54,15 +69,31 @@ class VaeRecipe:
         loss = error.abs().mean() + 2 * error.square().mean() + 2e-4 * kl
         return loss, {"kl": float(kl.detach())}
 
-    @torch.no_grad()
+    def _crops(self, images: Tensor, count: int, generator: torch.Generator) -> list[Tensor]:
+        rows = torch.randint(len(images), (count,), generator=generator)
+        room = images.shape[-1] - self.crop
+        # The sum of two dice: the middle is likeliest, the border still seen.
+        corners = (torch.rand(count, 2, 2, generator=generator).mean(1) * (room + 1)).long()
+        return [
+            images[row, :, y : y + self.crop, x : x + self.crop]
+            for row, (y, x) in zip(rows.tolist(), corners.tolist(), strict=True)
+        ]
+
     def validate(self) -> dict[str, float]:
         """PSNR on whole held-out pictures in dB, mean over pictures, and the latents' spread."""
+        psnr, spread = self._measure(self.held_out.images[:, 0])
+        measured = {"psnr_db": psnr, "latent_std": spread}
+        if self.portraits is not None:
+            measured["psnr_portraits_db"] = self._measure(self.portraits[1])[0]
+        return measured
+
+    @torch.no_grad()
+    def _measure(self, pictures: Tensor) -> tuple[float, float]:
         scores, latents = [], []
-        for images in self.held_out.images[:, 0].split(32):
+        for images in pictures.split(32):
             x = images.to(self.device).float() / 127.5 - 1
             z = self.vae.encode(x).latent_dist.mode()
             y = self.vae.decode(z).sample.clamp(-1, 1)
             scores.append(-10 * ((y - x) / 2).square().mean((1, 2, 3)).log10())
             latents.append(z)
-        spread = torch.cat(latents)
-        return {"psnr_db": float(torch.cat(scores).mean()), "latent_std": float(spread.std())}
+        return float(torch.cat(scores).mean()), float(torch.cat(latents).std())
