@@ -160,6 +160,12 @@ class Backbone:
         """
         if latents.ndim not in (4, 5):
             raise ValueError(f"latents must be [B, V, C, h, w] or [B, C, h, w], got {list(latents.shape)}")
+        if latents.shape[-3] != self.unet.config["in_channels"]:
+            raise BackboneError(
+                f"the UNet of backbone {self.name!r} takes latents of {self.unet.config['in_channels']} channels, "
+                f"these have {latents.shape[-3]}, and its VAE makes {self.latent_channels}; if the VAE is a newer one, train "
+                "the UNet onto it: galatea experiment=train/tiny_multiview"
+            )
         lead = latents.shape[:-3]
         if camera is not None and camera.shape[:-2] != lead:
             raise ValueError(f"camera must be {[*lead, 4, 4]} for these latents, got {list(camera.shape)}")

@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffusion.backbone import load
+from diffusion.errors import BackboneError
 from experiments.training.loop import LoopConfig
 from experiments.training.optimizers import KernelMuon, Optimizers
 from experiments.training.parallel import Group, group
+from gen3d.cameras import ring
 
 SMALL = (
     "budget=smoke", "data.num_scenes=3", "data.scenes_per_shard=3", "held_out_scenes=2", "workers=1", "threads=1",
@@ -38,7 +40,7 @@ def test_three_recipes_make_a_model_that_loads(galatea: Callable[..., Any], tmp_
     backbone = load(tmp_path / "tiny")
     assert backbone.num_views == 4
     assert backbone.has_camera
-    views = backbone.decode(torch.zeros(1, 4, 4, 16, 16))
+    views = backbone.decode(torch.zeros(1, 4, backbone.latent_channels, 16, 16))
     assert views.shape == (1, 4, 3, 128, 128)
     # The tokenizer's limit and the towers' width are those the UNet reads.
     assert backbone.encode_prompt(["a red mushroom"]).embeds.shape == (1, 32, 128)
@@ -55,6 +57,31 @@ def test_what_the_text_transformer_starts_from(galatea: Callable[..., Any], tmp_
     frozen, trained, anew = (w["text_model.embeddings.token_embedding.weight"] for w in weights)
     # Two steps change little; a new start changes everything.
     assert 0 < (trained - frozen).abs().max() < 0.01 < (anew - trained).abs().max()
+
+
+@pytest.mark.slow
+def test_a_vae_gets_more_channels_and_the_unet_follows(galatea: Callable[..., Any], tmp_path: Path) -> None:
+    assert _train(galatea, "vae", "narrow", "latent_channels=4").status == 0
+    outcome = _train(
+        galatea, "vae", "decoder", "latent_channels=4", "continue_from=tiny", "keep_unet_valid=true"
+    )
+    assert outcome.status == 0, outcome.err
+    outcome = _train(galatea, "vae", "wide", "continue_from=tiny")
+    assert outcome.status == 0, outcome.err
+    backbone = load(tmp_path / "tiny")
+    assert backbone.latent_channels == 8
+    noise, words = torch.zeros(1, 4, 8, 16, 16), backbone.encode_prompt(["a red mushroom"])
+    camera = ring(4).c2w[None]
+    with pytest.raises(
+        BackboneError, match=r"takes latents of 4 channels, these have 8.*train/tiny_multiview"
+    ):
+        backbone.predict(noise, 500, words, camera=camera)
+    assert _train(galatea, "multiview", "follows", "continue_from=tiny").status == 0
+    assert load(tmp_path / "tiny").predict(noise, 500, words, camera=camera).shape == noise.shape
+    for settings in (("latent_channels=4",), ("latent_channels=12", "keep_unet_valid=true")):
+        outcome = _train(galatea, "vae", "refused_too", "continue_from=tiny", *settings)
+        assert outcome.status == 2
+        assert "but the VAE of tiny has 8" in "\n".join(outcome.err)
 
 
 @pytest.mark.slow
