@@ -163,8 +163,8 @@ class Backbone:
         if latents.shape[-3] != self.unet.config["in_channels"]:
             raise BackboneError(
                 f"the UNet of backbone {self.name!r} takes latents of {self.unet.config['in_channels']} channels, "
-                f"these have {latents.shape[-3]}, and its VAE makes {self.latent_channels}; if the VAE is a newer one, train "
-                "the UNet onto it: galatea experiment=train/tiny_multiview"
+                f"these have {latents.shape[-3]}, and its VAE makes {self.latent_channels}; if the VAE is a newer one, "
+                "train the UNet onto it: galatea experiment=train/tiny_multiview"
             )
         lead = latents.shape[:-3]
         if camera is not None and camera.shape[:-2] != lead:
