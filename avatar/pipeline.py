@@ -42,10 +42,10 @@ class AnimateConfig:
     batched: the passes of a step as one batch: faster on a GPU, more memory.
     """
 
-    num_steps: int = 6
+    num_steps: int = 4
     clip_frames: int = 12
     guidance_scale_reference: float = 1.0
-    guidance_scale_audio: float = 1.5
+    guidance_scale_audio: float = 2.0
     pose_weight: float = 1.0
     face_weight: float = 1.0
     lip_weight: float = 1.0
