@@ -30,7 +30,7 @@ def test_tiny_is_small_and_written_down() -> None:
 def test_mouths_follow_the_sound(galatea: Callable[..., Any], tmp_path: Path) -> None:
     """Held-out people, with voices that only babble, so that nothing but the installed package is needed."""
     outcome = galatea(
-        "experiment=benchmark/talk", "speech=formants", "num_clips=3", "num_frames=40", "num_videos=0", "threads=2",
+        "experiment=benchmark/talk", "speech=formants", "num_clips=2", "num_frames=30", "num_videos=0", "threads=2",
         "out=made",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
