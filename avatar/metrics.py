@@ -16,12 +16,17 @@ from torch import Tensor
 _STILL = 1e-4
 
 
+def moves(track: Tensor) -> bool:
+    """Whether a track [F] changes at all; one that does not, as a static picture's, correlates with nothing."""
+    return float(track.double().std()) >= _STILL
+
+
 def pearson(first: Tensor, second: Tensor) -> float:
-    """Correlation of two tracks [F] in [-1, 1]; 0 when one of them does not move, as a static picture's."""
+    """Correlation of two tracks [F] in [-1, 1]; 0 when one of them does not move."""
     _check_tracks(first, second)
-    a, b = (x.double() - x.double().mean() for x in (first, second))
-    if float(a.std()) < _STILL or float(b.std()) < _STILL:
+    if not (moves(first) and moves(second)):
         return 0.0
+    a, b = (x.double() - x.double().mean() for x in (first, second))
     return float((a @ b) / (a.norm() * b.norm()))
 
 

@@ -47,12 +47,15 @@ class TalkJudge:
         track = self.mouths(frames, clip) if track is None else track
         truth, images = clip.aperture, clip.images.float() / 255
         silent = torch.tensor([name == "sil" for name in clip.visemes])
-        late = metrics.offset(track, truth, reach=min(_REACH, len(track) // 3))
+        # A mouth that never moves is neither early nor late.
+        late = (
+            metrics.offset(track, truth, reach=min(_REACH, len(track) // 3)) if metrics.moves(track) else None
+        )
         scores = {
             "r": metrics.pearson(track, truth),
             "error": float((track - truth).abs().mean()),
-            "offset": abs(float(late)),
-            "in_step": float(abs(late) <= 1),
+            "offset": math.nan if late is None else float(abs(late)),
+            "in_step": math.nan if late is None else float(abs(late) <= 1),
             "closures": metrics.closure_recall(track, clip.closures, opened=_WIDE_OPEN),
             "stillness": metrics.stillness(track, silent),
             "static_psnr_db": metrics.static_psnr(frames, images),

@@ -140,10 +140,19 @@ class Run:
         """Record the SHA-256 of weights that this run's results come from, or compare it with the one recorded.
 
         Raises:
-            UserError: the run was begun with other weights; results of both would be mixed.
+            UserError: the run was begun with other weights, and results of both would be mixed; or the record of
+                them is damaged.
         """
         path = self.folder / folders.WEIGHTS
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise UserError(
+                f"{path}, which records the weights that the run was begun with, is damaged; choose another out=DIR, "
+                "or overwrite=true to begin again"
+            )
         if known.get(what, digest) != digest:
             raise UserError(
                 f"{what} has other weights than when {self.folder} was begun; choose another out=DIR, or "

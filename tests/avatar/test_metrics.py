@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from avatar.metrics import boundary_jump, closure_recall, offset, pearson, static_psnr, stillness
+from avatar.metrics import boundary_jump, closure_recall, moves, offset, pearson, static_psnr, stillness
 
 
 def _track(frames: int = 80) -> torch.Tensor:
@@ -22,6 +22,8 @@ def test_correlation() -> None:
     assert pearson(0.3 - 2 * truth, truth) == pytest.approx(-1.0)
     assert pearson(torch.full_like(truth, 0.04), truth) == 0.0
     assert abs(pearson(_track().flip(0), truth)) < 0.5
+    assert moves(truth)
+    assert not moves(torch.full_like(truth, 0.04))
 
 
 @pytest.mark.parametrize("shift", [-7, -1, 0, 1, 4])

@@ -95,4 +95,5 @@ def test_a_judge_knows_the_truth_from_a_still_portrait() -> None:
     assert scores["identity"] > 0.9
     still = judge.score((clip.portrait.float() / 255).expand(12, -1, -1, -1), clip, track=torch.zeros(12))
     assert still["r"] == 0.0
+    assert "in_step" not in still  # a mouth that never moves is neither early nor late
     assert still["identity"] == pytest.approx(1.0, abs=1e-4)
