@@ -16,11 +16,11 @@ from experiments.errors import UserError
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
 from experiments.training import models
+from experiments.training.channels import narrowed_unet, narrowed_vae, pixel_cost, widened
 from experiments.training.clip import ClipRecipe
 from experiments.training.loop import LoopConfig, Recipe, train
-from experiments.training.multiview import MultiviewRecipe
+from experiments.training.multiview import MultiviewRecipe, Weighting
 from experiments.training.vae import VaeRecipe
-from experiments.training.widen import widened
 from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
 from experiments.world.dataset import DatasetConfig, Shards, load_shards, make_dataset
 from experiments.world.talking import TalkingConfig
@@ -39,7 +39,11 @@ class Config(Settings):
     keep_unet_valid: leave as they are the latents that an existing UNet was trained on (part vae); the decoder still
         learns. Needs continue_from. CLIP has a text tower of its own, which no UNet reads.
     channels: of the UNet's levels (part multiview). latent_channels: of the VAE (part vae); a UNet goes by its VAE.
-        Either may have more than the weights of continue_from, whose new channels then begin at random.
+        Either may have more than the weights of continue_from, whose new channels then begin at random. With fewer
+        latent channels those are kept in which an error costs most in the picture; give the UNet the same
+        continue_from as its VAE.
+    weighting: of the latent channels in the UNet's loss (part multiview): by what an error in each costs in the picture,
+        or all alike.
     portraits: how many talking people the VAE sees beside the world's scenes, 8 pictures of each (part vae).
     """
 
@@ -53,6 +57,7 @@ class Config(Settings):
     held_out_scenes: int = 300
     channels: tuple[int, ...] = (64, 128, 128)
     latent_channels: int = models.LATENT_CHANNELS
+    weighting: Weighting = "pixels"
     portraits: int = 600
     data: DatasetConfig = field(default_factory=DatasetConfig)
     loop: LoopConfig
@@ -80,7 +85,7 @@ def run(config: Config, run: Run) -> None:
     torch.manual_seed(config.seed)  # only for the initial weights: torch's layers take no generator
     recipe = _RECIPES[config.part](config, run, train_set, held_out)
     if config.continue_from is not None:
-        _load_weights(recipe, config)
+        _load_weights(recipe, config, train_set)
     run.metrics["held_out"] = train(run, recipe, config.loop, generator=run.generator("train"))
     run.metrics["parameters"] = sum(p.numel() for p in recipe.modules.parameters())
     run.metrics["images_seen"] = config.loop.steps * config.loop.batch_size * (
@@ -176,6 +181,7 @@ def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) ->
             train_set,
             held_out,
             channels=config.channels,
+            weighting=config.weighting,
             train_text=config.text != "frozen",
             cache=Path(config.data_folder) / "latents",
         )
@@ -188,29 +194,46 @@ _RECIPES: dict[str, Callable[[Config, Run, Shards, Shards], Recipe]] = {
 }
 
 
-def _load_weights(recipe: Recipe, config: Config) -> None:
+def _load_weights(recipe: Recipe, config: Config, train_set: Shards) -> None:
     folder = Path(str(config.continue_from))
     source = load(folder.absolute() if folder.is_dir() else str(folder))
     clip_text = source.text_encoder if source.clip_text_encoder is None else source.clip_text_encoder
-    found = {
-        "text": clip_text if config.part == "clip" else source.text_encoder,
-        "image": source.image_encoder,
-        "vae": source.vae,
-        "unet": source.unet,
+    found: dict[str, dict[str, torch.Tensor]] = {
+        name: module.state_dict()
+        for name, module in (
+            ("text", clip_text if config.part == "clip" else source.text_encoder),
+            ("image", source.image_encoder),
+            ("vae", source.vae),
+            ("unet", source.unet),
+        )
+        if module is not None
     }
-    if isinstance(recipe, VaeRecipe):
-        has, wants = source.latent_channels, config.latent_channels
-        if wants < has or (config.keep_unet_valid and wants != has):
-            raise UserError(
-                f"latent_channels is {wants}, but the VAE of {folder} has {has}: make it {has}"
-                + ("" if config.keep_unet_valid else " or more, or start anew with continue_from=null")
-            )
+    has, wants = source.latent_channels, _latent_channels(recipe)
+    if config.keep_unet_valid and config.latent_channels > has:
+        raise UserError(
+            f"latent_channels is {config.latent_channels}, but the VAE of {folder} has {has}, and keep_unet_valid keeps its latents: "
+            f"make it {has} or fewer"
+        )
+    if wants is not None and wants < has:
+        images = train_set.images[:8].flatten(0, 1).float() / 255
+        costs = pixel_cost(source, images)
+        kept = sorted(costs.argsort(descending=True)[:wants].tolist())
+        mean = source.encode(images).mean((0, 2, 3)) / source.vae.config["scaling_factor"]
+        found["unet"] = narrowed_unet(found["unet"], kept)
+        found["vae"] = narrowed_vae(found["vae"], kept, mean)
     for name, module in recipe.modules.items():
         if name == "text" and config.part == "multiview" and config.text == "anew":
             continue
-        module.load_state_dict(widened(found[name].state_dict(), module.state_dict()))
+        module.load_state_dict(widened(found[name], module.state_dict()))
     if isinstance(recipe, VaeRecipe):
         recipe.vae.register_to_config(scaling_factor=source.vae.config["scaling_factor"])
+
+
+def _latent_channels(recipe: Recipe) -> int | None:
+    """Of what is trained; None where it has to do with no latents."""
+    if isinstance(recipe, VaeRecipe):
+        return int(recipe.vae.config["latent_channels"])
+    return int(recipe.unet.config["in_channels"]) if isinstance(recipe, MultiviewRecipe) else None
 
 
 def _save(recipe: Recipe, folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,13 +18,20 @@ from diffusion.adapters.camera import camera_condition
 from diffusion.backbone import Backbone
 from diffusion.schedule import Schedule
 from experiments.run.files import atomic_path
+from experiments.training.channels import pixel_cost
 from experiments.training.models import build_scheduler, build_unet
 from experiments.world.dataset import Shards
+
+Weighting = Literal["pixels", "equal"]
+# Scenes by which channels are weighed, and the least weight, in means over all channels.
+_MEASURED, _LEAST = 8, 0.05
 
 
 class MultiviewRecipe:
     """The VAE comes from ``backbone`` and stays as it is, and so does the projection of its text tower.
 
+    weighting: of the latent channels in the loss: "pixels" weighs each by what an error in it costs in the picture,
+        "equal" all alike.
     train_text: let the text transformer learn too; otherwise it stays as ``backbone`` has it.
     drop_text: share of objects whose caption is left out, for classifier-free guidance.
     cache: folder where latents are kept, so that a continued run need not encode the pictures again.
@@ -36,6 +44,7 @@ class MultiviewRecipe:
         held_out: Shards,
         *,
         channels: tuple[int, ...] = (64, 128, 128),
+        weighting: Weighting = "pixels",
         train_text: bool = True,
         drop_text: float = 0.1,
         cache: Path | None = None,
@@ -45,6 +54,12 @@ class MultiviewRecipe:
         self.text.requires_grad_(train_text)
         self.text.text_projection.requires_grad_(False)
         self.modules = nn.ModuleDict({"unet": self.unet, "text": self.text}).to(backbone.device)
+        weights = torch.ones(backbone.latent_channels)
+        if weighting == "pixels":
+            costs = pixel_cost(backbone, train.images[:_MEASURED].flatten(0, 1).float() / 255).cpu()
+            # None is left alone: what the UNet makes of a channel comes back to it as input.
+            weights = (costs / costs.mean()).clamp(min=_LEAST)
+        self.weights = (weights / weights.mean())[:, None, None]
         self.schedule = Schedule.from_scheduler(build_scheduler()).to(backbone.device)
         self.drop_text = drop_text
         self.empty = _tokens(backbone, [""])
@@ -57,21 +72,24 @@ class MultiviewRecipe:
         dropped = torch.rand(batch_size, generator=generator) < self.drop_text
         tokens = torch.where(dropped[:, None], self.empty, self.train.tokens[rows])
         noise = torch.randn(self.train.latents[rows].shape, generator=generator)
-        return self._error(self.train, rows, t, tokens, noise).mean(), {}
+        error = self._error(self.train, rows, t, tokens, noise)
+        return (error * self.weights.to(error)).mean(), {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Mean squared error of v on held-out scenes, the same noise and eight timesteps each time."""
+        """Mean squared error of v on held-out scenes, the same noise and eight timesteps each time; and weighted as the
+        loss is."""
         generator = torch.Generator().manual_seed(0)
         errors = []
         for rows in torch.arange(len(self.held_out.latents)).split(16):
             t = torch.arange(len(rows)) % 8 * 125 + 62
             noise = torch.randn(self.held_out.latents[rows].shape, generator=generator)
             errors.append(self._error(self.held_out, rows, t, self.held_out.tokens[rows], noise))
-        return {"v_error": float(torch.cat(errors).mean())}
+        error = torch.cat(errors)
+        return {"v_error": float(error.mean()), "weighted": float((error * self.weights.to(error)).mean())}
 
     def _error(self, inputs: _Inputs, rows: Tensor, t: Tensor, tokens: Tensor, noise: Tensor) -> Tensor:
-        """Squared error of each object, ``[B]``."""
+        """Squared error of v, ``[B, V, C, h, w]``."""
         device = self.unet.device
         x0, camera = inputs.latents[rows].to(device).float(), inputs.camera[rows].to(device)
         noise, t = noise.to(device), t.to(device)
@@ -84,11 +102,11 @@ class MultiviewRecipe:
             class_labels=camera.flatten(0, 1),
             cross_attention_kwargs={"num_views": views},
         ).sample
-        return (output.float().view_as(target) - target).square().flatten(1).mean(1)
+        return (output.float().view_as(target) - target).square()
 
 
 class _Inputs:
-    """What the UNet sees: latents ``[N, V, 4, h, w]``, camera numbers ``[N, V, 16]``, words ``[N, L]``."""
+    """What the UNet sees: latents ``[N, V, C, h, w]``, camera numbers ``[N, V, 16]``, words ``[N, L]``."""
 
     def __init__(self, latents: Tensor, camera: Tensor, tokens: Tensor) -> None:
         self.latents, self.camera, self.tokens = latents, camera, tokens
@@ -106,7 +124,7 @@ def _tokens(backbone: Backbone, captions: list[str]) -> Tensor:
 
 @torch.no_grad()
 def cached_latents(backbone: Backbone, images: Tensor, cache: Path | None) -> Tensor:
-    """Latents ``[N, V, 4, h, w]`` in half precision of pictures ``[N, V, 3, H, W]`` uint8, read from ``cache`` if this
+    """Latents ``[N, V, C, h, w]`` in half precision of pictures ``[N, V, 3, H, W]`` uint8, read from ``cache`` if this
     VAE encoded them before."""
     path = None if cache is None else cache / f"latents_{_fingerprint(backbone, images)}.safetensors"
     if path is not None and path.is_file():

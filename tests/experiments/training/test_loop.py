@@ -78,10 +78,23 @@ def test_a_vae_gets_more_channels_and_the_unet_follows(galatea: Callable[..., An
         backbone.predict(noise, 500, words, camera=camera)
     assert _train(galatea, "multiview", "follows", "continue_from=tiny").status == 0
     assert load(tmp_path / "tiny").predict(noise, 500, words, camera=camera).shape == noise.shape
-    for settings in (("latent_channels=4",), ("latent_channels=12", "keep_unet_valid=true")):
-        outcome = _train(galatea, "vae", "refused_too", "continue_from=tiny", *settings)
-        assert outcome.status == 2
-        assert "but the VAE of tiny has 8" in "\n".join(outcome.err)
+    outcome = _train(
+        galatea, "vae", "refused", "continue_from=tiny", "latent_channels=12", "keep_unet_valid=true"
+    )
+    assert outcome.status == 2
+    assert "but the VAE of tiny has 8" in "\n".join(outcome.err)
+    shutil.copytree(tmp_path / "tiny", tmp_path / "wide8")
+    outcome = _train(
+        galatea, "vae", "fewer", "continue_from=wide8", "latent_channels=5", "keep_unet_valid=true"
+    )
+    assert outcome.status == 0, outcome.err
+    assert _train(galatea, "multiview", "fewer_too", "continue_from=wide8").status == 0
+    fewer, wide = load(tmp_path / "tiny"), load(tmp_path / "wide8")
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    old, new = (backbone.encode(images).detach() for backbone in (wide, fewer))
+    for channel in new.unbind(1):  # each is one of those that were there
+        assert any(torch.allclose(channel, other, atol=2e-2) for other in old.unbind(1))
+    assert fewer.predict(noise[:, :, :5], 500, words, camera=camera).shape == noise[:, :, :5].shape
 
 
 @pytest.mark.slow
