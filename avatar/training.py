@@ -80,11 +80,13 @@ def stage_loss(
     batch: TalkingBatch,
     config: StageConfig,
     *,
+    channel_weights: Tensor | None = None,
     generator: torch.Generator,
 ) -> Tensor:
     """Mean squared error of the model's own prediction, weighted clip by clip; [B].
 
-    All frames of a clip share a timestep. generator: on the CPU; draws timesteps, noise and what is dropped.
+    All frames of a clip share a timestep. channel_weights: [C], of the latents' channels, 1 on average; None weighs
+    all alike. generator: on the CPU; draws timesteps, noise and what is dropped.
     """
     x0 = batch.latents
     count = len(x0)
@@ -93,6 +95,8 @@ def stage_loss(
     conditions = conditions_of(model, batch, config, generator=generator)
     prediction = model(schedule.add_noise(x0, noise, t), t, conditions, still=config.stage == "image")
     error = (prediction.float() - schedule.target(x0, noise, t)).square()
+    if channel_weights is not None:
+        error = error * channel_weights[:, None, None].to(error)
     error = (error * _importance(model, batch, config).to(error)).flatten(1).mean(1)
     return error if config.min_snr_gamma is None else error * schedule.min_snr_weight(t, config.min_snr_gamma)
 

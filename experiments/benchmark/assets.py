@@ -10,13 +10,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from experiments.benchmark.cases import Case
 from experiments.errors import EXIT_OK, EXIT_USAGE, one_line
@@ -26,6 +28,7 @@ from experiments.run.provenance import SOURCE
 
 MESH = "mesh.glb"
 _GRACE = 30.0
+_LOOK = 0.2  # seconds between looks whether to stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +75,42 @@ def forget_refused(asset: Asset) -> None:
         asset.folder.parent.rmdir()
 
 
-def make_asset(case: Case, out: Path, settings: Sequence[str]) -> Asset:
+def make_assets(
+    cases: Sequence[Case], out: Path, settings: Sequence[str], *, at_once: int = 1
+) -> Iterator[Asset]:
+    """An asset for each of `cases`, in their order, of which `at_once` are made at a time.
+
+    The first is made alone, for what is wrong with the settings is wrong for all. Closing the iterator stops what is
+    at work, and leaves what it can be continued from.
+    """
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for some in (cases[:1], cases[1:]):
+            yield from pool.map(lambda case: make_asset(case, out, settings, stop), some)
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def make_asset(case: Case, out: Path, settings: Sequence[str], stop: threading.Event) -> Asset:
     """Run `galatea SETTINGS prompt=CAPTION out=OUT/assets/NNN`, unless it is done; never raises for its failure.
 
-    What the process prints is in OUT/assets/NNN.log.
+    What the process prints is in OUT/assets/NNN.log. `stop` ends it.
     """
     folder = asset_folder(out, case)
     record = folder.with_suffix(".json")
     folder.parent.mkdir(exist_ok=True)
     if folder.is_dir():
         # A benchmark that was killed may have left its last asset's process at work: let it finish.
-        with FileLock(folder / folders.LOCK):
-            pass
+        _wait_for(folder, stop)
     fresh = not (folder / folders.CONFIG).exists()
     if _is_done(folder, case):
         return _read(folder, record)
     record.unlink(missing_ok=True)
     arguments = [*settings, f"prompt={case.caption}", f"out={folder}"]
     began = time.monotonic()
-    status = _run(arguments, folder.with_suffix(".log"))
+    status = _run(arguments, folder.with_suffix(".log"), stop)
     seconds = time.monotonic() - began
     if status == EXIT_OK and _is_done(folder, case):
         write_json(record, {"wall_seconds": round(seconds, 3) if fresh else None})
@@ -118,7 +138,14 @@ def _read(folder: Path, record: Path) -> Asset:
     return Asset(folder=folder, report=report, wall_seconds=seconds)
 
 
-def _run(arguments: Sequence[str], log: Path) -> int:
+def _wait_for(folder: Path, stop: threading.Event) -> None:
+    """Until no other process works in `folder`."""
+    while not stop.is_set():
+        with contextlib.suppress(Timeout), FileLock(folder / folders.LOCK, timeout=_LOOK):
+            return
+
+
+def _run(arguments: Sequence[str], log: Path, stop: threading.Event) -> int:
     """The exit status of a `galatea` process; negative when a signal ended it."""
     # The working folder, where relative paths count from, must not hide our own packages.
     path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH", "")]))
@@ -128,17 +155,15 @@ def _run(arguments: Sequence[str], log: Path) -> int:
             [sys.executable, "-m", "experiments", *arguments],
             env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
+        while not stop.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(_LOOK)
+        process.terminate()
         try:
+            return process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
             return process.wait()
-        except BaseException:
-            # Interrupted: the asset's run stops too, and leaves what it can be continued from.
-            process.terminate()
-            try:
-                process.wait(_GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            raise
 
 
 def _reason(status: int, log: Path) -> str:

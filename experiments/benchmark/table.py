@@ -141,6 +141,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         *heading(result),
         *([f"- views: {_TRUE_VIEWS}"] if _from(result) else []),
+        *([f"- seconds: of {result['at_once']} assets made at once"] if result.get("at_once", 1) > 1 else []),
         f"- R-precision: {result['r_precision']}",
         f"- {_gltf_line(result)}",
         f"- failed assets: {sum(bool(asset['reason']) for asset in result['assets'])} of {len(result['assets'])}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from diffusion.backbone import Backbone
 from diffusion.errors import BackboneError
 from experiments import catalog
 from experiments.benchmark import circumstances, contact_sheet, gltf, retrieval, table
-from experiments.benchmark.assets import MESH, Asset, forget_assets, forget_refused, make_asset
+from experiments.benchmark.assets import MESH, Asset, forget_assets, forget_refused, make_assets
 from experiments.benchmark.cases import Case, default_cases, read_cases
 from experiments.benchmark.scoring import failed_scores, score_mesh
 from experiments.benchmark.summary import summarise
@@ -55,6 +56,8 @@ class Config(Settings):
     prompts: a file with one caption a line instead.
     method: the experiment that makes each asset, with asset_budget as its budget, and asset_settings, more
         settings for it as typed at the command line, such as ["checkpoint_every=10"].
+    assets_at_once: how many are made at a time, each with `threads` of its own; their seconds are then those of a
+        machine that they share.
     views: "sampled" from the backbone, or "truth", a control: the world's own pictures in place of sampled ones, so
         that what is lost is lost between views and mesh.
     clip: name or folder of the backbone whose CLIP towers measure R-precision; None takes `backbone`.
@@ -67,6 +70,7 @@ class Config(Settings):
     method: str = "text_to_3d/quickstart"
     asset_budget: str = "cpu"
     asset_settings: tuple[str, ...] = ()
+    assets_at_once: int = 1
     views: Literal["sampled", "truth"] = "sampled"
     backbone: BackboneConfig
     clip: str | None = None
@@ -77,6 +81,8 @@ class Config(Settings):
         for name in ("num_things", "num_pairs", "num_heads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.assets_at_once < 1:
+            raise ValueError(f"assets_at_once is {self.assets_at_once}; it must be at least 1")
         if self.prompts is None and not self.num_things + self.num_pairs + self.num_heads:
             raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
         for setting in self.asset_settings:
@@ -124,6 +130,7 @@ def run(config: Config, run: Run) -> None:
                 config, Config(task=config.task, backbone=BackboneConfig(name="tiny")), run, load_average
             ),
             "views": config.views,
+            "at_once": config.assets_at_once,
             "r_precision": about_clip,
             "gltf_validator": {
                 "version": validator,
@@ -168,21 +175,20 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
     ]
     assets = []
     run.begin_stage("assets", len(cases))
-    for done, case in enumerate(cases, start=1):
-        asset = make_asset(case, run.folder, settings)
-        if asset.refused and done == 1:
-            # The settings are wrong, so they are for all: leave the folder free for a corrected command.
-            (run.folder / _CAPTIONS).unlink()
-            forget_refused(asset)
-            raise UserError(asset.reason)
-        assets.append(asset)
-        run.display.update(done, {})
-        if run.resumed is None or done > run.resumed.step:
-            run.save(
-                done, {"done": torch.tensor(done)}
-            )  # what there is to keep lies in the assets' own folders
-        spent = f"{asset.report['seconds_total']:.0f} s" if asset.report else f"failed: {asset.reason}"
-        run.say(f"{case.index:03d} {case.caption}: {spent}")
+    with closing(make_assets(cases, run.folder, settings, at_once=config.assets_at_once)) as made:
+        for done, (case, asset) in enumerate(zip(cases, made, strict=True), start=1):
+            if asset.refused and done == 1:
+                # The settings are wrong, so they are for all: leave the folder free for a corrected command.
+                (run.folder / _CAPTIONS).unlink()
+                forget_refused(asset)
+                raise UserError(asset.reason)
+            assets.append(asset)
+            run.display.update(done, {})
+            if run.resumed is None or done > run.resumed.step:
+                # What there is to keep lies in the assets' own folders.
+                run.save(done, {"done": torch.tensor(done)})
+            spent = f"{asset.report['seconds_total']:.0f} s" if asset.report else f"failed: {asset.reason}"
+            run.say(f"{case.index:03d} {case.caption}: {spent}")
     run.end_stage()
     if all(asset.report is None for asset in assets):
         raise RunFailed(f"no asset could be made; the first: {assets[0].reason}")

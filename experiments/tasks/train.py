@@ -42,8 +42,8 @@ class Config(Settings):
         Either may have more than the weights of continue_from, whose new channels then begin at random. With fewer
         latent channels those are kept in which an error costs most in the picture; give the UNet the same
         continue_from as its VAE.
-    weighting: of the latent channels in the UNet's loss (part multiview): by what an error in each costs in the picture,
-        or all alike.
+    weighting: of the latent channels in the UNet's loss (part multiview): each by what an error in it costs in the
+        picture, or all alike.
     portraits: how many talking people the VAE sees beside the world's scenes, 8 pictures of each (part vae).
     """
 
@@ -211,8 +211,8 @@ def _load_weights(recipe: Recipe, config: Config, train_set: Shards) -> None:
     has, wants = source.latent_channels, _latent_channels(recipe)
     if config.keep_unet_valid and config.latent_channels > has:
         raise UserError(
-            f"latent_channels is {config.latent_channels}, but the VAE of {folder} has {has}, and keep_unet_valid keeps its latents: "
-            f"make it {has} or fewer"
+            f"latent_channels is {config.latent_channels}, but the VAE of {folder} has {has}; with keep_unet_valid, "
+            f"which keeps its latents, make it {has} or fewer"
         )
     if wants is not None and wants < has:
         images = train_set.images[:8].flatten(0, 1).float() / 255

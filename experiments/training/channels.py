@@ -17,7 +17,8 @@ from diffusion.backbone import Backbone
 # and log-variances, one half after the other.
 _LATENT = ("encoder.conv_out", "quant_conv", "post_quant_conv", "decoder.conv_in", "conv_in", "conv_out")
 _HALVES = ("encoder.conv_out", "quant_conv")
-_NOISE = 0.3
+# Spread of the noise that channels are measured with, and the least weight of one, in means over all.
+_NOISE, _LEAST = 0.3, 0.05
 
 
 @torch.no_grad()
@@ -36,6 +37,16 @@ def pixel_cost(backbone: Backbone, images: Tensor) -> Tensor:
         disturbed[:, channel : channel + 1] += noise
         costs.append((backbone.decode(disturbed) - plain).square().mean() / _NOISE**2)
     return torch.stack(costs)
+
+
+def pixel_weights(backbone: Backbone, images: Tensor) -> Tensor:
+    """Weights ``[C]`` of the latent channels in a loss, 1 on average: what errors in them cost in ``images``.
+
+    None is left alone, for what a UNet makes of a channel comes back to it as input.
+    """
+    costs = pixel_cost(backbone, images)
+    weights = (costs / costs.mean()).clamp(min=_LEAST)
+    return weights / weights.mean()
 
 
 def widened(narrow: Mapping[str, Tensor], wide: Mapping[str, Tensor]) -> dict[str, Tensor]:

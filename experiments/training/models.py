@@ -1,6 +1,6 @@
 """The architectures of `tiny`: ordinary transformers and diffusers classes at toy size.
 
-Pictures are 128 x 128; latents are 8 x 16 x 16; text is at most 32 tokens of width 128.
+Pictures are 128 x 128; latents are 5 x 16 x 16; text is at most 32 tokens of width 128.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TEXT_LENGTH = 32
 TEXT_WIDTH = 128
 EMBEDDING = 128
 DOWNSCALE = 8
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 5
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:

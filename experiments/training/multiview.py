@@ -18,13 +18,11 @@ from diffusion.adapters.camera import camera_condition
 from diffusion.backbone import Backbone
 from diffusion.schedule import Schedule
 from experiments.run.files import atomic_path
-from experiments.training.channels import pixel_cost
+from experiments.training.channels import pixel_weights
 from experiments.training.models import build_scheduler, build_unet
 from experiments.world.dataset import Shards
 
 Weighting = Literal["pixels", "equal"]
-# Scenes by which channels are weighed, and the least weight, in means over all channels.
-_MEASURED, _LEAST = 8, 0.05
 
 
 class MultiviewRecipe:
@@ -56,10 +54,8 @@ class MultiviewRecipe:
         self.modules = nn.ModuleDict({"unet": self.unet, "text": self.text}).to(backbone.device)
         weights = torch.ones(backbone.latent_channels)
         if weighting == "pixels":
-            costs = pixel_cost(backbone, train.images[:_MEASURED].flatten(0, 1).float() / 255).cpu()
-            # None is left alone: what the UNet makes of a channel comes back to it as input.
-            weights = (costs / costs.mean()).clamp(min=_LEAST)
-        self.weights = (weights / weights.mean())[:, None, None]
+            weights = pixel_weights(backbone, train.images[:8].flatten(0, 1).float() / 255)
+        self.weights = weights[:, None, None].to(backbone.device)
         self.schedule = Schedule.from_scheduler(build_scheduler()).to(backbone.device)
         self.drop_text = drop_text
         self.empty = _tokens(backbone, [""])
@@ -73,7 +69,7 @@ class MultiviewRecipe:
         tokens = torch.where(dropped[:, None], self.empty, self.train.tokens[rows])
         noise = torch.randn(self.train.latents[rows].shape, generator=generator)
         error = self._error(self.train, rows, t, tokens, noise)
-        return (error * self.weights.to(error)).mean(), {}
+        return (error * self.weights).mean(), {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -86,7 +82,7 @@ class MultiviewRecipe:
             noise = torch.randn(self.held_out.latents[rows].shape, generator=generator)
             errors.append(self._error(self.held_out, rows, t, self.held_out.tokens[rows], noise))
         error = torch.cat(errors)
-        return {"v_error": float(error.mean()), "weighted": float((error * self.weights.to(error)).mean())}
+        return {"v_error": float(error.mean()), "weighted": float((error * self.weights).mean())}
 
     def _error(self, inputs: _Inputs, rows: Tensor, t: Tensor, tokens: Tensor, noise: Tensor) -> Tensor:
         """Squared error of v, ``[B, V, C, h, w]``."""

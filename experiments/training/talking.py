@@ -23,6 +23,7 @@ from avatar.stages import STAGES, set_trainable
 from avatar.syncnet import WINDOW, SyncNet, contrast
 from avatar.training import StageConfig, TalkingBatch, stage_loss
 from diffusion.backbone import Backbone
+from experiments.training.channels import pixel_weights
 from experiments.training.multiview import cached_latents
 from experiments.world.speech import RIG_CHANNELS
 from experiments.world.talking import LANDMARKS, Clip
@@ -108,6 +109,7 @@ class TalkRecipe:
                 f"num_frames is {num_frames}, but with {self.past} motion frames before them the clips of "
                 f"{train.num_frames} frames are too short; make num_frames at most {train.num_frames - self.past}"
             )
+        self.weights = pixel_weights(backbone, train.portraits[:32].float() / 255)
         self.train = _Encoded.of(backbone, train, cache)
         self.held_out = _Encoded.of(backbone, held_out, cache)
 
@@ -116,11 +118,11 @@ class TalkRecipe:
         last = self.train.data.num_frames - self.num_frames
         starts = torch.randint(self.past, last + 1, (batch_size,), generator=generator)
         batch = self._batch(self.train, rows, starts)
-        return stage_loss(self.model, self.schedule, batch, self.stage, generator=generator).mean(), {}
+        return self._error(batch, self.stage, generator).mean(), {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Error of v on held-out clips, nothing dropped, the same noise and timesteps each time.
+        """Error of v on held-out clips, weighted as in the loss, nothing dropped, noise and timesteps always the same.
 
         ``v_error_other_sound``: the same with the next clip's sound; what lies between them is what the sound tells.
         """
@@ -137,10 +139,13 @@ class TalkRecipe:
                     continue
                 generator = torch.Generator().manual_seed(int(rows[0]))
                 changed = replace(batch, windows=windows)
-                errors[name].append(
-                    stage_loss(self.model, self.schedule, changed, stage, generator=generator)
-                )
+                errors[name].append(self._error(changed, stage, generator))
         return {name: float(torch.cat(values).mean()) for name, values in errors.items() if values}
+
+    def _error(self, batch: TalkingBatch, stage: StageConfig, generator: torch.Generator) -> Tensor:
+        return stage_loss(
+            self.model, self.schedule, batch, stage, channel_weights=self.weights, generator=generator
+        )
 
     def _batch(self, inputs: _Encoded, rows: Tensor, starts: Tensor) -> TalkingBatch:
         data, device = inputs.data, self.model.unet.device
@@ -168,7 +173,7 @@ class TalkRecipe:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Encoded:
-    """latents: [N, F, 4, h, w]. portraits: [N, 4, h, w]. identity: [N, E] or None."""
+    """latents: [N, F, C, h, w]. portraits: [N, C, h, w]. identity: [N, E] or None."""
 
     data: TalkingData
     latents: Tensor

@@ -114,6 +114,20 @@ def test_dropped_conditions_are_those_of_nobody() -> None:
         assert torch.equal(model(batch.latents, 500, dropped), model(batch.latents, 500, first))
 
 
+@torch.no_grad()
+def test_channels_share_the_loss_by_their_weights() -> None:
+    model, batch, config = make_model(), make_batch(), StageConfig(stage="image")
+    losses = [
+        stage_loss(
+            model, SCHEDULE, batch, config,
+            channel_weights=weights, generator=torch.Generator().manual_seed(7),
+        )
+        for weights in (None, *4 * torch.eye(4))
+    ]  # fmt: skip
+    assert torch.allclose(losses[0], torch.stack(losses[1:]).mean(0))
+    assert not torch.allclose(losses[0], losses[1])
+
+
 def test_offset_noise() -> None:
     shape = torch.Size((64, 6, 4, 8, 8))
     noisy = offset_noise(shape, 0.5, generator=torch.Generator().manual_seed(0))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
-from experiments.benchmark.assets import Asset
+from experiments.benchmark.assets import Asset, make_assets
+from experiments.benchmark.cases import Case
 from experiments.benchmark.truth import ScoreConfig, Truth
 from experiments.errors import UserError
+from experiments.run.provenance import SOURCE
 from experiments.tasks.benchmark_text_to_3d import backbone_of
 from gen3d.export import save_glb
 
@@ -52,6 +60,7 @@ def test_a_bad_file_of_captions_is_one_line(
     ("setting", "part"),
     [
         ("num_things=-1", "num_things is -1"),
+        ("assets_at_once=0", "assets_at_once is 0"),
         ("method=text_to_3d/quick", "unknown experiment 'text_to_3d/quick'"),
         ('asset_settings=["seed=3"]', "asset_settings holds 'seed=3'"),
         ("scoring.resolution=2", "scoring: resolution is 2"),
@@ -121,6 +130,40 @@ def test_settings_that_no_asset_accepts_stop_at_once(galatea: Galatea, tmp_path:
     assert outcome.status == 2
     assert "nonsense" in outcome.err[-1]
     assert not (tmp_path / "made").exists()
+
+
+def test_assets_made_at_once_come_in_order(tmp_path: Path) -> None:
+    captions = ("a red ball", "a blue cube", "a green cone", "a pink torus")
+    cases = [Case(index=index, caption=caption, group="things") for index, caption in enumerate(captions)]
+    for case in (cases[0], cases[2]):
+        finished_asset(tmp_path / "assets" / f"{case.index:03d}", case.caption)
+    settings = ["experiment=text_to_3d/quickstart", "budget=smoke", "recipe.nonsense=3"]
+    made = list(make_assets(cases, tmp_path, settings, at_once=2))
+    assert [asset.folder.name for asset in made] == ["000", "001", "002", "003"]
+    assert [asset.refused for asset in made] == [False, True, False, True]
+    assert "nonsense" in made[1].reason
+
+
+def test_ctrl_c_stops_the_assets_at_work(galatea: Galatea, tmp_path: Path) -> None:
+    prompts = write(tmp_path / "mine.txt", "a red ball\na blue cube\na green cone\n")
+    arguments = [BENCHMARK, prompts, *SMALL, "assets_at_once=2", "threads=1", "out=made"]
+    finished_asset(tmp_path / "made" / "assets" / "000", "a red ball")
+    (tmp_path / "made" / "config.yaml").write_text(galatea(*arguments, "--cfg", "job", "--resolve").out)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *arguments], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    folders = [tmp_path / "made" / "assets" / name for name in ("001", "002")]
+    while not all((folder / "config.yaml").is_file() for folder in folders):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    for folder in folders:
+        with FileLock(folder / ".lock", timeout=0):  # nobody works there any more
+            assert not (folder / "report.json").exists()
 
 
 def test_assets_of_two_models_are_not_scored_together(tmp_path: Path) -> None:

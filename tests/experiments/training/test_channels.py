@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from experiments.training.models import build_unet, build_vae
 from diffusion.backbone import load
-from experiments.training.channels import narrowed_unet, narrowed_vae, pixel_cost, widened
+from experiments.training.channels import narrowed_unet, narrowed_vae, pixel_cost, pixel_weights, widened
+from experiments.training.models import build_unet, build_vae
 
 
 @torch.no_grad()
@@ -59,7 +60,8 @@ def test_a_narrower_vae_has_the_same_latents_and_sees_the_others_at_their_mean()
     latents[:, 1] = mean[1]
     # The border differs by its padding, and group norms spread a little of that: the layers before them are compared.
     before, after = (
-        vae.decoder.conv_in(vae.post_quant_conv(z)) for vae, z in ((wide, latents), (narrow, latents[:, kept]))
+        vae.decoder.conv_in(vae.post_quant_conv(z))
+        for vae, z in ((wide, latents), (narrow, latents[:, kept]))
     )
     assert torch.allclose(before[..., 1:-1, 1:-1], after[..., 1:-1, 1:-1], atol=1e-5)
 
@@ -71,7 +73,10 @@ def test_a_narrower_unet_does_the_same_where_the_others_are_nothing() -> None:
     narrow.load_state_dict(narrowed_unet(wide.state_dict(), kept))
     x, words = (torch.randn(shape, generator=generator) for shape in ((4, 4, 16, 16), (4, 5, 128)))
     x[:, [1, 3]] = 0.0
-    settings = {"class_labels": torch.randn(4, 16, generator=generator), "cross_attention_kwargs": {"num_views": 4}}
+    settings = {
+        "class_labels": torch.randn(4, 16, generator=generator),
+        "cross_attention_kwargs": {"num_views": 4},
+    }
     expected = wide(x, 500, words, **settings).sample[:, kept]
     assert torch.allclose(narrow(x[:, kept], 500, words, **settings).sample, expected, atol=1e-5)
 
@@ -80,6 +85,10 @@ def test_a_channel_that_the_decoder_ignores_costs_nothing() -> None:
     backbone = load("tiny")
     with torch.no_grad():
         backbone.vae.post_quant_conv.weight[:, 2] = 0.0
-        costs = pixel_cost(backbone, torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+        images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        costs, weights = pixel_cost(backbone, images), pixel_weights(backbone, images)
     assert costs[2] == 0.0
-    assert bool((costs[[0, 1, 3]] > 1e-4).all())
+    others = [c for c in range(backbone.latent_channels) if c != 2]
+    assert costs.max() > 1e-4
+    assert float(weights.mean()) == pytest.approx(1.0)
+    assert 0.04 < float(weights[2]) < float(weights[others].max())

@@ -66,7 +66,7 @@ def test_a_vae_gets_more_channels_and_the_unet_follows(galatea: Callable[..., An
         galatea, "vae", "decoder", "latent_channels=4", "continue_from=tiny", "keep_unet_valid=true"
     )
     assert outcome.status == 0, outcome.err
-    outcome = _train(galatea, "vae", "wide", "continue_from=tiny")
+    outcome = _train(galatea, "vae", "wide", "continue_from=tiny", "latent_channels=8")
     assert outcome.status == 0, outcome.err
     backbone = load(tmp_path / "tiny")
     assert backbone.latent_channels == 8
