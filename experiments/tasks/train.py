@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from diffusion.backbone import load, save_backbone
+from diffusion.backbone import Backbone, load, save_backbone
 from diffusion.tokenizer import train_tokenizer
 from experiments.errors import UserError
 from experiments.run.run_dir import Run
@@ -32,7 +32,8 @@ class Config(Settings):
     """part: what is trained. model: folder in diffusers layout that the part is put into (made when it is not there).
 
     data_folder: where pictures are kept and found again; workers: processes that make them.
-    continue_from: a model folder whose part training starts from; None starts from random weights.
+    continue_from: a model folder whose part training starts from, and which a new `model` has its other parts from;
+        None starts from random weights.
     held_out_scenes: scenes of captions never trained on, for the held-out measurement.
     text: whether the text transformer learns with the UNet (part multiview), and whether it starts anew even if
         continue_from names weights; "frozen" leaves it as `model` has it.
@@ -133,7 +134,24 @@ def _portraits(config: Config, run: Run) -> tuple[torch.Tensor, torch.Tensor] | 
 
 
 def _start_model(folder: Path, config: Config) -> None:
-    """A model folder with a trained tokenizer and untrained parts, for the recipes to replace one by one."""
+    """A model folder for the recipes to replace the parts of one by one: those of `continue_from`, which belong
+    together, or a trained tokenizer and untrained parts."""
+    if config.continue_from is not None:
+        source = _source(config)
+        save_backbone(
+            folder,
+            tokenizer=source.tokenizer,
+            text_encoder=source.text_encoder,
+            image_encoder=source.image_encoder,
+            clip_text_encoder=source.clip_text_encoder,
+            vae=source.vae,
+            unet=source.unet,
+            scheduler=models.build_scheduler(),
+            num_views=source.num_views,
+            image_size=source.image_size,
+            revision=f"{source.revision}, continued",
+        )
+        return
     rng = np.random.default_rng(config.seed)
     captions = [sample_caption(rng) for _ in range(20_000)]
     captions += [with_background(c, str(rng.choice(list(BACKGROUNDS)))) for c in captions[:10_000]]
@@ -194,9 +212,14 @@ _RECIPES: dict[str, Callable[[Config, Run, Shards, Shards], Recipe]] = {
 }
 
 
+def _source(config: Config) -> Backbone:
+    """The backbone that training continues from."""
+    name = str(config.continue_from)
+    return load(Path(name).absolute() if Path(name).is_dir() else name)
+
+
 def _load_weights(recipe: Recipe, config: Config, train_set: Shards) -> None:
-    folder = Path(str(config.continue_from))
-    source = load(folder.absolute() if folder.is_dir() else str(folder))
+    source, folder = _source(config), config.continue_from
     clip_text = source.text_encoder if source.clip_text_encoder is None else source.clip_text_encoder
     found: dict[str, dict[str, torch.Tensor]] = {
         name: module.state_dict()

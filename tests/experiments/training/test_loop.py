@@ -47,6 +47,25 @@ def test_three_recipes_make_a_model_that_loads(galatea: Callable[..., Any], tmp_
 
 
 @pytest.mark.slow
+def test_a_new_model_has_its_other_parts_from_what_it_continues(
+    galatea: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = galatea(
+        "experiment=train/tiny_clip", "out=run", "model=new", "continue_from=tiny", "data_folder=data", *SMALL
+    )
+    assert outcome.status == 0, outcome.err
+    old, new = load("tiny"), load(tmp_path / "new")
+    assert new.tokenizer.get_vocab() == old.tokenizer.get_vocab()
+    assert (new.num_views, new.image_size) == (old.num_views, old.image_size)
+    assert new.revision == f"{old.revision}, continued"
+    for part, same in (("unet", True), ("vae", True), ("text_encoder", True), ("image_encoder", False)):
+        before, after = (getattr(backbone, part).state_dict() for backbone in (old, new))
+        assert all(torch.equal(value, after[name]) for name, value in before.items()) == same
+    prompt = ["a portrait of a woman with a black bun"]
+    assert torch.equal(old.encode_prompt(prompt).embeds, new.encode_prompt(prompt).embeds)
+
+
+@pytest.mark.slow
 def test_what_the_text_transformer_starts_from(galatea: Callable[..., Any], tmp_path: Path) -> None:
     weights = []
     for seed, text in enumerate(("frozen", "trained", "anew")):
