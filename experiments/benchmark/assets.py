@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ def forget_refused(asset: Asset) -> None:
 
 def make_assets(
     cases: Sequence[Case], out: Path, settings: Sequence[str], *, at_once: int = 1
-) -> Iterator[Asset]:
+) -> Generator[Asset, None, None]:
     """An asset for each of `cases`, in their order, of which `at_once` are made at a time.
 
     The first is made alone, for what is wrong with the settings is wrong for all. Closing the iterator stops what is
