@@ -57,7 +57,8 @@ def test_untrained_the_reference_is_all_it_adds() -> None:
 def test_the_backbone_goes_on_as_before(tiny_weights: Path) -> None:
     """3D and talking share one UNet in memory: predictions of views stay the same to the bit."""
     backbone = load(str(tiny_weights))
-    views, camera = noise(1, 4, 4, 16, 16), orbit(1, 4)
+    channels = backbone.latent_channels
+    views, camera = noise(1, 4, channels, 16, 16), orbit(1, 4)
     text = backbone.encode_prompt(["a red mushroom"])
     before = backbone.predict(views, 300, text, camera=camera)
     names = list(backbone.unet.state_dict())
@@ -65,8 +66,8 @@ def test_the_backbone_goes_on_as_before(tiny_weights: Path) -> None:
     assert model.unet is backbone.unet
     assert list(backbone.unet.state_dict()) == names
     assert torch.equal(backbone.predict(views, 300, text, camera=camera), before)
-    out = model(noise(1, 2, 4, 16, 16), 300, Conditions())
-    assert out.shape == (1, 2, 4, 16, 16)
+    out = model(noise(1, 2, channels, 16, 16), 300, Conditions())
+    assert out.shape == (1, 2, channels, 16, 16)
     assert Backbone.predict(backbone, views, 300, text, camera=camera).equal(before)
 
 

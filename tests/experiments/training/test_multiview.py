@@ -26,7 +26,7 @@ def _shards(seed: int) -> Shards:
 def test_latents_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = load("tiny")
     first = multiview.cached_latents(backbone, _shards(0).images, tmp_path)
-    assert first.shape == (2, 4, 4, 4, 4)
+    assert first.shape == (2, 4, backbone.latent_channels, 4, 4)
     other = multiview.cached_latents(backbone, _shards(1).images, tmp_path)
     assert not torch.equal(first, other)
     assert len(list(tmp_path.iterdir())) == 2
