@@ -19,7 +19,7 @@ from experiments.training import models
 from experiments.training.channels import narrowed_unet, narrowed_vae, pixel_cost, widened
 from experiments.training.clip import ClipRecipe
 from experiments.training.loop import LoopConfig, Recipe, train
-from experiments.training.multiview import MultiviewRecipe, Weighting
+from experiments.training.multiview import MultiviewRecipe, NoiseConfig, Weighting
 from experiments.training.vae import VaeRecipe
 from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
 from experiments.world.dataset import DatasetConfig, Shards, load_shards, make_dataset
@@ -44,7 +44,7 @@ class Config(Settings):
         latent channels those are kept in which an error costs most in the picture; give the UNet the same
         continue_from as its VAE.
     weighting: of the latent channels in the UNet's loss (part multiview): each by what an error in it costs in the
-        picture, or all alike.
+        picture, or all alike. noise: what the UNet predicts, and of what noise (part multiview).
     portraits: how many talking people the VAE sees beside the world's scenes, 8 pictures of each (part vae).
     """
 
@@ -59,6 +59,7 @@ class Config(Settings):
     channels: tuple[int, ...] = (64, 128, 128)
     latent_channels: int = models.LATENT_CHANNELS
     weighting: Weighting = "pixels"
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
     portraits: int = 600
     data: DatasetConfig = field(default_factory=DatasetConfig)
     loop: LoopConfig
@@ -200,6 +201,7 @@ def _multiview(config: Config, run: Run, train_set: Shards, held_out: Shards) ->
             held_out,
             channels=config.channels,
             weighting=config.weighting,
+            noise=config.noise,
             train_text=config.text != "frozen",
             cache=Path(config.data_folder) / "latents",
         )
@@ -237,6 +239,13 @@ def _load_weights(recipe: Recipe, config: Config, train_set: Shards) -> None:
             f"latent_channels is {config.latent_channels}, but the VAE of {folder} has {has}; with keep_unet_valid, "
             f"which keeps its latents, make it {has} or fewer"
         )
+    if isinstance(recipe, MultiviewRecipe):
+        learned, asked = source.schedule.prediction_type, recipe.schedule.prediction_type
+        if learned != asked:
+            raise UserError(
+                f"noise.prediction_type is {asked}, but the UNet of {folder} predicts {learned}; "
+                f"give noise.prediction_type={learned}, or no continue_from"
+            )
     if wants is not None and wants < has:
         images = train_set.images[:8].flatten(0, 1).float() / 255
         costs = pixel_cost(source, images)
@@ -269,4 +278,4 @@ def _save(recipe: Recipe, folder: Path) -> None:
             recipe.vae.register_to_config(scaling_factor=round(1 / recipe.validate()["latent_std"], 5))
         save_backbone(folder, vae=recipe.vae)
     elif isinstance(recipe, MultiviewRecipe):
-        save_backbone(folder, unet=recipe.unet, text_encoder=recipe.text, scheduler=models.build_scheduler())
+        save_backbone(folder, unet=recipe.unet, text_encoder=recipe.text, scheduler=recipe.scheduler)

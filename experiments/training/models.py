@@ -5,7 +5,7 @@ Pictures are 128 x 128; latents are 5 x 16 x 16; text is at most 32 tokens of wi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -112,15 +112,17 @@ def build_unet(
     return unet
 
 
-def build_scheduler() -> DDIMScheduler:
-    """v-prediction on Stable Diffusion's schedule, rescaled to end in pure noise (arXiv 2305.08891)."""
+def build_scheduler(
+    prediction_type: Literal["v_prediction", "epsilon"] = "v_prediction", zero_terminal_snr: bool = True
+) -> DDIMScheduler:
+    """Stable Diffusion's schedule; with ``zero_terminal_snr`` rescaled to end in pure noise (arXiv 2305.08891)."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
         clip_sample=False,
         set_alpha_to_one=True,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
+        prediction_type=prediction_type,
+        rescale_betas_zero_snr=zero_terminal_snr,
         timestep_spacing="trailing",
     )

@@ -7,6 +7,7 @@ from contrast alone keeps what tells the captions of a batch apart, which is col
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +26,35 @@ from experiments.world.dataset import Shards
 Weighting = Literal["pixels", "equal"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """What the UNet learns to predict, and of what noise.
+
+    prediction_type: "v_prediction" or "epsilon". zero_terminal_snr: the last timestep is pure noise, as the first one
+        of sampling is (arXiv 2305.08891); a prediction of epsilon says nothing there, so it needs False.
+    min_snr_gamma: weighs timesteps by Min-SNR (arXiv 2303.09556); None weighs the squared errors all alike.
+    """
+
+    prediction_type: Literal["v_prediction", "epsilon"] = "v_prediction"
+    zero_terminal_snr: bool = True
+    min_snr_gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.prediction_type == "epsilon" and self.zero_terminal_snr:
+            raise ValueError(
+                "noise.prediction_type is epsilon, which says nothing about a picture of pure noise; "
+                "give noise.zero_terminal_snr=false with it"
+            )
+        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
+            raise ValueError(f"noise.min_snr_gamma is {self.min_snr_gamma}; it must be above 0, or null")
+
+
 class MultiviewRecipe:
     """The VAE comes from ``backbone`` and stays as it is, and so does the projection of its text tower.
 
     weighting: of the latent channels in the loss: "pixels" weighs each by what an error in it costs in the picture,
         "equal" all alike.
+    noise: the schedule, what is predicted, and how timesteps are weighed.
     train_text: let the text transformer learn too; otherwise it stays as ``backbone`` has it.
     drop_text: share of objects whose caption is left out, for classifier-free guidance.
     cache: folder where latents are kept, so that a continued run need not encode the pictures again.
@@ -43,6 +68,7 @@ class MultiviewRecipe:
         *,
         channels: tuple[int, ...] = (64, 128, 128),
         weighting: Weighting = "pixels",
+        noise: NoiseConfig | None = None,
         train_text: bool = True,
         drop_text: float = 0.1,
         cache: Path | None = None,
@@ -52,11 +78,13 @@ class MultiviewRecipe:
         self.text.requires_grad_(train_text)
         self.text.text_projection.requires_grad_(False)
         self.modules = nn.ModuleDict({"unet": self.unet, "text": self.text}).to(backbone.device)
-        weights = torch.ones(backbone.latent_channels)
-        if weighting == "pixels":
-            weights = pixel_weights(backbone, train.images[:8].flatten(0, 1).float() / 255)
-        self.weights = weights[:, None, None].to(backbone.device)
-        self.schedule = Schedule.from_scheduler(build_scheduler()).to(backbone.device)
+        costs = pixel_weights(backbone, train.images[:8].flatten(0, 1).float() / 255)
+        self.costs = costs[:, None, None].to(backbone.device)
+        self.weights = self.costs if weighting == "pixels" else torch.ones_like(self.costs)
+        noise = noise or NoiseConfig()
+        self.scheduler = build_scheduler(noise.prediction_type, noise.zero_terminal_snr)
+        self.schedule = Schedule.from_scheduler(self.scheduler).to(backbone.device)
+        self.min_snr_gamma = noise.min_snr_gamma
         self.drop_text = drop_text
         self.empty = _tokens(backbone, [""])
         self.train = _Inputs.of(backbone, train, cache)
@@ -68,37 +96,58 @@ class MultiviewRecipe:
         dropped = torch.rand(batch_size, generator=generator) < self.drop_text
         tokens = torch.where(dropped[:, None], self.empty, self.train.tokens[rows])
         noise = torch.randn(self.train.latents[rows].shape, generator=generator)
-        error = self._error(self.train, rows, t, tokens, noise)
-        return (error * self.weights).mean(), {}
+        output, target, _ = self._predict(self.train, rows, t, tokens, noise)
+        error = (output - target).square() * self.weights
+        if self.min_snr_gamma is not None:
+            error = error * self.schedule.min_snr_weight(t, self.min_snr_gamma).to(error.device).view(
+                -1, 1, 1, 1, 1
+            )
+        return error.mean(), {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Mean squared error of v on held-out scenes, the same noise and eight timesteps each time; and weighted as the
-        loss is."""
+        """On held-out scenes, the same noise and eight timesteps each time: the mean squared error of what is
+        predicted; the same weighted as the loss weighs channels; and how well the latents are denoised in one step,
+        which compares whatever is predicted and weighed: variance over squared error, both of channels weighed by their
+        cost in the picture, in dB, mean over the timesteps."""
         generator = torch.Generator().manual_seed(0)
-        errors = []
+        errors, missed, levels = [], [], []
         for rows in torch.arange(len(self.held_out.latents)).split(16):
             t = torch.arange(len(rows)) % 8 * 125 + 62
             noise = torch.randn(self.held_out.latents[rows].shape, generator=generator)
-            errors.append(self._error(self.held_out, rows, t, self.held_out.tokens[rows], noise))
-        error = torch.cat(errors)
-        return {"v_error": float(error.mean()), "weighted": float((error * self.weights).mean())}
+            output, target, x_t = self._predict(self.held_out, rows, t, self.held_out.tokens[rows], noise)
+            errors.append((output - target).square())
+            x0 = self.held_out.latents[rows].to(x_t.device).float()
+            denoised = self.schedule.to_x0(output, x_t, t.to(x_t.device))
+            missed.append(((denoised - x0).square() * self.costs).mean((1, 2, 3, 4)))
+            levels.append(t)
+        error, squared, level = torch.cat(errors), torch.cat(missed), torch.cat(levels).to(errors[0].device)
+        x0 = self.held_out.latents.to(error.device).float()
+        variance = ((x0 - x0.mean((0, 1, 3, 4), keepdim=True)).square() * self.costs).mean()
+        ratios = torch.stack([variance / squared[level == t].mean() for t in level.unique()])
+        return {
+            "error": float(error.mean()),
+            "weighted": float((error * self.weights).mean()),
+            "denoised_db": float((10 * ratios.log10()).mean()),
+        }
 
-    def _error(self, inputs: _Inputs, rows: Tensor, t: Tensor, tokens: Tensor, noise: Tensor) -> Tensor:
-        """Squared error of v, ``[B, V, C, h, w]``."""
+    def _predict(
+        self, inputs: _Inputs, rows: Tensor, t: Tensor, tokens: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the UNet predicts, what it should, and the noisy latents it saw, each ``[B, V, C, h, w]``."""
         device = self.unet.device
         x0, camera = inputs.latents[rows].to(device).float(), inputs.camera[rows].to(device)
         noise, t = noise.to(device), t.to(device)
         views = x0.shape[1]
-        target = self.schedule.target(x0, noise, t)
+        target, x_t = self.schedule.target(x0, noise, t), self.schedule.add_noise(x0, noise, t)
         output = self.unet(
-            self.schedule.add_noise(x0, noise, t).flatten(0, 1),
+            x_t.flatten(0, 1),
             t.repeat_interleave(views),
             self.text(input_ids=tokens.to(device)).last_hidden_state,
             class_labels=camera.flatten(0, 1),
             cross_attention_kwargs={"num_views": views},
         ).sample
-        return (output.float().view_as(target) - target).square()
+        return output.float().view_as(target), target, x_t
 
 
 class _Inputs:

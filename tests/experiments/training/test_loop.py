@@ -66,6 +66,19 @@ def test_a_new_model_has_its_other_parts_from_what_it_continues(
 
 
 @pytest.mark.slow
+def test_a_unet_that_predicts_epsilon(galatea: Callable[..., Any], tmp_path: Path) -> None:
+    noise = ("noise.prediction_type=epsilon", "noise.zero_terminal_snr=false", "noise.min_snr_gamma=5")
+    outcome = _train(galatea, "multiview", "run", *noise)
+    assert outcome.status == 0, outcome.err
+    schedule = load(tmp_path / "tiny").schedule
+    assert schedule.prediction_type == "epsilon"
+    assert not schedule.zero_terminal_snr
+    outcome = _train(galatea, "multiview", "more", "continue_from=tiny")
+    assert outcome.status == 2
+    assert "the UNet of tiny predicts epsilon; give noise.prediction_type=epsilon" in outcome.err[-1]
+
+
+@pytest.mark.slow
 def test_what_the_text_transformer_starts_from(galatea: Callable[..., Any], tmp_path: Path) -> None:
     weights = []
     for seed, text in enumerate(("frozen", "trained", "anew")):

@@ -50,3 +50,53 @@ def test_the_text_transformer_learns_when_it_should(train_text: bool) -> None:
     # The projection belongs to the towers' comparison, which this recipe knows nothing of.
     assert gradients.pop("text_projection.weight") is None
     assert all((g is not None and bool(g.any())) == train_text for g in gradients.values())
+
+
+def test_noise_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"give noise\.zero_terminal_snr=false with it"):
+        multiview.NoiseConfig(prediction_type="epsilon")
+    with pytest.raises(ValueError, match=r"noise\.min_snr_gamma is 0; it must be above 0"):
+        multiview.NoiseConfig(min_snr_gamma=0)
+
+
+def test_min_snr_is_a_weighted_mean() -> None:
+    """Four pictures of one timestep each: the loss is the squared error, weighed by the schedule's weights."""
+    backbone = load("tiny")
+    losses = []
+    for gamma in (None, 1e9, 0.1):
+        torch.manual_seed(0)
+        recipe = multiview.MultiviewRecipe(
+            backbone,
+            _shards(0),
+            _shards(1),
+            channels=(32, 32),
+            noise=multiview.NoiseConfig(min_snr_gamma=gamma),
+        )
+        with torch.no_grad():
+            losses.append(float(recipe.loss(4, torch.Generator().manual_seed(0))[0]))
+    plain, unclipped, clipped = losses
+    # Every weight lies below 1, and clipping only lowers them.
+    assert 0 < clipped < unclipped < plain
+
+
+def test_how_well_latents_are_denoised() -> None:
+    """A UNet that says v = -x_t / 2 has x_0 = (alpha + sigma / 2) x_t, whose error is known."""
+    backbone = load("tiny")
+    recipe = multiview.MultiviewRecipe(backbone, _shards(0), _shards(1), channels=(32, 32))
+
+    def half(inputs, rows, t, tokens, noise):  # type: ignore[no-untyped-def]
+        x0 = inputs.latents[rows].float()
+        x_t = recipe.schedule.add_noise(x0, noise, t)
+        return -x_t / 2, recipe.schedule.target(x0, noise, t), x_t
+
+    recipe._predict = half  # type: ignore[method-assign]
+    measured = recipe.validate()["denoised_db"]
+    x0, t = recipe.held_out.latents.float(), torch.tensor([62, 187])
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    alpha, sigma = (
+        getattr(recipe.schedule, name)[t].float().view(2, 1, 1, 1, 1) for name in ("alphas", "sigmas")
+    )
+    missed = ((alpha + sigma / 2) * (alpha * x0 + sigma * noise) - x0).square() * recipe.costs
+    spread = ((x0 - x0.mean((0, 1, 3, 4), keepdim=True)).square() * recipe.costs).mean()
+    expected = (10 * (spread / missed.mean((1, 2, 3, 4))).log10()).mean()
+    assert measured == pytest.approx(float(expected), rel=1e-4)
