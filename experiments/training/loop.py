@@ -150,12 +150,13 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
             with torch.no_grad():
                 for name, p in weights.items():
                     average[name].lerp_(p, 1 - decay)
-            run.log(done, metrics)
             if done % config.validate_every == 0 or done == config.steps:
                 with averaged(weights, average):
                     recipe.modules.eval()
                     measured = recipe.validate()
                 run.note(f"step {done}: " + ", ".join(f"{k} {v:.4g}" for k, v in measured.items()))
+                metrics |= {f"held_out/{name}": value for name, value in measured.items()}
+            run.log(done, metrics)
             if done % run.config.checkpoint_every == 0 or done == config.steps:
                 state = learner.state() | {f"average.{name}": value for name, value in average.items()}
                 run.save(done, state, {"measured": json.dumps(measured)})

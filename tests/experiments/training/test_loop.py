@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,16 @@ def test_an_interrupted_training_ends_in_the_same_weights(
     again = load_file(tmp_path / f"tiny/{file}.safetensors")
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[k], again[k]) for k in whole)
+    curves = [_held_out(tmp_path / name) for name in ("whole", "broken")]
+    assert curves[0] == curves[1]
+    assert curves[0][-1][0] == 4
+
+
+def _held_out(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    """What a training measured on held-out data, by step."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    measured = [(r["step"], {k: v for k, v in r.items() if k.startswith("held_out/")}) for r in records]
+    return [(step, values) for step, values in measured if values]
 
 
 def _share(group: Group, layer: nn.Linear, inputs: torch.Tensor) -> None:
