@@ -18,7 +18,6 @@ from experiments.world.contrasts import contrasts
 from experiments.world.dataset import Shards
 
 _KEPT = 12  # wrong captions of each picture, of which every step draws some
-_LENGTHS = 4  # groups of captions of like length that are embedded together
 
 
 class ClipRecipe:
@@ -116,13 +115,7 @@ class ClipRecipe:
         return F.normalize(self.image(pixel_values=(images - mean) / std).image_embeds.float(), dim=-1)
 
     def _embed_tokens(self, tokens: Tensor) -> Tensor:
-        """Unit vectors [N, D] of [N, L]; short captions apart from long ones, so that little padding is computed. The
-        tower looks back only, and padding comes last: it makes no difference."""
-        lengths = (tokens != self.tokenizer.pad_token_id).sum(1) + 1  # the end may be the padding's token too
-        order = lengths.argsort()
-        parts = [tokens[part, : int(lengths[part[-1]])] for part in order.chunk(_LENGTHS)]
-        embeds = torch.cat([self.text(input_ids=part).text_embeds.float() for part in parts])
-        return F.normalize(embeds[order.argsort()], dim=-1)
+        return F.normalize(self.text(input_ids=tokens).text_embeds.float(), dim=-1)
 
 
 def blur_some(images: Tensor, generator: torch.Generator, share: float = 0.4) -> Tensor:

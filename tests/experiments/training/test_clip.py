@@ -68,18 +68,3 @@ def test_a_picture_chooses_among_wrong_captions_of_its_own() -> None:
             expected = text @ image[row] / 0.07
             assert torch.allclose(logits[row], expected, atol=1e-4)
     assert bool((logits[3] == -1e4).all())
-
-
-@torch.no_grad()
-def test_captions_grouped_by_length_embed_alike() -> None:
-    recipe = _recipe(0)
-    captions = [
-        "a red ball",
-        "a portrait of a man with short black hair and a blue shirt",
-        "a cat",
-        "",
-        "one mug",
-    ]
-    tokens = recipe._tokenize(captions)
-    whole = torch.nn.functional.normalize(recipe.text(input_ids=tokens).text_embeds, dim=-1)
-    assert torch.allclose(recipe._embed_tokens(tokens), whole, atol=1e-5)
