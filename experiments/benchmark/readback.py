@@ -19,7 +19,6 @@ from torch import Tensor
 from diffusion.backbone import Backbone
 from experiments.world.caption_parsing import PairSpec, Spec, ThingSpec, parse, split_background
 from experiments.world.captions import COLORS, THINGS, phrase, with_background
-from experiments.world.contrasts import exchanges
 from experiments.world.head_spec import CLOTH_COLORS, HAIR_COLORS, SKIN_TONES, HeadSpec
 
 Say = Callable[[Spec], str]
@@ -96,16 +95,32 @@ def _about_binding(spec: PairSpec, say: Say) -> list[Question]:
     right = say(spec)
     return [
         Question(name=name, options=((right,), (say(other),)), answer=0)
-        for name, other in exchanges(spec).items()
+        for name, other in _exchanges(spec).items()
+        if say(other) != right
     ]
+
+
+def _exchanges(spec: PairSpec) -> dict[str, PairSpec]:
+    """The pair with two words exchanged, by the name of the question that tells the two apart."""
+    a, b = spec.a, spec.b
+    if a.secondary or b.secondary:
+        return {}  # parts do not survive an exchange of things
+    exchanged = {
+        "colors_bound": replace(spec, a=replace(a, color=b.color), b=replace(b, color=a.color)),
+        "things_bound": replace(spec, a=replace(a, thing=b.thing), b=replace(b, thing=a.thing)),
+        "places": replace(spec, a=b, b=a),
+    }
+    if spec.relation == "next_to":
+        del exchanged["places"]  # it would mean the same
+    return exchanged
 
 
 def colors_exchanged(prompt: str) -> str | None:
     """The prompt of a pair with its two colours exchanged; None for other prompts, and when both are one colour."""
     caption, background = split_background(prompt)
     spec = parse(caption)
-    other = exchanges(spec).get("colors_bound") if isinstance(spec, PairSpec) else None
-    if other is None:
+    other = _exchanges(spec).get("colors_bound") if isinstance(spec, PairSpec) else None
+    if other is None or other == spec:
         return None
     return phrase(other) if background is None else with_background(phrase(other), background)
 

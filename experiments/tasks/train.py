@@ -39,8 +39,6 @@ class Config(Settings):
         continue_from names weights; "frozen" leaves it as `model` has it.
     keep_unet_valid: leave as they are the latents that an existing UNet was trained on (part vae); the decoder still
         learns. Needs continue_from. CLIP has a text tower of its own, which no UNet reads.
-    num_contrasts: how many captions that are wrong in one respect a picture is told from, beside those of the other
-        pictures of its batch (part clip).
     channels: of the UNet's levels (part multiview). latent_channels: of the VAE (part vae); a UNet goes by its VAE.
         Either may have more than the weights of continue_from, whose new channels then begin at random. With fewer
         latent channels those are kept in which an error costs most in the picture; give the UNet the same
@@ -58,7 +56,6 @@ class Config(Settings):
     text: Literal["frozen", "trained", "anew"] = "trained"
     keep_unet_valid: bool = False
     held_out_scenes: int = 300
-    num_contrasts: int = 4
     channels: tuple[int, ...] = (64, 128, 128)
     latent_channels: int = models.LATENT_CHANNELS
     weighting: Weighting = "pixels"
@@ -76,12 +73,7 @@ class Config(Settings):
             raise ValueError(
                 "keep_unet_valid is true, but there is nothing to keep: give continue_from=FOLDER and part vae"
             )
-        for name, least in (
-            ("held_out_scenes", 1),
-            ("latent_channels", 1),
-            ("portraits", 0),
-            ("num_contrasts", 0),
-        ):
+        for name, least in (("held_out_scenes", 1), ("latent_channels", 1), ("portraits", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
@@ -182,7 +174,7 @@ def _start_model(folder: Path, config: Config) -> None:
 
 def _clip(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:
     tokenizer = load(Path(config.model).absolute()).tokenizer
-    return ClipRecipe(tokenizer, train_set, held_out, run.device, num_contrasts=config.num_contrasts)
+    return ClipRecipe(tokenizer, train_set, held_out, run.device)
 
 
 def _vae(config: Config, run: Run, train_set: Shards, held_out: Shards) -> Recipe:

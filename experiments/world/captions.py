@@ -189,10 +189,9 @@ def distinct(captions: Sequence[str]) -> list[int]:
     return list(first.values())
 
 
-def phrase(spec: Spec, rng: np.random.Generator | None = None) -> str:
-    """The spec in its plainest words, or in varied ones drawn with ``rng``, without its background: `parse` reads the
-    same spec back."""
-    return _phrase(spec, rng)
+def phrase(spec: Spec) -> str:
+    """The spec in its plainest words, without its background: `parse` reads the same spec back."""
+    return _phrase(spec, None)
 
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:

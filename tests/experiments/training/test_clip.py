@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from diffusion.backbone import load
-from experiments.training.clip import ClipRecipe, zoom
-from experiments.world.dataset import Shards
+from experiments.training.clip import zoom
 
 
 def test_zoom_moves_and_scales_but_never_mirrors() -> None:
@@ -33,38 +31,3 @@ def test_zoom_moves_and_scales_but_never_mirrors() -> None:
 def test_no_zoom_is_the_picture_itself() -> None:
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(zoom(images, torch.Generator(), most=0.0, shift=0.0), images, atol=1e-5)
-
-
-def _recipe(num_contrasts: int) -> ClipRecipe:
-    generator = torch.Generator().manual_seed(0)
-    shards = Shards(
-        images=torch.randint(0, 256, (4, 1, 3, 128, 128), generator=generator, dtype=torch.uint8),
-        c2w=torch.eye(4).expand(4, 1, 4, 4),
-        fovy_deg=torch.full((4,), 40.0),
-        captions=["a red ball", "a blue cube", "a green cone on a red mug", "a portrait of a person"],
-        kinds=["thing", "thing", "pair", "head"],
-    )
-    torch.manual_seed(0)
-    return ClipRecipe(
-        load("tiny").tokenizer, shards, shards, torch.device("cpu"), num_contrasts=num_contrasts
-    )
-
-
-def test_a_picture_chooses_among_wrong_captions_of_its_own() -> None:
-    """The loss, from its definition; the last caption says nothing that could be wrong."""
-    recipe = _recipe(3)
-    assert recipe.num_wrong.tolist()[:3] == [12, 12, 12]
-    assert recipe.num_wrong[3] == 0
-    generator = torch.Generator().manual_seed(1)
-    rows, image = (
-        torch.arange(4),
-        torch.nn.functional.normalize(torch.randn(4, 128, generator=generator), dim=-1),
-    )
-    with torch.no_grad():
-        logits = recipe._wrong_logits(rows, image, torch.Generator().manual_seed(2))
-        drawn = (torch.rand(4, 3, generator=torch.Generator().manual_seed(2)) * 12).long()
-        for row in range(3):
-            text = recipe._embed_tokens(recipe.wrong[row, drawn[row]].long())
-            expected = text @ image[row] / 0.07
-            assert torch.allclose(logits[row], expected, atol=1e-4)
-    assert bool((logits[3] == -1e4).all())
