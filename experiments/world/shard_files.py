@@ -4,8 +4,10 @@ where they were left."""
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -26,6 +28,8 @@ def make_shards(
 ) -> Iterator[Path]:
     """Make every shard that ``folder`` lacks; yields each shard's path, in order, once it is there.
 
+    An interrupt stops the processes at once; shards that were not finished are made again the next time.
+
     settings: all that the shards depend on; kept in the folder. make: picklable, writes shard i to a path.
     num_bytes: room the whole set needs at most.
 
@@ -45,12 +49,29 @@ def make_shards(
     if shutil.disk_usage(folder).free < num_bytes * len(missing) // max(num_shards, 1):
         raise ValueError(f"{folder} has too little room for {num_shards} shards: free some or make fewer")
     record.write_text(wanted)
-    with ProcessPoolExecutor(max_workers=workers) as pool:
-        jobs = {i: pool.submit(_make_one, make, i, paths[i]) for i in missing}
-        for i, path in enumerate(paths):
-            if i in jobs:
-                jobs[i].result()
-            yield path
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(max_workers=workers, initializer=_obey_the_first_process) as pool:
+        try:
+            jobs = {i: pool.submit(_make_one, make, i, paths[i]) for i in missing}
+            for i, path in enumerate(paths):
+                if i in jobs:
+                    jobs[i].result()
+                yield path
+        except BaseException:  # leaving the pool would wait for all that was submitted
+            mine = [process for process in multiprocessing.active_children() if process not in others]
+            for process in mine:
+                process.terminate()
+            pool.shutdown()
+            for process in mine:
+                for unfinished in folder.glob(f"*.{process.pid}.tmp"):
+                    unfinished.unlink()
+            raise
+
+
+def _obey_the_first_process() -> None:
+    """Ctrl-C, which a terminal sends to all, is the first process's affair; its SIGTERM ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _make_one(make: Callable[[int, Path], None], index: int, path: Path) -> None:

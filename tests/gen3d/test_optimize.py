@@ -80,16 +80,8 @@ def test_progress_counts_over_all_stages() -> None:
     assert all(p.total_steps == 3 and p.num_stages == 2 for p in seen)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_finishes_the_step_saves_and_raises() -> None:
-    # A shell starts background jobs with SIGINT ignored, where this test may be running.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        interrupt_once()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def interrupt_once() -> None:
     def upset(step: int) -> None:
         if step == 2:
             signal.raise_signal(signal.SIGINT)

@@ -144,6 +144,7 @@ def test_assets_made_at_once_come_in_order(tmp_path: Path) -> None:
     assert "nonsense" in made[1].reason
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_the_assets_at_work(galatea: Galatea, tmp_path: Path) -> None:
     prompts = write(tmp_path / "mine.txt", "a red ball\na blue cube\na green cone\n")
     arguments = [BENCHMARK, prompts, *SMALL, "assets_at_once=2", "threads=1", "out=made"]
@@ -159,7 +160,7 @@ def test_ctrl_c_stops_the_assets_at_work(galatea: Galatea, tmp_path: Path) -> No
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "Traceback" not in said
     for folder in folders:
         with FileLock(folder / ".lock", timeout=0):  # nobody works there any more

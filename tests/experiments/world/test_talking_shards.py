@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.world.shard_files import make_shards, write_shard
 from experiments.world.talking import Clip, TalkingConfig, make_clip
 from experiments.world.talking_shards import TalkingClips, make_talking
 
@@ -30,6 +33,23 @@ def test_shards_hold_the_clips_and_come_back_when_lost(tmp_path: Path) -> None:
     assert paths[0].stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match="other settings"):
         list(make_talking(tmp_path, dataclasses.replace(TINY, seed=1), workers=1))
+
+
+def _first_quickly(shard: int, path: Path) -> None:
+    if shard:
+        time.sleep(60)
+    write_shard(path, {"x": torch.zeros(1)}, {})
+
+
+def test_leaving_early_stops_the_processes(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, {}, _first_quickly, num_shards=9, num_bytes=0, workers=2)
+    began = time.monotonic()
+    assert next(shards).is_file()
+    with pytest.raises(KeyboardInterrupt):
+        shards.throw(KeyboardInterrupt)
+    assert time.monotonic() - began < 30
+    assert multiprocessing.active_children() == []
+    assert [path.name for path in tmp_path.glob("shard*")] == ["shard_00000.safetensors"]
 
 
 def test_no_shards() -> None:
