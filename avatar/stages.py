@@ -16,7 +16,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "reference": ("reference_net.", "reference_projection."),
     "identity": ("identity.",),
     "locator": ("locator.",),
-    "audio": ("audio.", "audio_projection."),
+    "sound": ("audio_projection.",),
+    "audio": ("audio.",),
     "motion": ("motion.",),
     "speed": ("speed.", "blink."),
 }
@@ -25,9 +26,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 # speed weakens what sound controls.
 STAGES: dict[str, tuple[str, ...]] = {
     "image": ("unet", "reference", "identity", "locator"),
-    "video": ("audio", "motion"),
+    "video": ("sound", "audio", "motion"),
     "motion": ("motion", "speed"),
 }
+
+
+def groups_of(stage: str, *, freeze_sound: bool = False) -> tuple[str, ...]:
+    """The groups that train in a stage. freeze_sound: but for the projection of the sound."""
+    return tuple(group for group in STAGES[stage] if not (freeze_sound and group == "sound"))
 
 
 def parameter_groups(model: TalkingModel) -> dict[str, dict[str, nn.Parameter]]:

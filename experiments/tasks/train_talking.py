@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from avatar import config as architectures
 from avatar.config import Tuning
 from avatar.model import TalkingModel
-from avatar.storage import adapter_state, load_adapters, save_adapters
+from avatar.storage import load_adapters, save_adapters
 from avatar.training import StageConfig
 from diffusion.backbone import Backbone
 from experiments.errors import UserError
@@ -22,32 +23,37 @@ from experiments.run.files import atomic_path
 from experiments.run.run_dir import Run
 from experiments.run.settings import Settings
 from experiments.speaking import ADAPTERS, MOUTH, SYNC
+from experiments.training.listening import SoundRecipe, SpeechData
 from experiments.training.loop import LoopConfig, Recipe, train
 from experiments.training.talking import MouthRecipe, SyncRecipe, TalkingData, TalkRecipe
 from experiments.world.espeak import espeak_available
+from experiments.world.speech_shards import make_speech, read_speech
 from experiments.world.talking import TalkingConfig
 from experiments.world.talking_shards import TalkingClips, make_talking
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """part: "talk" trains the adapters, one of EMO's stages at a time (`training.stage`); "mouth" the reader of mouth
-        openings and "sync" the miniature SyncNet, which only measure.
+    """part: "talk" trains the adapters, one of EMO's stages at a time (`training.stage`); "sound" what they hear, the
+        projection of the sound, beforehand; "mouth" the reader of mouth openings and "sync" the miniature SyncNet,
+        which only measure.
     backbone: a folder whose UNet the adapters are made for. The weights are put into its folder `talking`; a stage of
         "talk" goes on from the adapters that are there (anew=true starts without).
     new_unet: the UNet was trained further since the adapters were; they are a start for adapters of the new one. Stage
         "image" first.
     num_frames: of the clips trained on, motion frames not counted.
+    num_utterances: that "sound" learns from.
     tune_unet: "attention" and "all": train a copy of the UNet's attention layers, or of all of it, too, which is then
         saved with the adapters (stage "image").
     """
 
-    part: Literal["talk", "mouth", "sync"]
+    part: Literal["talk", "sound", "mouth", "sync"]
     backbone: BackboneConfig
     training: StageConfig
     anew: bool = False
     new_unet: bool = False
     num_frames: int = 8
+    num_utterances: int = 2400
     tune_unet: Tuning = "attention"
     data_folder: str = "data/talking"
     workers: int = 2
@@ -62,7 +68,7 @@ class Config(Settings):
             raise ValueError("data.held_out is true; training never meets held-out people: leave it false")
         if self.new_unet and (self.anew or self.training.stage != "image"):
             raise ValueError("new_unet is true, which is for training.stage=image with anew=false")
-        for name in ("num_frames", "held_out_clips"):
+        for name in ("num_frames", "num_utterances", "held_out_clips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -83,51 +89,71 @@ def validate(config: Config) -> None:
 
 def run(config: Config, run: Run) -> None:
     """Make what data is missing, train, and put the averaged weights into the backbone's folder."""
-    data, held_out = _data(config, run)
     backbone = load_into(run, config.backbone)
-    torch.manual_seed(config.seed)  # only for the initial weights: torch's layers take no generator
-    recipe = _RECIPES[config.part](config, run, backbone, data, held_out)
+    recipe = _RECIPES[config.part](config, run, backbone)
     run.metrics["held_out"] = train(run, recipe, config.loop, generator=run.generator("train"))
     weights = [p for p in recipe.modules.parameters() if p.requires_grad]
     run.metrics["parameters_trained"] = sum(p.numel() for p in weights)
-    run.metrics["clips_seen"] = config.loop.steps * config.loop.batch_size
+    run.metrics["utterance_frames_seen" if config.part == "sound" else "clips_seen"] = (
+        config.loop.steps * config.loop.batch_size
+    )
     _save(recipe, Path(config.backbone.name))
 
 
-def _data(config: Config, run: Run) -> tuple[TalkingData, TalkingData]:
+def _shards(
+    config: Config, run: Run, make: Callable[..., Iterator[Path]], num_clips: int, kind: str = ""
+) -> tuple[list[Path], list[Path]]:
+    """The shards of both sets, made where they are missing."""
     sets = []
+    train_set = replace(config.data, num_clips=num_clips)
     held_out = replace(config.data, num_clips=config.held_out_clips, held_out=True)
-    for name, wanted in (("train", config.data), ("held_out", held_out)):
-        run.begin_stage(f"data/{name}", wanted.num_shards)
+    for name, wanted in (("train", train_set), ("held_out", held_out)):
+        run.begin_stage(f"data/{kind}{name}", wanted.num_shards)
         paths = []
-        for path in make_talking(Path(config.data_folder) / name, wanted, workers=config.workers):
+        for path in make(Path(config.data_folder) / kind / name, wanted, workers=config.workers):
             paths.append(path)
             run.display.update(len(paths), {})
         run.end_stage()
-        with run.stage(f"listen/{name}"):
-            sets.append(TalkingData(TalkingClips(paths)))
+        sets.append(paths)
     return sets[0], sets[1]
 
 
-def _talk(config: Config, run: Run, backbone: Backbone, data: TalkingData, held_out: TalkingData) -> Recipe:
+def _clips(config: Config, run: Run) -> tuple[TalkingData, TalkingData]:
+    train_set, held_out = _shards(config, run, make_talking, config.data.num_clips)
+    with run.stage("listen"):
+        return TalkingData(TalkingClips(train_set)), TalkingData(TalkingClips(held_out))
+
+
+def _talk(config: Config, run: Run, backbone: Backbone) -> Recipe:
+    model = _model(config, run, backbone)
+    data, held_out = _clips(config, run)
+    with run.stage("encode"):
+        return TalkRecipe(
+            backbone, model, data, held_out, config.training,
+            num_frames=config.num_frames, cache=Path(config.data_folder) / "latents",
+        )  # fmt: skip
+
+
+def _sound(config: Config, run: Run, backbone: Backbone) -> Recipe:
+    model, fps = _model(config, run, backbone), Fraction(config.data.fps)
+    train_set, held_out = _shards(config, run, make_speech, config.num_utterances, "sound/")
+    with run.stage("listen"):
+        data = SpeechData(read_speech(train_set), fps)
+        return SoundRecipe(model, data, SpeechData(read_speech(held_out), fps, like=data))
+
+
+def _model(config: Config, run: Run, backbone: Backbone) -> TalkingModel:
+    """The one that the folder holds, or a new one."""
     file = Path(config.backbone.name) / ADAPTERS
-    goes_on = file.is_file() and not config.anew
-    architecture = replace(architectures.TINY, tune_unet=config.tune_unet)
-    trained = _trained(file, config, backbone) if goes_on else None
-    if trained is not None:
-        architecture = trained.config
-    elif config.training.stage != "image":
+    if file.is_file() and not config.anew:
+        return _trained(file, config, backbone)
+    if config.part == "talk" and config.training.stage != "image":
         run.note(
             f"there are no adapters in {file.parent}: stage {config.training.stage} starts from random ones"
         )
-    with run.stage("encode"):
-        recipe = TalkRecipe(
-            backbone, architecture, data, held_out, config.training,
-            num_frames=config.num_frames, cache=Path(config.data_folder) / "latents",
-        )  # fmt: skip
-    if trained is not None:
-        recipe.model.load_state_dict(adapter_state(trained), strict=False)
-    return recipe
+    torch.manual_seed(config.seed)  # only for the initial weights: torch's layers take no generator
+    architecture = replace(architectures.TINY, tune_unet=config.tune_unet)
+    return TalkingModel(backbone.unet, architecture).to(backbone.device)
 
 
 def _trained(file: Path, config: Config, backbone: Backbone) -> TalkingModel:
@@ -140,23 +166,30 @@ def _trained(file: Path, config: Config, backbone: Backbone) -> TalkingModel:
         ) from None
 
 
-def _mouth(config: Config, run: Run, backbone: Backbone, data: TalkingData, held_out: TalkingData) -> Recipe:
-    return MouthRecipe(data, held_out, run.device)
+def _mouth(config: Config, run: Run, backbone: Backbone) -> Recipe:
+    return _measure(MouthRecipe, config, run)
 
 
-def _sync(config: Config, run: Run, backbone: Backbone, data: TalkingData, held_out: TalkingData) -> Recipe:
-    return SyncRecipe(data, held_out, run.device)
+def _sync(config: Config, run: Run, backbone: Backbone) -> Recipe:
+    return _measure(SyncRecipe, config, run)
 
 
-_RECIPES: dict[str, Callable[[Config, Run, Backbone, TalkingData, TalkingData], Recipe]] = {
+def _measure(recipe: type[MouthRecipe] | type[SyncRecipe], config: Config, run: Run) -> Recipe:
+    data, held_out = _clips(config, run)
+    torch.manual_seed(config.seed)
+    return recipe(data, held_out, run.device)
+
+
+_RECIPES: dict[str, Callable[[Config, Run, Backbone], Recipe]] = {
     "talk": _talk,
+    "sound": _sound,
     "mouth": _mouth,
     "sync": _sync,
 }
 
 
 def _save(recipe: Recipe, folder: Path) -> None:
-    if isinstance(recipe, TalkRecipe):
+    if isinstance(recipe, (TalkRecipe, SoundRecipe)):
         save_adapters(folder / ADAPTERS, recipe.model)
         return
     file, module = (

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from avatar.audio import AudioClip
 from avatar.audio_features import LogMelConfig
 from avatar.audio_frames import read_windows
-from avatar.config import Config
 from avatar.face import face_box_of
 from avatar.face_box import FaceBox
 from avatar.face_regions import face_mask, regions
 from avatar.model import TalkingModel
 from avatar.mouth import MouthReader, mouth_region
-from avatar.stages import STAGES, set_trainable
+from avatar.stages import groups_of, set_trainable
 from avatar.syncnet import WINDOW, SyncNet, contrast
 from avatar.training import StageConfig, TalkingBatch, stage_loss
 from diffusion.backbone import Backbone
@@ -89,7 +88,7 @@ class TalkRecipe:
     def __init__(
         self,
         backbone: Backbone,
-        architecture: Config,
+        model: TalkingModel,
         train: TalkingData,
         held_out: TalkingData,
         stage: StageConfig,
@@ -97,12 +96,12 @@ class TalkRecipe:
         num_frames: int,
         cache: Path | None = None,
     ) -> None:
-        """num_frames: of the clips trained on; the motion frames come before them."""
-        self.model = TalkingModel(backbone.unet, architecture).to(backbone.device)
-        set_trainable(self.model, STAGES[stage.stage])
+        """model: on the backbone's UNet. num_frames: of the clips trained on; the motion frames come before them."""
+        self.model = model.float()
+        set_trainable(self.model, groups_of(stage.stage, freeze_sound=stage.freeze_sound))
         self.modules = nn.ModuleDict({"talking": self.model})
         self.schedule, self.stage = backbone.schedule, stage
-        self.past = architecture.motion.motion_frames
+        self.past = model.config.motion.motion_frames
         self.num_frames = 1 if stage.stage == "image" else num_frames
         if self.past + self.num_frames > train.num_frames:
             raise ValueError(
@@ -128,7 +127,7 @@ class TalkRecipe:
         """
         stage = StageConfig(
             stage=self.stage.stage, min_snr_gamma=None, noise_offset=0.0, lip_weight=self.stage.lip_weight,
-            drop_reference=0.0, drop_audio=0.0, drop_motion=0.0,
+            motion_noise=0.0, drop_reference=0.0, drop_audio=0.0, drop_motion=0.0,
         )  # fmt: skip
         errors: dict[str, list[Tensor]] = {"v_error": [], "v_error_other_sound": []}
         for rows in torch.arange(len(self.held_out.data)).split(8):

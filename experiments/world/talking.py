@@ -166,7 +166,6 @@ def make_clip(config: TalkingConfig, index: int) -> Clip:
     rigs = torch.cat([utterance.rigs[frames], portrait_rig[None]])
     camera = _camera(config, _generator(config, index, "camera"))
     images, landmarks = picture(head, rigs, config.size, background, light, camera)
-    sound = augment(utterance.audio, config.augment, generator=_generator(config, index, "sound"))
     return Clip(
         images=images[:-1],
         portrait=images[-1],
@@ -179,7 +178,7 @@ def make_clip(config: TalkingConfig, index: int) -> Clip:
         head_speed=utterance.head_speed[frames],
         visemes=tuple(utterance.visemes()[frames]),
         closures=_within(utterance.closures(), first, config.num_frames),
-        audio=on_grid(sound),
+        audio=sound_of(config, index, utterance),
         first_frame=first,
         fps=utterance.fps,
         caption=caption,
@@ -241,6 +240,11 @@ def utterance_of(config: TalkingConfig, index: int) -> Utterance:
     return perform(
         speech, generator=behaviour, fps=Fraction(config.fps), behaviour=_behaviour(config, behaviour)
     )
+
+
+def sound_of(config: TalkingConfig, index: int, utterance: Utterance) -> Tensor:
+    """The utterance as it was recorded, with the noise and the room of clip ``index``, on the grid of 16 bits."""
+    return on_grid(augment(utterance.audio, config.augment, generator=_generator(config, index, "sound")))
 
 
 def _behaviour(config: TalkingConfig, generator: torch.Generator) -> BehaviourConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avatar.stages import GROUPS, STAGES, parameter_groups, set_trainable
+from avatar.stages import GROUPS, STAGES, groups_of, parameter_groups, set_trainable
 from tests.avatar.talking import clips, make_conditions, make_model
 
 COPIES = {"reference_net": "copy", "tune_unet": "all"}
@@ -64,6 +64,8 @@ def test_the_stages_of_emo() -> None:
     assert tops["motion"] == {"motion", "speed", "blink"}
     assert not any(".speed." in name for name in set_trainable(model, STAGES["video"]))
     assert any(".speed." in name for name in set_trainable(model, STAGES["motion"]))
+    assert set(groups_of("video")) - set(groups_of("video", freeze_sound=True)) == {"sound"}
+    assert groups_of("motion", freeze_sound=True) == STAGES["motion"]
     both = set_trainable(model, ("audio", "unet"))
     assert {name for name, p in model.named_parameters() if p.requires_grad} == set(both)
     with pytest.raises(ValueError, match="there is no group 'lips'; the groups are unet, reference"):
