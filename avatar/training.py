@@ -29,9 +29,6 @@ class StageConfig:
     noise_offset: share of noise that is one number a channel and clip, which frees the brightness.
     lip_weight: how much more an error in the lips' region counts, 0 for as much as elsewhere (after V-Express, arXiv
         2406.02511); a mouth is a few places of the latents, and what the sound says is all in them.
-    motion_noise: noise on the frames before, of a deviation drawn between 0 and this for each clip. Those of a clip
-        that was made are no pictures of the world; a model that never met such makes each clip a little worse than
-        the one before (after GameNGen, arXiv 2408.14837).
     freeze_sound: stage "video" leaves the projection of the sound as it is, one that was taught beforehand.
     drop_reference, drop_audio, drop_motion: probability that a clip loses the person, the sound, or the frames before.
     """
@@ -40,7 +37,6 @@ class StageConfig:
     min_snr_gamma: float | None = 5.0
     noise_offset: float = 0.05
     lip_weight: float = 0.0
-    motion_noise: float = 0.0
     freeze_sound: bool = False
     drop_reference: float = 0.05
     drop_audio: float = 0.05
@@ -55,7 +51,7 @@ class StageConfig:
             )
         if not 0.0 <= self.lip_weight <= 100.0:
             raise ValueError(f"lip_weight is {self.lip_weight}; it must lie in [0, 100]")
-        for name in ("noise_offset", "motion_noise", "drop_reference", "drop_audio", "drop_motion"):
+        for name in ("noise_offset", "drop_reference", "drop_audio", "drop_motion"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
 
@@ -113,17 +109,13 @@ def conditions_of(
     """The conditions a stage trains with, some of them dropped."""
     count, height, width = len(batch.latents), *batch.latents.shape[-2:]
     moves = config.stage != "image"
-    past = batch.past
-    if moves and config.motion_noise:
-        deviation = config.motion_noise * torch.rand(count, 1, 1, 1, 1, generator=generator)
-        past = past + (deviation * torch.randn(past.shape, generator=generator)).to(past)
     conditions = Conditions(
         reference=model.encode_reference(batch.reference, batch.identity),
         identity=batch.identity,
         location=model.encode_location(batch.location),
         audio=model.encode_audio(batch.windows) if moves else None,
         masks=model.encode_masks(batch.regions, height, width) if moves else None,
-        motion=model.encode_motion(past, batch.identity) if moves and past.shape[1] else None,
+        motion=model.encode_motion(batch.past, batch.identity) if moves and batch.past.shape[1] else None,
         speed=batch.speed if config.stage == "motion" else None,
         blink=batch.blink if config.stage == "motion" else None,
     )

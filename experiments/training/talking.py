@@ -127,7 +127,7 @@ class TalkRecipe:
         """
         stage = StageConfig(
             stage=self.stage.stage, min_snr_gamma=None, noise_offset=0.0, lip_weight=self.stage.lip_weight,
-            motion_noise=0.0, drop_reference=0.0, drop_audio=0.0, drop_motion=0.0,
+            drop_reference=0.0, drop_audio=0.0, drop_motion=0.0,
         )  # fmt: skip
         errors: dict[str, list[Tensor]] = {"v_error": [], "v_error_other_sound": []}
         for rows in torch.arange(len(self.held_out.data)).split(8):
