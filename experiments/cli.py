@@ -76,6 +76,21 @@ def help_text() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return its exit status."""
     typed = list(sys.argv[1:] if argv is None else argv)
+    if "WORLD_SIZE" not in os.environ:
+        return _command(typed)
+    # `accelerate launch` or `torchrun` started several of us.
+    from experiments.training import parallel
+
+    if parallel.is_further_process():
+        parallel.serve()
+        return EXIT_OK
+    status = _command(typed)
+    if status == EXIT_OK:  # otherwise the launcher ends the others
+        parallel.dismiss()
+    return status
+
+
+def _command(typed: list[str]) -> int:
     if not typed or typed[0] in ("help", "-h", "--help") or "--help" in typed or "-h" in typed:
         print(help_text(), end="")
         return EXIT_OK

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from experiments.run.run_dir import Run
 from experiments.training.optimizers import Optimizers
-from experiments.training.parallel import Group, group
+from experiments.training.parallel import Group, group, launched
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,8 @@ class LoopConfig:
 
     learning_rate: the peak; it rises over ``warmup`` steps and falls to a twentieth along a cosine.
     optimizer: ``adamw``, or ``muon`` for the matrices, at ``muon_scale`` times the rate, with AdamW for the rest.
-    processes: how many share each batch, on the CPU; they divide the run's ``threads`` among them.
+    processes: how many share each batch, on the CPU; they divide the run's ``threads`` among them. Under `accelerate
+        launch` or `torchrun` they are those that it started.
     ema_decay: of the averaged weights, which are what is kept. bf16: autocast of the forward pass.
     validate_every: steps between held-out measurements (and at the end).
     """
@@ -126,10 +127,7 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
 
     Returns the last held-out measurement.
     """
-    if config.processes > 1 and run.device.type != "cpu":
-        raise ValueError(
-            f"loop.processes is {config.processes}, which is for device=cpu; with {run.device} leave it at 1"
-        )
+    processes = processes_of(config, run.device)
     learner = _Learner(recipe, config, generator)
     weights = learner.weights
     average = {name: p.detach().clone() for name, p in weights.items()}
@@ -141,9 +139,9 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
         average = {name: run.resumed.tensors[f"average.{name}"].to(p.device) for name, p in weights.items()}
 
     run.begin_stage("train", config.steps, first)
-    with group(config.processes, _work, recipe, config, learner.state(), first) as processes:
+    with group(processes, _work, recipe, config, learner.state(), first) as members:
         for step in range(first, config.steps):
-            metrics = learner.step(step, processes)
+            metrics = learner.step(step, members)
             done = step + 1
             # Early on a long memory would average in the random start.
             decay = min(config.ema_decay, done / (done + 10))
@@ -166,6 +164,23 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
             p.copy_(average[name])
     recipe.modules.eval()
     return measured
+
+
+def processes_of(config: LoopConfig, device: torch.device) -> int:
+    """How many processes train together."""
+    size = launched() if launched() > 1 else config.processes
+    if size > 1 and device.type != "cpu":
+        raise ValueError(f"{size} processes train together, which is for device=cpu; with {device} start one")
+    if config.processes not in (1, size):
+        raise ValueError(
+            f"loop.processes is {config.processes}, but the launcher started {size}; leave it at 1"
+        )
+    if config.batch_size % size:
+        raise ValueError(
+            f"loop.batch_size is {config.batch_size}, which the {size} processes cannot share evenly; make it a "
+            f"multiple of {size}"
+        )
+    return size
 
 
 def _work(group: Group, recipe: Recipe, config: LoopConfig, state: dict[str, Tensor], first: int) -> None:

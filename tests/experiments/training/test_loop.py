@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from diffusion.backbone import load
 from diffusion.errors import BackboneError
-from experiments.training.loop import LoopConfig
+from experiments.training.loop import LoopConfig, processes_of
 from experiments.training.optimizers import KernelMuon, Optimizers
-from experiments.training.parallel import Group, group
+from experiments.training.parallel import Group, group, is_further_process
 from gen3d.cameras import ring
 
 SMALL = (
@@ -264,3 +264,23 @@ def test_rate_rises_and_falls() -> None:
 def test_settings_that_cannot_be(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
         LoopConfig(**{"steps": 1, "batch_size": 4, "learning_rate": 0.1, key: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "words"),
+    [
+        ({"batch_size": 4}, "cpu", "loop.batch_size is 4, which the 3 processes"),
+        ({"batch_size": 6, "processes": 2}, "cpu", "loop.processes is 2, but the launcher started 3"),
+        ({"batch_size": 6}, "cuda", "3 processes train together, which is for device=cpu"),
+    ],
+)
+def test_what_a_launcher_cannot_have(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, int], device: str, words: str
+) -> None:
+    config = LoopConfig(**{"steps": 1, "learning_rate": 0.1, **settings})  # type: ignore[arg-type]
+    assert processes_of(config, torch.device("cpu")) == config.processes
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "3"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    assert not is_further_process()
+    with pytest.raises(ValueError, match=words):
+        processes_of(config, torch.device(device))

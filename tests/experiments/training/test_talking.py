@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,26 @@ def test_stages_go_on_from_one_another(galatea: Galatea, tmp_path: Path, model: 
     assert "new_unet=true" in "\n".join(outcome.err)
     assert galatea(*onto, "new_unet=true", "out=onto").status == 0
     assert load_adapters(model / ADAPTERS, load(model).unet).config.tune_unet == "attention"
+
+
+@pytest.mark.slow
+def test_accelerate_launch_trains_as_processes_of_our_own_do(
+    galatea: Galatea, tmp_path: Path, model: Path, data: str, subprocess_environment: dict[str, str]
+) -> None:
+    command = ["experiment=train/tiny_talk", *SMALL, data, "training.stage=image", "threads=2"]
+    assert galatea(*command, "loop.processes=2", "out=ours").status == 0
+    ours = load_file(model / ADAPTERS)
+    shutil.rmtree((model / ADAPTERS).parent)
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m", "experiments"]
+    done = subprocess.run(
+        [sys.executable, *launch, *command, "out=theirs"], cwd=tmp_path, env=subprocess_environment,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("train          ") == 1
+    theirs = load_file(model / ADAPTERS)
+    assert all(torch.equal(theirs[name], value) for name, value in ours.items())
 
 
 @pytest.mark.slow
