@@ -84,7 +84,7 @@ class TalkingModel(nn.Module):
         self.gradient_checkpointing = enabled
         for network in (self.unet, self.reference_net):
             if network is not None and enabled:
-                network.enable_gradient_checkpointing()
+                network.enable_gradient_checkpointing(_recomputed)
             elif network is not None:
                 network.disable_gradient_checkpointing()
 
@@ -281,9 +281,7 @@ class LayerPass:
 
     def _run(self, module: nn.Module, *arguments: object) -> torch.Tensor:
         if self.model.gradient_checkpointing and torch.is_grad_enabled():
-            result = checkpoint(module, *arguments, use_reentrant=False)
-            assert isinstance(result, torch.Tensor)
-            return result
+            return _recomputed(module, *arguments)
         return module(*arguments)
 
     def _masks(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
@@ -300,6 +298,11 @@ class LayerPass:
         """[B, M, N, C]: what the ReferenceNet's layer of the same name saw of the motion frames."""
         bank = self.conditions.motion
         return None if bank is None else bank.layer(f"{name}.transformer_blocks.0.attn1")
+
+
+def _recomputed(module: nn.Module, *arguments: Any) -> Any:
+    """A module's result, of which nothing inside is kept for the way back. (diffusers' own cannot be pickled.)"""
+    return checkpoint(module.__call__, *arguments, use_reentrant=False)
 
 
 def _module_dict(modules: dict[str, AudioModule] | dict[str, MotionModule]) -> nn.ModuleDict:

@@ -45,6 +45,8 @@ class Config(Settings):
     num_utterances: that "sound" learns from.
     tune_unet: "attention" and "all": train a copy of the UNet's attention layers, or of all of it, too, which is then
         saved with the adapters (stage "image").
+    gradient_checkpointing: layers of the adapters and the UNet are computed again on the way back, not kept: less
+        memory, more time, the same weights.
     """
 
     part: Literal["talk", "sound", "mouth", "sync"]
@@ -55,6 +57,7 @@ class Config(Settings):
     num_frames: int = 8
     num_utterances: int = 2400
     tune_unet: Tuning = "attention"
+    gradient_checkpointing: bool = False
     data_folder: str = "data/talking"
     workers: int = 2
     held_out_clips: int = 64
@@ -127,6 +130,7 @@ def _clips(config: Config, run: Run) -> tuple[TalkingData, TalkingData]:
 def _talk(config: Config, run: Run, backbone: Backbone) -> Recipe:
     model = _model(config, run, backbone)
     data, held_out = _clips(config, run)
+    model.enable_gradient_checkpointing(config.gradient_checkpointing)
     with run.stage("encode"):
         return TalkRecipe(
             backbone, model, data, held_out, config.training,

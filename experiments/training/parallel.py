@@ -149,8 +149,10 @@ def dismiss() -> None:
 
 
 def _receive() -> Any:
+    """What the first one hands out: (threads, work, args), or None when there is nothing more to do or it is gone."""
     handed: list[Any] = [None]
-    dist.broadcast_object_list(handed, src=0)
+    with contextlib.suppress(RuntimeError):  # gone, having said why
+        dist.broadcast_object_list(handed, src=0)
     return handed[0]
 
 
