@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
@@ -134,13 +135,12 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     if image.mode == "P":
         image = image.convert("RGB")
     if data and image.mode in ("RGB", "CMYK"):
-        try:
+        # A profile that cannot be read says nothing: the plain reading stands, as in browsers.
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
             profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
             if "srgb" not in ImageCms.getProfileDescription(profile).lower():
                 converted = ImageCms.profileToProfile(
                     image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
                 )
                 image = image if converted is None else converted
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a profile that cannot be read says nothing: the plain reading stands, as in browsers
     return image.convert("RGB")

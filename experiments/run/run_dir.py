@@ -8,10 +8,10 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import torch
 
@@ -24,6 +24,8 @@ from experiments.run.progress import ProgressDisplay
 from experiments.run.schema import to_plain
 from experiments.run.settings import Settings, identity_hash
 from gen3d.state import NonFiniteError
+
+T = TypeVar("T")
 
 _SECONDS, _LINES, _NOTES = "run.seconds", "run.metrics_lines", "run.notes"
 
@@ -85,6 +87,15 @@ class Run:
         self.begin_stage(name, steps, done)
         yield
         self.end_stage()
+
+    def collect(self, name: str, items: Iterable[T], count: int) -> list[T]:
+        """All of `count` items that are made one by one, as a stage of the run."""
+        found = []
+        with self.stage(name, count):
+            for item in items:
+                found.append(item)
+                self.display.update(len(found), {})
+        return found
 
     def begin_stage(self, name: str, steps: int | None = None, done: int = 0) -> None:
         """As `stage`, for loops that tell of their stages by a callback."""

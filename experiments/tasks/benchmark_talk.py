@@ -125,13 +125,8 @@ def _clips(config: Config, run: Run) -> list[Clip]:
     folder = run.folder / _TRUTH
     if config.overwrite and folder.is_dir():
         shutil.rmtree(folder)
-    run.begin_stage("truth", wanted.num_shards)
-    paths = []
-    for path in make_talking(folder, wanted, workers=config.workers):
-        paths.append(path)
-        run.display.update(len(paths), {})
-    run.end_stage()
-    return list(TalkingClips(paths))
+    making = make_talking(folder, wanted, workers=config.workers)
+    return list(TalkingClips(run.collect("truth", making, wanted.num_shards)))
 
 
 def _animate(

@@ -155,13 +155,8 @@ def _pictures(config: Config, run: Run, size: int) -> Shards:
     wanted = DatasetConfig(
         num_scenes=config.num_pictures, num_views=1, size=size, held_out=True, scenes_per_shard=8
     )
-    run.begin_stage("pictures", wanted.num_shards)
-    paths = []
-    for path in make_dataset(folder, wanted, workers=config.workers):
-        paths.append(path)
-        run.display.update(len(paths), {})
-    run.end_stage()
-    return load_shards(paths)
+    making = make_dataset(folder, wanted, workers=config.workers)
+    return load_shards(run.collect("pictures", making, wanted.num_shards))
 
 
 def _drawn_untrained(config: Config, cases: Sequence[Case]) -> list[int]:

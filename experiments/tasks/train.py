@@ -104,13 +104,8 @@ def _data(config: Config, run: Run) -> tuple[Shards, Shards]:
         shares=config.data.shares, fovy_deg=config.data.fovy_deg, elevation_deg=config.data.elevation_deg,
     )  # fmt: skip
     for name, wanted in (("train", config.data), ("held_out", held_out)):
-        run.begin_stage(f"data/{name}", wanted.num_shards)
-        paths = []
-        for path in make_dataset(Path(config.data_folder) / name, wanted, workers=config.workers):
-            paths.append(path)
-            run.display.update(len(paths), {})
-        run.end_stage()
-        sets.append(load_shards(paths))
+        making = make_dataset(Path(config.data_folder) / name, wanted, workers=config.workers)
+        sets.append(load_shards(run.collect(f"data/{name}", making, wanted.num_shards)))
     return sets[0], sets[1]
 
 
@@ -122,15 +117,10 @@ def _portraits(config: Config, run: Run) -> tuple[torch.Tensor, torch.Tensor] | 
     people = TalkingConfig(num_clips=config.portraits, num_frames=8, size=config.data.size, speech="formants")
     few = replace(people, num_clips=min(config.held_out_scenes, 64), num_frames=1, held_out=True)
     for name, wanted in (("train", people), ("held_out", few)):
-        run.begin_stage(f"portraits/{name}", wanted.num_shards)
-        paths = []
-        for path in make_talking(
-            Path(config.data_folder) / "portraits" / name, wanted, workers=config.workers
-        ):
-            paths.append(path)
-            run.display.update(len(paths), {})
-        run.end_stage()
-        sets.append(torch.cat([clip.images for clip in TalkingClips(paths)]))
+        folder = Path(config.data_folder) / "portraits" / name
+        making = make_talking(folder, wanted, workers=config.workers)
+        clips = TalkingClips(run.collect(f"portraits/{name}", making, wanted.num_shards))
+        sets.append(torch.cat([clip.images for clip in clips]))
     return sets[0], sets[1]
 
 

@@ -111,13 +111,8 @@ def _shards(
     train_set = replace(config.data, num_clips=num_clips)
     held_out = replace(config.data, num_clips=config.held_out_clips, held_out=True)
     for name, wanted in (("train", train_set), ("held_out", held_out)):
-        run.begin_stage(f"data/{kind}{name}", wanted.num_shards)
-        paths = []
-        for path in make(Path(config.data_folder) / kind / name, wanted, workers=config.workers):
-            paths.append(path)
-            run.display.update(len(paths), {})
-        run.end_stage()
-        sets.append(paths)
+        making = make(Path(config.data_folder) / kind / name, wanted, workers=config.workers)
+        sets.append(run.collect(f"data/{kind}{name}", making, wanted.num_shards))
     return sets[0], sets[1]
 
 
