@@ -8,6 +8,7 @@ than some 15 degrees, behind thick frames of glasses and beards; a face box give
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ class MediaPipeDetector:
     model_path: a `blaze_face_*.tflite` file, which MediaPipe's pages offer.
 
     Raises:
-        FaceError: mediapipe is not installed, or the file is missing.
+        FaceError: mediapipe is not installed, or the file is missing or no such model.
     """
 
     def __init__(self, model_path: str | Path, *, confidence: float = 0.5) -> None:
@@ -133,7 +134,14 @@ class MediaPipeDetector:
         options = tasks.vision.FaceDetectorOptions(
             base_options=tasks.BaseOptions(model_asset_path=str(path)), min_detection_confidence=confidence
         )
-        self._detector = tasks.vision.FaceDetector.create_from_options(options)
+        try:
+            self._detector = tasks.vision.FaceDetector.create_from_options(options)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise FaceError(
+                f"MediaPipe cannot use {path} ({error}); download a blaze_face .tflite file and name it here"
+            ) from error
+        # It has threads, which must end before the interpreter takes mediapipe apart.
+        weakref.finalize(self, self._detector.close)
 
     def __call__(self, image: Tensor) -> list[FaceBox]:
         pixels = (image.detach().cpu().clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous()

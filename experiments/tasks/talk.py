@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from avatar.face import FaceChoice, FaceError, find_face
+from avatar.face import FaceChoice, FaceError, MediaPipeDetector, find_face
 from avatar.pipeline import TalkingClip
 from avatar.portrait import PortraitError, load_portrait
 from experiments.errors import UserError
@@ -22,11 +22,13 @@ class Config(SpeakSettings):
 
     face: which face, if there are several; "center" looks for none. face_box: x, y of the top left corner and side, in
         pixels of the picture, instead.
+    face_model: a `blaze_face_*.tflite` file, with which MediaPipe finds the face; None finds it without MediaPipe.
     """
 
     portrait: str
     face: FaceChoice = "auto"
     face_box: tuple[float, ...] | None = None
+    face_model: str | None = None
 
 
 def validate(config: Config) -> None:
@@ -57,7 +59,12 @@ def run(config: Config, run: Run) -> None:
 
 def _look(config: Config) -> Sitter:
     try:
+        detector = None if config.face_model is None else MediaPipeDetector(config.face_model)
+    except FaceError as error:
+        raise UserError(f"face_model: {error}") from None
+    try:
         picture = load_portrait(Path(config.portrait).expanduser())
-        return Sitter(picture=picture, box=find_face(picture, face=config.face, face_box=config.face_box))
+        box = find_face(picture, face=config.face, face_box=config.face_box, detector=detector)
+        return Sitter(picture=picture, box=box)
     except (PortraitError, FaceError) as error:
         raise UserError(f"portrait: {error}") from None

@@ -141,6 +141,7 @@ def _first_clip(galatea: Galatea, settings: tuple[str, ...], inputs: Path) -> Pa
         ("fps=0", "fps is '0'"),
         ("fps=many", "fps is 'many'"),
         ("face_box=[0,0,5000]", "leaves the picture"),
+        ("face_model=none.tflite", "face_model: there is no MediaPipe face model none.tflite"),
         ("talking=none.safetensors", "has no talking adapters"),
         ("talking=speech.wav", "cannot be read as safetensors"),
         ("animate.lip_weight=-1", "lip_weight is -1"),
