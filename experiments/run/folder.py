@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,11 @@ def choose(config: Mapping[str, Any], *, one_of_many: bool = False, base: Path =
     return earlier[-1] if earlier else parent / f"{date.today().isoformat()}-{digest}"
 
 
-def lock(folder: Path) -> FileLock:
+def lock(folder: Path) -> AbstractContextManager[object]:
     """Make the folder and hold its lock; UserError when it cannot be written or another process has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = FileLock(folder / LOCK)
-        held.acquire(timeout=0)
+        return FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"out: another process is working in {folder}; wait for it or choose another out=DIR"
@@ -59,7 +59,6 @@ def lock(folder: Path) -> FileLock:
         raise UserError(
             f"out: cannot write in {folder}: {reason}; choose another folder with out=DIR"
         ) from None
-    return held
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -154,7 +153,7 @@ def remove(folder: Path) -> None:
 def forget_if_empty(folder: Path) -> None:
     """Take back a folder in which nothing was made yet, so that a corrected command can use it."""
     own = {CONFIG, LOCK, METRICS, WEIGHTS}
-    if all(path.name in own for path in folder.iterdir()):
+    if folder.is_dir() and all(path.name in own for path in folder.iterdir()):
         for name in own:
             (folder / name).unlink(missing_ok=True)
         try:

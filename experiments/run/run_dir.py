@@ -212,15 +212,12 @@ def execute(
     folder = folders.choose(plain, one_of_many=one_of_many)
     folders.refuse_foreign(folder)  # before the lock, which is a file too
     existed = folder.exists()
-    held = folders.lock(folder)
-    try:
-        return _execute_locked(module, config, plain, folder, typed)
-    except Exception:
-        if not existed and folder.is_dir():
-            folders.forget_if_empty(folder)
-        raise
-    finally:
-        held.release()
+    with folders.lock(folder), contextlib.ExitStack() as after_an_error:
+        if not existed:
+            after_an_error.callback(folders.forget_if_empty, folder)
+        status = _execute_locked(module, config, plain, folder, typed)
+        after_an_error.pop_all()
+        return status
 
 
 def _execute_locked(

@@ -14,11 +14,12 @@ from diffusion.backbone import Backbone, load, save_backbone
 from diffusion.tokenizer import train_tokenizer
 from experiments.errors import UserError
 from experiments.run.run_dir import Run
+from experiments.run.seeding import resolve_device
 from experiments.run.settings import Settings
 from experiments.training import models
 from experiments.training.channels import narrowed_unet, narrowed_vae, pixel_cost, widened
 from experiments.training.clip import ClipRecipe
-from experiments.training.loop import LoopConfig, Recipe, train
+from experiments.training.loop import LoopConfig, Recipe, processes_of, train
 from experiments.training.multiview import MultiviewRecipe, NoiseConfig, Weighting
 from experiments.training.vae import VaeRecipe
 from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
@@ -76,6 +77,11 @@ class Config(Settings):
         for name, least in (("held_out_scenes", 1), ("latent_channels", 1), ("portraits", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+def validate(config: Config) -> None:
+    """Find out whether these processes can train together before anything is made."""
+    processes_of(config.loop, resolve_device(config.device))
 
 
 def run(config: Config, run: Run) -> None:

@@ -21,10 +21,11 @@ from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import atomic_path
 from experiments.run.run_dir import Run
+from experiments.run.seeding import resolve_device
 from experiments.run.settings import Settings
 from experiments.speaking import ADAPTERS, MOUTH, SYNC
 from experiments.training.listening import SoundRecipe, SpeechData
-from experiments.training.loop import LoopConfig, Recipe, train
+from experiments.training.loop import LoopConfig, Recipe, processes_of, train
 from experiments.training.talking import MouthRecipe, SyncRecipe, TalkingData, TalkRecipe
 from experiments.world.espeak import espeak_available
 from experiments.world.speech_shards import make_speech, read_speech
@@ -78,6 +79,7 @@ class Config(Settings):
 
 def validate(config: Config) -> None:
     """Find out whether there is a voice, and a folder to write to, before anything is made."""
+    processes_of(config.loop, resolve_device(config.device))
     if config.data.speech == "espeak" and not espeak_available():
         raise UserError(
             "data.speech=espeak needs the extra 'world' (pip install 'galatea[world]'); data.speech=formants babbles "

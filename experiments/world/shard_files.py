@@ -10,11 +10,15 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from experiments.errors import RunFailed
 
 
 def make_shards(
@@ -35,6 +39,7 @@ def make_shards(
 
     Raises:
         ValueError: ``folder`` holds a set made with other settings, or the disk is too full.
+        RunFailed: a process was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "dataset.json"
@@ -50,21 +55,26 @@ def make_shards(
         raise ValueError(f"{folder} has too little room for {num_shards} shards: free some or make fewer")
     record.write_text(wanted)
     others = multiprocessing.active_children()
-    with ProcessPoolExecutor(max_workers=workers, initializer=_obey_the_first_process) as pool:
+    with (
+        TemporaryDirectory(prefix="unfinished_", dir=folder) as unfinished,
+        ProcessPoolExecutor(max_workers=workers, initializer=_obey_the_first_process) as pool,
+    ):
         try:
-            jobs = {i: pool.submit(_make_one, make, i, paths[i]) for i in missing}
+            jobs = {i: pool.submit(_make_one, make, i, Path(unfinished), paths[i]) for i in missing}
             for i, path in enumerate(paths):
                 if i in jobs:
                     jobs[i].result()
                 yield path
-        except BaseException:  # leaving the pool would wait for all that was submitted
-            mine = [process for process in multiprocessing.active_children() if process not in others]
-            for process in mine:
-                process.terminate()
+        except BaseException as error:  # leaving the pool would wait for all that was submitted
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.terminate()
             pool.shutdown()
-            for process in mine:
-                for unfinished in folder.glob(f"*.{process.pid}.tmp"):
-                    unfinished.unlink()
+            if isinstance(error, BrokenProcessPool):
+                raise RunFailed(
+                    f"a process that made data for {folder} was killed (out of memory, perhaps: workers={workers}; "
+                    "fewer need less); what is finished is kept"
+                ) from error
             raise
 
 
@@ -74,13 +84,12 @@ def _obey_the_first_process() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _make_one(make: Callable[[int, Path], None], index: int, path: Path) -> None:
+def _make_one(make: Callable[[int, Path], None], index: int, unfinished: Path, path: Path) -> None:
     torch.set_num_threads(1)  # the pool's processes share the cores
-    make(index, path)
+    make(index, unfinished / path.name)
+    os.replace(unfinished / path.name, path)
 
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, object]) -> None:
-    """Write tensors and, as JSON in the header, words; the file appears whole or not at all."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(dict(tensors), temporary, metadata={name: json.dumps(value) for name, value in words.items()})
-    os.replace(temporary, path)
+    """Write tensors and, as JSON in the header, words."""
+    save_file(dict(tensors), path, metadata={name: json.dumps(value) for name, value in words.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from experiments.world.shard_files import make_shards, write_shard
 from experiments.world.talking import TalkingConfig, sound_of, utterance_of
 
 _SETTINGS = (
-    "num_clips", "clips_per_shard", "num_frames", "fps", "seed", "held_out", "speech", "wordless", "pause"
+    "num_clips", "clips_per_shard", "num_frames", "fps", "seed", "held_out", "speech", "wordless", "pause",
+    "augment",
 )  # fmt: skip
 
 
@@ -35,10 +36,10 @@ def make_speech(folder: Path, config: TalkingConfig, *, workers: int) -> Iterato
         ValueError: ``folder`` holds a set made with other settings, or the disk is too full.
         EspeakError: ``config.speech`` is 'espeak' and the extra 'world' is not installed.
     """
-    settings = {name: getattr(config, name) for name in _SETTINGS} | {"augment": str(config.augment)}
+    settings = asdict(config)
     return make_shards(
         folder,
-        settings,
+        {name: settings[name] for name in _SETTINGS},
         partial(_make_shard, config),
         num_shards=config.num_shards,
         num_bytes=500_000 * config.num_clips,

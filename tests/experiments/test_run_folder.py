@@ -116,17 +116,18 @@ def test_a_failed_start_leaves_no_folder(galatea: Galatea, tmp_path: Path) -> No
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path, subprocess_environment: dict[str, str]) -> None:
-    held = folders.lock(tmp_path / "made")
-    with pytest.raises(UserError, match="another process is working"):
-        folders.lock(tmp_path / "made")
     code = (
         "import sys; from pathlib import Path; from experiments.run.folder import lock\n"
         "try: lock(Path(sys.argv[1]))\nexcept ValueError as error: print(error)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "made")]
-    done = subprocess.run(command, env=subprocess_environment, capture_output=True, text=True, timeout=120)
-    assert "another process is working" in done.stdout
-    held.release()
+    with folders.lock(tmp_path / "made"):
+        with pytest.raises(UserError, match="another process is working"):
+            folders.lock(tmp_path / "made")
+        done = subprocess.run(
+            command, env=subprocess_environment, capture_output=True, text=True, timeout=120
+        )
+        assert "another process is working" in done.stdout
     done = subprocess.run(command, env=subprocess_environment, capture_output=True, text=True, timeout=120)
     assert done.stdout == ""
 

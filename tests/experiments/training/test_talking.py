@@ -96,10 +96,17 @@ def test_accelerate_launch_trains_as_processes_of_our_own_do(
     shutil.rmtree((model / ADAPTERS).parent)
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
     launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m", "experiments"]
-    done = subprocess.run(
-        [sys.executable, *launch, *command, "gradient_checkpointing=true", "out=theirs"], cwd=tmp_path,
-        env=subprocess_environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+
+    def launched(*settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *launch, *command, *settings], cwd=tmp_path,
+            env=subprocess_environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    refused = launched("loop.batch_size=3", "data_folder=nothing", "out=refused")
+    assert "loop.batch_size is 3, which the 2 processes" in refused.stderr
+    assert not {"nothing", "refused"} & {path.name for path in tmp_path.iterdir()}
+    done = launched("gradient_checkpointing=true", "out=theirs")
     assert done.returncode == 0, done.stderr
     # Layers that are computed twice change nothing either.
     assert done.stderr.count("train          ") == 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.errors import RunFailed
 from experiments.world.shard_files import make_shards, write_shard
 from experiments.world.talking import Clip, TalkingConfig, make_clip
 from experiments.world.talking_shards import TalkingClips, make_talking
@@ -49,7 +52,21 @@ def test_leaving_early_stops_the_processes(tmp_path: Path) -> None:
         shards.throw(KeyboardInterrupt)
     assert time.monotonic() - began < 30
     assert multiprocessing.active_children() == []
-    assert [path.name for path in tmp_path.glob("shard*")] == ["shard_00000.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "shard_00000.safetensors"]
+
+
+def _first_then_killed(shard: int, path: Path) -> None:
+    if shard:
+        os.kill(os.getpid(), signal.SIGKILL)
+    _first_quickly(shard, path)
+
+
+def test_a_killed_process_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, {}, _first_then_killed, num_shards=3, num_bytes=0, workers=1)
+    assert next(shards).is_file()
+    with pytest.raises(RunFailed, match=r"was killed .*workers=1"):
+        next(shards)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "shard_00000.safetensors"]
 
 
 def test_no_shards() -> None:
