@@ -233,7 +233,9 @@ def _composition_message(error: BaseException) -> str:
     override = getattr(error, "override", None)
     if override:
         reason = text.splitlines()[0]
-        return f"{override!r} cannot be read as a setting: {one_line(reason)}"
+        key, _, value = str(override).partition("=")
+        hint = f"; text inside a list needs quotes: {key}=\"['...']\"" if value.startswith("[") else ""
+        return f"{override!r} cannot be read as a setting: {one_line(reason)}{hint}"
     return one_line(text)
 
 

@@ -82,6 +82,7 @@ def test_help_is_quick_and_imports_nothing_heavy(subprocess_environment: dict[st
         ([COUNT, "prompt=x", "optimiser.kind=lion"], ["optimiser.kind is 'lion'", "sgd, adam"]),
         ([COUNT, "prompt=x", "target=[1,2]"], ["target has 2 values", "3"]),
         ([COUNT, "prompt=x", "target=[1,2"], ["'target=[1,2' cannot be read"]),
+        ([COUNT, "prompt=x", "target=[a=1]"], ["cannot be read", """quotes: target="['...']\""""]),
         ([COUNT, "prompt=x", "budget=huge"], ["unknown budget 'huge'", "smoke"]),
         ([COUNT, "prompt=x", "seed=-1"], ["seed is -1"]),
         ([COUNT, "prompt=x", "device=tpu"], ["device is 'tpu'", "cpu, cuda"]),
