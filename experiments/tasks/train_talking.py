@@ -56,7 +56,7 @@ class Config(Settings):
     anew: bool = False
     new_unet: bool = False
     num_frames: int = 8
-    num_utterances: int = 2400
+    num_utterances: int = 8000
     tune_unet: Tuning = "attention"
     gradient_checkpointing: bool = False
     data_folder: str = "data/talking"
