@@ -40,7 +40,7 @@ Experiments
 
 Keys every experiment has
   out=DIR          run folder; without it outputs/<task>/<date>-<hash>. The same command continues a stopped run
-  budget=NAME      {budgets} (how much work; default cpu)
+  budget=NAME      {budgets} (how much work; default cpu; text_to_3d has those in seconds)
   backbone=NAME    {backbones}, or a folder in diffusers layout
   seed=N           same seed, same machine: the same bytes
   device=cuda      cpu unless you say otherwise
@@ -68,7 +68,7 @@ def help_text() -> str:
     width = max(map(len, known), default=0)
     listing = "\n".join(f"  {name:<{width}}  {catalog.description(path)}" for name, path in known.items())
     backbones = ", ".join(name for name in catalog.options("backbone") if name != "folder")
-    order = ["smoke", "cpu", "gpu"]
+    order = ["smoke", "10s", "30s", "cpu", "120s", "gpu"]
     budgets = sorted(catalog.options("budget"), key=lambda name: order.index(name) if name in order else 9)
     return HELP.format(experiments=listing, budgets=", ".join(budgets), backbones=backbones)
 

@@ -22,7 +22,7 @@ from avatar.model import TalkingModel
 from avatar.pipeline import AnimateConfig, Face, TalkingClip, animate
 from avatar.storage import load_adapters
 from diffusion.backbone import Backbone
-from experiments.errors import UserError
+from experiments.errors import UserError, describe
 from experiments.run.backbones import BackboneConfig
 from experiments.run.files import atomic_path, sha256_of_file
 from experiments.run.images import grid, save_png
@@ -102,7 +102,7 @@ def listen(path: str) -> AudioFile:
     try:
         return AudioFile(Path(path).expanduser())
     except (AudioError, OSError) as error:
-        raise UserError(f"audio: {error}") from None
+        raise UserError(f"audio: {describe(error)[0]}") from None
 
 
 def adapters_file(backbone: Backbone, path: str | None) -> Path:

@@ -71,9 +71,10 @@ def make_shards(
                     process.terminate()
             pool.shutdown()
             if isinstance(error, BrokenProcessPool):
+                fewer = f": workers={workers}; fewer need less" if workers > 1 else ""
                 raise RunFailed(
-                    f"a process that made data for {folder} was killed (out of memory, perhaps: workers={workers}; "
-                    "fewer need less); what is finished is kept"
+                    f"a process that made data for {folder} was killed (out of memory, perhaps{fewer}); "
+                    "what is finished is kept"
                 ) from error
             raise
 

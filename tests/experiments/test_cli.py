@@ -84,6 +84,7 @@ def test_help_is_quick_and_imports_nothing_heavy(subprocess_environment: dict[st
         ([COUNT, "prompt=x", "target=[1,2"], ["'target=[1,2' cannot be read"]),
         ([COUNT, "prompt=x", "target=[a=1]"], ["cannot be read", """quotes: target="['...']\""""]),
         ([COUNT, "prompt=x", "budget=huge"], ["unknown budget 'huge'", "smoke"]),
+        ([COUNT, "prompt=x", "budget=30s"], ["budget: this experiment has none of that name", "smoke"]),
         ([COUNT, "prompt=x", "seed=-1"], ["seed is -1"]),
         ([COUNT, "prompt=x", "device=tpu"], ["device is 'tpu'", "cpu, cuda"]),
         ([COUNT, "prompt=x", "device=cuda:99"], ["device is 'cuda:99'"]),

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from omegaconf import DictConfig
 from PIL import Image
 
 from diffusion.backbone import save_backbone
+from experiments import catalog
+from experiments.run.schema import build
+from experiments.tasks.text_to_3d import Config as TextTo3D
 from tests.diffusion.models import make_parts
 
 Galatea = Callable[..., Any]
@@ -91,6 +96,21 @@ def test_text_to_3d_refuses_before_any_work(
     assert len(outcome.err) == 1
     assert part in outcome.err[0]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("budget", catalog.options("budget/text_to_3d"))
+def test_every_budget_of_text_to_3d_can_be_had(galatea: Galatea, budget: str) -> None:
+    outcome = galatea(
+        "experiment=text_to_3d/quickstart",
+        "prompt=x",
+        f"budget={budget}",
+        "turntable.size=130",
+        "--cfg",
+        "job",
+    )
+    config = build(TextTo3D, DictConfig(yaml.safe_load(outcome.out)))
+    assert config.budget == budget
+    assert config.turntable.size == 130
 
 
 @pytest.mark.slow

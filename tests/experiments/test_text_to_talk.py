@@ -57,7 +57,7 @@ def test_mesh_portrait_and_video_in_one_run(galatea: Callable[..., Any], inputs:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("audio=none.wav", "none.wav"),
+        ("audio=none.wav", "audio: none.wav: No such file or directory"),
         ("prompt=", "prompt is empty"),
         ("portrait_size=63", "portrait_size is 63"),
         ("background=[0,0,2]", "background is"),

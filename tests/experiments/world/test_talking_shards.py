@@ -64,7 +64,7 @@ def _first_then_killed(shard: int, path: Path) -> None:
 def test_a_killed_process_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, {}, _first_then_killed, num_shards=3, num_bytes=0, workers=1)
     assert next(shards).is_file()
-    with pytest.raises(RunFailed, match=r"was killed .*workers=1"):
+    with pytest.raises(RunFailed, match=r"was killed \(out of memory, perhaps\); what is finished is kept"):
         next(shards)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "shard_00000.safetensors"]
 
