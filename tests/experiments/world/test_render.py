@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from experiments.world.dataset import random_light
 from experiments.world.render import Light, linear_to_srgb, render, srgb_to_linear
 from experiments.world.scene import scene_from_caption
 from experiments.world.sdf import box, compile_parts, sphere, torus
 from gen3d.cameras import Cameras, orbit, ring
+from gen3d.delight import harmonics
 
 GREY = torch.tensor([[0.8, 0.8, 0.8]])
 
@@ -84,3 +88,21 @@ def test_bad_sizes() -> None:
         render(field, ring(1), 60, GREY, Light())
     with pytest.raises(ValueError, match="multiple of the 2 scenes"):
         render(compile_parts([[sphere(0.5)], [sphere(0.4)]]), ring(3), 64, GREY.repeat(2, 1), Light())
+
+
+def test_scenes_are_lit_as_textures_expect_pictures_to_be() -> None:
+    """From above, from in front and with the camera: what `gen3d.delight` pulls light to where views do not tell."""
+    rng = np.random.default_rng(0)
+    field, cameras = compile_parts([[sphere(0.6).colored((0.5, 0.5, 0.5))]]), ring(4, elevation_deg=15)
+    _, directions = cameras.rays(32, 32)
+    fitted = []
+    for _ in range(12):
+        r = render(field, cameras, 32, GREY, replace(random_light(rng), specular=0.0))
+        solid = r.mask[0, :, 0] > 0.99
+        normals = r.normals[0].permute(0, 2, 3, 1)[solid]
+        facing = -(normals * directions[solid]).sum(-1)
+        shading = srgb_to_linear(r.images[0]).mean(1)[solid].log()
+        features = torch.cat([harmonics(normals), facing[:, None], torch.ones(len(normals), 1)], dim=-1)
+        fitted.append(torch.linalg.lstsq(features, shading[:, None]).solution[:, 0])
+    mean = torch.stack(fitted).mean(0)
+    torch.testing.assert_close(mean[[0, 1, 2, 8]], torch.tensor([0.05, 0.6, 0.2, 0.4]), atol=0.08, rtol=0.0)
