@@ -150,8 +150,8 @@ class RefineConfig:
     vertex_rate: float = 2e-3
     color_rate: float = 2e-2
     mask: float = 1.0
-    laplacian: float = 0.05
-    normal_consistency: float = 0.02
+    laplacian: float = 0.15
+    normal_consistency: float = 0.08
 
     def __post_init__(self) -> None:
         if self.num_steps < 0:

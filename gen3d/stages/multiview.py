@@ -126,9 +126,9 @@ class MultiviewConfig:
     steps_per_round: int = 60
     groups: int = 1
     group_size: int = 8
-    elevations_deg: tuple[float, ...] = (15.0, 35.0, 0.0, 25.0)
+    elevations_deg: tuple[float, ...] = (15.0, 35.0, 0.0, 25.0, -10.0, 30.0)
     fovy_deg: float = 40.0
-    keep_rounds: int = 2
+    keep_rounds: int = 3
     hull_rounds: int = 1
     hull_tolerance: float = 0.0
     resolutions: tuple[int, ...] = (48, 48, 48, 48, 64, 64)
