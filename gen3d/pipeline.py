@@ -11,6 +11,7 @@ from gen3d.optimize import Stage
 from gen3d.stages.distill import DistillConfig
 from gen3d.stages.mesh import ExtractConfig, RefineConfig
 from gen3d.stages.multiview import BackboneViews, MultiviewConfig, SamplingConfig
+from gen3d.stages.redraw import RedrawConfig
 from gen3d.stages.texture import TextureConfig
 from gen3d.stages.views import ViewProvider
 
@@ -18,13 +19,15 @@ from gen3d.stages.views import ViewProvider
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig:
     """Words to a textured mesh: rounds of sampled views and a fitted volume, optional distillation (0 steps leave it
-    out), a mesh, refined against final views (0 steps leave it out), and its texture."""
+    out), a mesh, refined against the views (0 steps leave it out) and drawn once more (timestep 0 leaves it out), and
+    its texture."""
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     multiview: MultiviewConfig = field(default_factory=MultiviewConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    redraw: RedrawConfig = field(default_factory=RedrawConfig)
     texture: TextureConfig = field(default_factory=TextureConfig)
 
 
@@ -34,7 +37,9 @@ def mesh_stages(
     """The stages that need nothing but views, whoever makes them."""
     stages: list[Stage] = [config.multiview.build(provider, device), config.extract.build()]
     if config.refine.num_steps:
-        stages.append(config.refine.build(provider))
+        stages.append(config.refine.build())
+    if config.redraw.timestep:
+        stages.append(config.redraw.build(provider))
     return [*stages, config.texture.build()]
 
 
@@ -45,7 +50,7 @@ def quickstart_stages(config: QuickstartConfig, backbone: Backbone, prompt: str)
         raise ValueError("prompt is empty; say what to make, for example prompt='a red mushroom'")
     for name, count in (
         ("multiview.group_size", config.multiview.group_size),
-        ("refine.num_views", config.refine.num_views),
+        ("redraw.num_views", config.redraw.num_views),
     ):
         if count % backbone.num_views:
             raise ValueError(

@@ -15,13 +15,12 @@ from torch import Tensor
 from gen3d import meshing
 from gen3d.asset import Material, Mesh
 from gen3d.bridging import bridge_pieces
-from gen3d.cameras import orbit
 from gen3d.distillation.regularisers import face_pairs, laplacian, normal_consistency
 from gen3d.render.shading import render_mesh
 from gen3d.representations.hull import look_up
 from gen3d.representations.volume import Volume
 from gen3d.stages.fit import load_volume
-from gen3d.stages.views import ViewProvider, Views
+from gen3d.stages.views import Views
 from gen3d.state import State, adam_step
 
 # Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
@@ -134,19 +133,12 @@ def surface_color(volume: Volume, points: Tensor) -> Tensor:
 class RefineConfig:
     """Vertices and vertex colours moved to match pictures.
 
-    timestep: where SDEdit starts when a provider makes final views from the mesh itself; 0 takes the views of the
-    state. num_views: of those (a multiple of the backbone's), alternating between two elevations. vertex_rate,
-    color_rate: learning rates, falling to zero along a cosine. Weights beside the mean squared colour error: mask,
-    laplacian (in mean edge lengths), normal_consistency.
+    vertex_rate, color_rate: learning rates, falling to zero along a cosine. Weights beside the mean squared colour
+    error: mask, laplacian (in mean edge lengths), normal_consistency.
     """
 
     num_steps: int = 60
     views_per_step: int = 4
-    size: int = 128
-    timestep: int = 0
-    num_views: int = 8
-    elevations_deg: tuple[float, float] = (10.0, 30.0)
-    fovy_deg: float = 40.0
     vertex_rate: float = 2e-3
     color_rate: float = 2e-2
     mask: float = 1.0
@@ -156,56 +148,28 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if self.num_steps < 0:
             raise ValueError(f"refine num_steps must not be negative, got {self.num_steps}")
-        for name in ("views_per_step", "num_views", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"refine {name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.timestep <= 1000:
-            raise ValueError(f"refine timestep must lie in 0..1000, got {self.timestep}")
+        if self.views_per_step < 1:
+            raise ValueError(f"refine views_per_step must be at least 1, got {self.views_per_step}")
 
-    def build(self, provider: ViewProvider | None = None) -> RefineMesh:
-        return RefineMesh(self, provider)
+    def build(self) -> RefineMesh:
+        return RefineMesh(self)
 
 
 class RefineMesh:
-    """Fits the mesh to final views through the rasteriser; vertices may move, their connections stay."""
+    """Fits the mesh to the latest views through the rasteriser; vertices may move, their connections stay."""
 
     name = "refine"
 
-    def __init__(self, config: RefineConfig, provider: ViewProvider | None = None) -> None:
-        if config.timestep and provider is None:
-            raise ValueError(
-                "refine with a timestep above 0 needs a view provider; give one, or set timestep to 0"
-            )
-        self.config, self.provider = config, provider
+    def __init__(self, config: RefineConfig) -> None:
+        self.config = config
 
     @property
     def num_steps(self) -> int:
         return self.config.num_steps
 
     def start(self, state: State, generator: torch.Generator) -> None:
-        config = self.config
         state.drop("adam")
-        mesh = load_mesh(state)
-        if config.timestep and self.provider is not None:
-            turn = (
-                float(torch.rand((), generator=generator, device=generator.device)) * 360.0 / config.num_views
-            )
-            # Even-numbered views, then odd-numbered: each half is a set evenly around the object.
-            order = [*range(0, config.num_views, 2), *range(1, config.num_views, 2)]
-            low, high = config.elevations_deg
-            cameras = orbit(
-                [turn + index * 360.0 / config.num_views for index in order],
-                [low if index % 2 == 0 else high for index in order],
-                fovy_deg=config.fovy_deg,
-            ).to(mesh.device)
-            background = state["views/backgrounds"][-1]
-            with torch.no_grad():
-                shown = render_mesh(
-                    mesh, cameras, config.size, config.size, background=background, mode="albedo"
-                )
-            images = self.provider(cameras, shown.images, config.timestep, generator)
-            Views.from_images(images, cameras).save(state)
-        state["mesh/face_pairs"] = face_pairs(mesh.faces)
+        state["mesh/face_pairs"] = face_pairs(load_mesh(state).faces)
 
     def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
         config, views = self.config, Views.load(state)

@@ -14,6 +14,7 @@ from gen3d.render.volume import render_views
 from gen3d.stages.fit import FitConfig, load_volume
 from gen3d.stages.mesh import ExtractConfig, RefineConfig, load_mesh
 from gen3d.stages.multiview import MultiviewConfig, SamplingConfig
+from gen3d.stages.redraw import RedrawConfig
 from gen3d.stages.texture import TextureConfig
 from gen3d.stages.views import Views, border_color, draw_rays, pixel_rays, soft_mask
 from tests.gen3d import analytic
@@ -49,7 +50,8 @@ def tiny_config() -> QuickstartConfig:
             fit=FitConfig(num_rays=128, num_samples=24, refresh_every=2),
         ),
         extract=ExtractConfig(resolution=24, target_faces=600, smooth=1),
-        refine=RefineConfig(num_steps=3, size=32, timestep=200, num_views=4, views_per_step=2),
+        refine=RefineConfig(num_steps=3, views_per_step=2),
+        redraw=RedrawConfig(num_views=4, keep_views=2),
         texture=TextureConfig(size=64),
     )
 
@@ -114,8 +116,13 @@ def test_whole_recipe_resumes_bit_identical_and_makes_a_closed_textured_mesh() -
         return state, saves, provider
 
     state, saves, provider = run(None)
-    assert provider.asked == [(4, None, False), (4, 500, True), (4, 200, True)]
-    assert len(saves) == 6 + 1 + 3 + 1
+    assert provider.asked == [(4, None, False), (4, 500, True), (4, 600, True)]
+    assert len(saves) == 6 + 1 + 3 + 1 + 1
+    views = Views.load(state)
+    assert (
+        len(views) == 2 + 4
+    )  # the latest, and those drawn from the mesh, the first of them from straight ahead
+    assert abs(float(views.cameras.positions[2, 0])) < 1e-5
     mesh = load_mesh(state)
     assert meshing.is_watertight(mesh)
     texture = mesh.material.base_color_texture
@@ -165,7 +172,10 @@ def test_true_views_give_the_true_shape() -> None:
         (lambda: ExtractConfig(min_extent=1.0), "min_extent"),
         (lambda: ExtractConfig(max_gap=-0.1), "max_gap"),
         (lambda: RefineConfig(num_steps=-1), "num_steps"),
-        (lambda: RefineConfig(timestep=100).build(None), "provider"),
+        (lambda: RefineConfig(views_per_step=0), "views_per_step"),
+        (lambda: RedrawConfig(timestep=1001), "timestep"),
+        (lambda: RedrawConfig(num_views=0), "num_views"),
+        (lambda: RedrawConfig(keep_views=-1), "keep_views"),
         (lambda: TextureConfig(size=4), "size"),
     ],
 )

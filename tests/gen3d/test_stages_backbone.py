@@ -84,11 +84,12 @@ def test_quickstart_lists_its_stages_and_checks_the_backbone(backbone: Backbone)
     views = MultiviewConfig(render_size=64)
     config = QuickstartConfig(multiview=views, distill=DistillConfig(num_steps=3))
     names = [stage.name for stage in quickstart_stages(config, backbone, "a cat")]
-    assert names == ["reconstruct", "distill", "extract", "refine", "texture"]
+    assert names == ["reconstruct", "distill", "extract", "refine", "redraw", "texture"]
     without = QuickstartConfig(multiview=views, refine=RefineConfig(num_steps=0))
     assert [s.name for s in quickstart_stages(without, backbone, "a cat")] == [
         "reconstruct",
         "extract",
+        "redraw",
         "texture",
     ]
     with pytest.raises(ValueError, match="image size 64, got 128"):
