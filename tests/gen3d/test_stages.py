@@ -119,9 +119,8 @@ def test_whole_recipe_resumes_bit_identical_and_makes_a_closed_textured_mesh() -
     assert provider.asked == [(4, None, False), (4, 500, True), (4, 600, True)]
     assert len(saves) == 6 + 1 + 3 + 1 + 1
     views = Views.load(state)
-    assert (
-        len(views) == 2 + 4
-    )  # the latest, and those drawn from the mesh, the first of them from straight ahead
+    # The latest, and those drawn from the mesh, the first of them from straight ahead.
+    assert len(views) == 2 + 4
     assert abs(float(views.cameras.positions[2, 0])) < 1e-5
     mesh = load_mesh(state)
     assert meshing.is_watertight(mesh)
