@@ -41,12 +41,12 @@ COLOR_WORDS: dict[str, Color] = {
 }
 
 
-# Backgrounds to choose from: light or dark, and hardly ever an object's own colour.
+# Backgrounds to choose from: hardly ever an object's own colour, and none is dark, for many things have dark parts that
+# no prompt names: roofs, wheels, eyes.
 BACKGROUNDS: dict[str, Color] = {
     "light blue": (0.74, 0.86, 0.96),
     "pale yellow": (0.98, 0.95, 0.78),
     "pale green": (0.80, 0.92, 0.80),
-    "dark grey": (0.27, 0.28, 0.29),
 }
 
 

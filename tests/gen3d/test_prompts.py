@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gen3d.prompts import contrast_background, direction, on_background, view_prompts
+from gen3d.prompts import (
+    BACKGROUNDS,
+    COLOR_WORDS,
+    contrast_background,
+    direction,
+    on_background,
+    view_prompts,
+)
 
 OPTIONS = {"grey": (0.5, 0.5, 0.5), "white": (0.95, 0.95, 0.95), "blue": (0.13, 0.3, 0.8)}
 
@@ -51,6 +58,14 @@ def test_a_background_is_asked_for_once() -> None:
     assert on_background("a red car", "grey") == "a red car, on a grey background"
     assert on_background("a red car on a white background", "grey") == "a red car on a white background"
     assert on_background("a red car", "") == "a red car"
-    # A dark thing is not put on the dark one.
-    assert "dark" not in on_background("a black cube")
-    assert "background" in on_background("a black cube")
+
+
+@pytest.mark.parametrize("color", COLOR_WORDS)
+def test_the_background_chosen_is_light_and_unlike_the_thing(color: str) -> None:
+    """Light, because a roof, a wheel or an eye is dark whatever colour the thing has."""
+    prompt = on_background(f"a {color} house")
+    name = prompt.removeprefix(f"a {color} house, on a ").removesuffix(" background")
+    chosen = BACKGROUNDS[name]
+    assert min(chosen) > 0.7
+    # Twice what the masks are told to tell apart (`mask_threshold`).
+    assert max(abs(a - b) for a, b in zip(chosen, COLOR_WORDS[color], strict=True)) > 0.12
