@@ -20,6 +20,7 @@ from diffusion.backbone import Backbone
 from experiments.world.caption_parsing import PairSpec, Spec, ThingSpec, parse, split_background
 from experiments.world.captions import COLORS, THINGS, phrase, with_background
 from experiments.world.head_spec import CLOTH_COLORS, HAIR_COLORS, SKIN_TONES, HeadSpec
+from experiments.world.variations import exchanges
 
 Say = Callable[[Spec], str]
 
@@ -45,10 +46,7 @@ def questions(prompt: str) -> list[Question]:
         asked with the colour marginalised, which colour with the thing marginalised. For a pair, each of its two
         things and two colours is asked with the rest of the caption as it is; for a head, each colour that the
         caption states (skin, hair, hat, shirt).
-    Pairs only, the right caption against one other:
-    colors_bound: with the two colours exchanged ("a blue cone on a red cube" for "a red cone on a blue cube").
-    things_bound: with the two things exchanged, the colours staying ("a red cube on a blue cone").
-    places: with the two coloured things exchanged ("a blue cube on a red cone"); not asked of things beside each other.
+    colors_bound, things_bound, places: pairs only, the right caption against one of its `exchanges`.
     """
     background = split_background(prompt)[1]
     spec = parse(split_background(prompt)[0])
@@ -95,31 +93,16 @@ def _about_binding(spec: PairSpec, say: Say) -> list[Question]:
     right = say(spec)
     return [
         Question(name=name, options=((right,), (say(other),)), answer=0)
-        for name, other in _exchanges(spec).items()
+        for name, other in exchanges(spec).items()
         if say(other) != right
     ]
-
-
-def _exchanges(spec: PairSpec) -> dict[str, PairSpec]:
-    """The pair with two words exchanged, by the name of the question that tells the two apart."""
-    a, b = spec.a, spec.b
-    if a.secondary or b.secondary:
-        return {}  # parts do not survive an exchange of things
-    exchanged = {
-        "colors_bound": replace(spec, a=replace(a, color=b.color), b=replace(b, color=a.color)),
-        "things_bound": replace(spec, a=replace(a, thing=b.thing), b=replace(b, thing=a.thing)),
-        "places": replace(spec, a=b, b=a),
-    }
-    if spec.relation == "next_to":
-        del exchanged["places"]  # it would mean the same
-    return exchanged
 
 
 def colors_exchanged(prompt: str) -> str | None:
     """The prompt of a pair with its two colours exchanged; None for other prompts, and when both are one colour."""
     caption, background = split_background(prompt)
     spec = parse(caption)
-    other = _exchanges(spec).get("colors_bound") if isinstance(spec, PairSpec) else None
+    other = exchanges(spec).get("colors_bound") if isinstance(spec, PairSpec) else None
     if other is None or other == spec:
         return None
     return phrase(other) if background is None else with_background(phrase(other), background)

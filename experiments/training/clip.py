@@ -1,8 +1,16 @@
-"""Recipe of the two CLIP towers: captions and pictures of the world, told apart within a batch (arXiv 2103.00020)."""
+"""Recipe of the two CLIP towers: captions and pictures of the world, told apart (arXiv 2103.00020).
+
+Among pictures of all sorts a caption is found by its colours and its background, and no tower need learn what a robot
+looks like. So most steps play a harder game than that: among pictures of one kind, without backgrounds in the words;
+things by their shape alone, their colours shuffled in the picture and left out of the words; and a pair's caption
+among those with two of its words exchanged (arXiv 2210.01936).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +19,45 @@ from transformers import CLIPTokenizer
 
 from diffusion.backbone import IMAGE_MEAN, IMAGE_STD
 from experiments.training.models import build_image_encoder, build_text_encoder
-from experiments.world.captions import distinct, meaning
+from experiments.world.caption_parsing import PairSpec, Spec, ThingSpec, parse, split_background
+from experiments.world.captions import THINGS, distinct, held_out, meaning, phrase
 from experiments.world.dataset import Shards
+from experiments.world.head_spec import HeadSpec
+from experiments.world.variations import exchanges, without_colors
+
+# How often each game is played, of all steps.
+_SHARES = {
+    "captions": 2,
+    "thing": 3,
+    "pair": 1,
+    "head": 1,
+    "shape of thing": 3,
+    "shape of pair": 2,
+    "exchanges": 3,
+}  # fmt: skip
+_MAX_SCALE = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """N pictures and what is said of them. rows: ``[N]`` of the data set. tokens: ``[N, L]``, or ``[N, 1 + K, L]`` with
+    K wrong captions after the right one. meanings: ``[N]``, equal where the words mean the same. wrong: ``[N, K]``,
+    which of the wrong captions there are. mirrored: mirror images are as good; recolored: colours do not matter."""
+
+    rows: Tensor
+    tokens: Tensor
+    meanings: Tensor
+    wrong: Tensor | None = None
+    mirrored: bool = False
+    recolored: bool = False
 
 
 class ClipRecipe:
-    """Symmetric cross-entropy over the similarities of a batch."""
+    """Symmetric cross-entropy over the similarities of a batch, or of a picture with a few captions.
+
+    ``logit_scale`` and, for captions without colours, which many pictures share, ``shape_logit_scale`` are the
+    logarithms of what similarities are multiplied by. They learn too, and are not kept.
+    """
 
     def __init__(
         self,
@@ -28,37 +69,82 @@ class ClipRecipe:
         self.tokenizer = tokenizer
         self.device = device
         self.text, self.image = build_text_encoder(tokenizer), build_image_encoder()
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(50.0)))
+        self.shape_logit_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.modules = nn.ModuleDict({"text": self.text, "image": self.image})
         self.modules.register_parameter("logit_scale", self.logit_scale)
+        self.modules.register_parameter("shape_logit_scale", self.shape_logit_scale)
         self.modules.to(device)
         self.data, self.held_out = train, held_out
-        self.tokens = self._tokenize(train.captions)
-        known: dict[object, int] = {}
-        self.meanings = torch.tensor([known.setdefault(meaning(c), len(known)) for c in train.captions])
+        self.games = games(train, self._tokenize)
+        self.names = [name for name in self.games for _ in range(_SHARES[name])]
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = torch.randint(len(self.data), (batch_size,), generator=generator)
+        game = self.games[self.names[int(torch.randint(len(self.names), (1,), generator=generator))]]
+        drawn = torch.randint(len(game.rows), (batch_size,), generator=generator)
         views = torch.randint(self.data.images.shape[1], (batch_size,), generator=generator)
-        images = self.data.images[rows, views].to(self.device).float() / 255
+        images = self.data.images[game.rows[drawn], views].to(self.device).float() / 255
         images = zoom(blur_some(images, generator), generator)
-        image, text = self._embed_images(images), self._embed_tokens(self.tokens[rows].to(self.device))
-        logits = image @ text.T * self.logit_scale.clamp(max=math.log(100)).exp()
-        # Two rows of one meaning are both right: the target is shared among them.
-        same = (self.meanings[rows][:, None] == self.meanings[rows][None]).to(self.device).float()
-        target = same / same.sum(1, keepdim=True)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        if game.mirrored:
+            images = mirror_some(images, generator)
+        if game.recolored:
+            images = recolor(images, generator)
+        image = self._embed_images(images)
+        tokens = game.tokens[drawn].to(self.device)
+        scale = (
+            (self.shape_logit_scale if game.recolored else self.logit_scale)
+            .clamp(max=math.log(_MAX_SCALE))
+            .exp()
+        )
+        if game.wrong is None:
+            loss = _contrast(
+                scale * image @ self._embed_tokens(tokens).T, game.meanings[drawn].to(self.device)
+            )
+        else:
+            text = self._embed_tokens(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+            missing = F.pad(~game.wrong[drawn], (1, 0)).to(self.device)
+            logits = (scale * (image[:, None] * text).sum(-1)).masked_fill(missing, -torch.inf)
+            loss = F.cross_entropy(logits, torch.zeros(batch_size, dtype=torch.long, device=self.device))
         return loss, {"scale": float(self.logit_scale.detach().exp())}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Share of held-out pictures whose own caption is the nearest of 100 that mean different things."""
+        """Shares of held-out pictures: ``retrieval_top1``, whose own caption is the nearest of 100 that mean different
+        things; ``thing_top1``, of one thing, whose name is the nearest of all names, no colour said; ``told_apart``, of
+        a pair, whose own caption is nearer than those with two words exchanged."""
         rows = distinct(self.held_out.captions)[:100]
-        captions = [self.held_out.captions[row] for row in rows]
-        images = self.held_out.images[rows, 0].to(self.device).float() / 255
-        image, text = self._embed_images(images), self._embed_tokens(self._tokenize(captions).to(self.device))
-        nearest = (image @ text.T).argmax(1).cpu()
-        return {"retrieval_top1": float((nearest == torch.arange(len(rows))).float().mean())}
+        own = self._embed_tokens(
+            self._tokenize([self.held_out.captions[row] for row in rows]).to(self.device)
+        )
+        nearest = (self._held_out_images(torch.tensor(rows)) @ own.T).argmax(1).cpu()
+        found = {"retrieval_top1": _share(nearest == torch.arange(len(rows)))}
+        specs = [parse(split_background(caption)[0]) for caption in self.held_out.captions]
+        single = [(row, spec.thing) for row, spec in enumerate(specs) if isinstance(spec, ThingSpec)]
+        if single:
+            names = self._tokenize([phrase(ThingSpec(thing=thing)) for thing in THINGS]).to(self.device)
+            image = self._held_out_images(torch.tensor([row for row, _ in single]))
+            nearest = (image @ self._embed_tokens(names).T).argmax(1).cpu()
+            found["thing_top1"] = _share(
+                nearest == torch.tensor([THINGS.index(thing) for _, thing in single])
+            )
+        asked = _exchanged(specs, allowed=lambda _: True, tokenize=self._tokenize)
+        if asked is not None and asked.wrong is not None:
+            text = self._embed_tokens(asked.tokens.flatten(0, 1).to(self.device)).unflatten(
+                0, asked.tokens.shape[:2]
+            )
+            near = (self._held_out_images(asked.rows)[:, None] * text).sum(-1).cpu()
+            best_wrong = near[:, 1:].masked_fill(~asked.wrong, -torch.inf).amax(1)
+            found["told_apart"] = _share(near[:, 0] > best_wrong)
+        return found
+
+    def _held_out_images(self, rows: Tensor) -> Tensor:
+        """[N, D] of the first picture of each."""
+        return torch.cat(
+            [
+                self._embed_images(part.to(self.device).float() / 255)
+                for part in self.held_out.images[rows, 0].split(256)
+            ]
+        )
 
     def _tokenize(self, captions: list[str]) -> Tensor:
         return self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")[
@@ -73,6 +159,104 @@ class ClipRecipe:
         return F.normalize(self.text(input_ids=tokens).text_embeds.float(), dim=-1)
 
 
+def games(data: Shards, tokenize: Callable[[list[str]], Tensor]) -> dict[str, Said]:
+    """What is said of the pictures in each game that the data set has pictures for, by the names of ``_SHARES``."""
+    plain = [split_background(caption)[0] for caption in data.captions]
+    specs = [parse(caption) for caption in plain]
+    found: dict[str, Said | None] = {
+        "captions": _said(
+            range(len(data)), data.captions, [meaning(caption) for caption in data.captions], tokenize
+        )
+    }
+    for kind in ("thing", "pair", "head"):
+        rows = [row for row, own in enumerate(data.kinds) if own == kind]
+        mirrored = kind == "thing"  # no word of theirs is about left or right
+        found[kind] = _said(rows, plain, specs, tokenize, mirrored=mirrored)
+        if kind != "head":
+            shapes = ["" if isinstance(spec, HeadSpec) else phrase(without_colors(spec)) for spec in specs]
+            found[f"shape of {kind}"] = _said(
+                rows, shapes, shapes, tokenize, mirrored=mirrored, recolored=True
+            )
+    # A held-out caption must not be learned as one that is always wrong.
+    found["exchanges"] = _exchanged(specs, allowed=lambda spec: not held_out(spec), tokenize=tokenize)
+    return {name: said for name, said in found.items() if said is not None}
+
+
+def _said(
+    rows: Iterable[int],
+    captions: Sequence[str],
+    meanings: Sequence[object],
+    tokenize: Callable[[list[str]], Tensor],
+    *,
+    mirrored: bool = False,
+    recolored: bool = False,
+) -> Said | None:
+    """Of these rows of captions and meanings; None without rows."""
+    rows = list(rows)
+    if not rows:
+        return None
+    known: dict[object, int] = {}
+    return Said(
+        rows=torch.tensor(rows),
+        tokens=tokenize([captions[row] for row in rows]),
+        meanings=torch.tensor([known.setdefault(meanings[row], len(known)) for row in rows]),
+        mirrored=mirrored,
+        recolored=recolored,
+    )
+
+
+def _exchanged(
+    specs: Sequence[Spec], allowed: Callable[[Spec], bool], tokenize: Callable[[list[str]], Tensor]
+) -> Said | None:
+    """The pairs among these specs with their captions and what `exchanges` makes of them; None without any."""
+    most = 3
+    rows, captions, wrong = [], [], []
+    for row, spec in enumerate(specs):
+        others = list(exchanges(spec).values()) if isinstance(spec, PairSpec) else []
+        others = [phrase(other) for other in others if other != spec and allowed(other)]
+        if others:
+            rows.append(row)
+            captions += [phrase(spec), *others, *[""] * (most - len(others))]
+            wrong.append([place < len(others) for place in range(most)])
+    if not rows:
+        return None
+    return Said(
+        rows=torch.tensor(rows),
+        tokens=tokenize(captions).unflatten(0, (-1, 1 + most)),
+        meanings=torch.arange(len(rows)),
+        wrong=torch.tensor(wrong),
+    )
+
+
+def _contrast(logits: Tensor, meanings: Tensor) -> Tensor:
+    """Both ways, of pictures with captions ``[B, B]``. Rows of one meaning are all right: the target is shared."""
+    same = (meanings[:, None] == meanings[None]).float()
+    target = same / same.sum(1, keepdim=True)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _share(right: Tensor) -> float:
+    return float(right.float().mean())
+
+
+def mirror_some(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of ``[B, 3, H, W]``, left and right exchanged."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(-1), images)
+
+
+def recolor(images: Tensor, generator: torch.Generator, grey: float = 0.3) -> Tensor:
+    """Each of ``[B, 3, H, W]`` with its channels shuffled and partly mixed, or, of a share ``grey``, without colour.
+    What is grey stays as it is."""
+    count = len(images)
+    order = torch.rand(count, 3, generator=generator).argsort(1)
+    mix = F.one_hot(order, 3).float()
+    part = 0.5 * torch.rand(count, 1, 1, generator=generator)
+    mix = (1 - part) * mix + part * mix.roll(1, 1)
+    mix[torch.rand(count, generator=generator) < grey] = 1 / 3
+    return torch.einsum("bij,bjhw->bihw", mix.to(images), images)
+
+
 def blur_some(images: Tensor, generator: torch.Generator, share: float = 0.4) -> Tensor:
     """Soften a share of ``[B, 3, H, W]``: what the towers will judge is often blurrier than renders."""
     soft = torch.rand(len(images), generator=generator) < share
@@ -84,11 +268,11 @@ def blur_some(images: Tensor, generator: torch.Generator, share: float = 0.4) ->
     return images
 
 
-def zoom(images: Tensor, generator: torch.Generator, most: float = 0.15, shift: float = 0.08) -> Tensor:
+def zoom(images: Tensor, generator: torch.Generator, most: float = 0.25, shift: float = 0.12) -> Tensor:
     """Each of ``[B, 3, H, W]`` larger or smaller by up to ``most`` and moved by up to ``shift`` of its side.
 
-    What comes in at the borders repeats the border, which is background. Nothing is mirrored: captions tell left from
-    right. The few thousand scenes of a data set are soon known by heart otherwise.
+    What comes in at the borders repeats the border, which is background. The few thousand scenes of a data set are soon
+    known by heart otherwise.
     """
     drawn = 2 * torch.rand(len(images), 3, generator=generator).to(images) - 1
     theta = images.new_zeros(len(images), 2, 3)
