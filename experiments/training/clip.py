@@ -213,7 +213,7 @@ def _exchanged(
     rows, captions, wrong = [], [], []
     for row, spec in enumerate(specs):
         others = list(exchanges(spec).values()) if isinstance(spec, PairSpec) else []
-        others = [phrase(other) for other in others if other != spec and allowed(other)]
+        others = list(dict.fromkeys(phrase(other) for other in others if other != spec and allowed(other)))
         if others:
             rows.append(row)
             captions += [phrase(spec), *others, *[""] * (most - len(others))]

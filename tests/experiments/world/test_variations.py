@@ -19,6 +19,8 @@ from experiments.world.variations import exchanges, without_colors
         ("a red cone next to a blue cube", {
             "colors_bound": "a blue cone next to a red cube", "things_bound": "a red cube next to a blue cone",
         }),
+        # Beside each other, the two of one colour: what is exchanged is where it was.
+        ("a red cone next to a red cube", {"colors_bound": "a red cone next to a red cube"}),
     ],
 )  # fmt: skip
 def test_exchanges(caption: str, expected: dict[str, str]) -> None:
