@@ -20,9 +20,9 @@ def exchanges(spec: PairSpec) -> dict[str, PairSpec]:
     """The pair with two words exchanged, by the name of what tells the two apart.
 
     colors_bound: the two colours ("a blue cone on a red cube" for "a red cone on a blue cube"). things_bound: the two
-    things, the colours staying. places: the two coloured things. Of things beside each other no exchange that would mean the
-    same. Nothing for a pair with parts coloured apart: parts do not survive an exchange of things. An exchange may
-    leave the pair as it is.
+    things, the colours staying. places: the two coloured things. Of things beside each other, no exchange that would
+    mean the same. Nothing for a pair with parts coloured apart: parts do not survive an exchange of things. An exchange
+    may leave the pair as it is.
     """
     a, b = spec.a, spec.b
     if a.secondary or b.secondary:
