@@ -90,20 +90,13 @@ class ClipRecipe:
         if game.recolored:
             images = recolor(images, generator)
         image = self._embed_images(images)
-        tokens = game.tokens[drawn].to(self.device)
-        scale = (
-            (self.shape_logit_scale if game.recolored else self.logit_scale)
-            .clamp(max=math.log(_MAX_SCALE))
-            .exp()
-        )
+        log_scale = self.shape_logit_scale if game.recolored else self.logit_scale
+        scale = log_scale.clamp(max=math.log(_MAX_SCALE)).exp()
+        tokens, meanings = game.tokens[drawn], game.meanings[drawn].to(self.device)
         if game.wrong is None:
-            loss = _contrast(
-                scale * image @ self._embed_tokens(tokens).T, game.meanings[drawn].to(self.device)
-            )
+            loss = _contrast(scale * image @ self._embed_tokens(tokens.to(self.device)).T, meanings)
         else:
-            text = self._embed_tokens(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
-            missing = F.pad(~game.wrong[drawn], (1, 0)).to(self.device)
-            logits = (scale * (image[:, None] * text).sum(-1)).masked_fill(missing, -torch.inf)
+            logits = scale * self._among(image, tokens, game.wrong[drawn])
             loss = F.cross_entropy(logits, torch.zeros(batch_size, dtype=torch.long, device=self.device))
         return loss, {"scale": float(self.logit_scale.detach().exp())}
 
@@ -119,23 +112,31 @@ class ClipRecipe:
         nearest = (self._held_out_images(torch.tensor(rows)) @ own.T).argmax(1).cpu()
         found = {"retrieval_top1": _share(nearest == torch.arange(len(rows)))}
         specs = [parse(split_background(caption)[0]) for caption in self.held_out.captions]
-        single = [(row, spec.thing) for row, spec in enumerate(specs) if isinstance(spec, ThingSpec)]
-        if single:
-            names = self._tokenize([phrase(ThingSpec(thing=thing)) for thing in THINGS]).to(self.device)
-            image = self._held_out_images(torch.tensor([row for row, _ in single]))
-            nearest = (image @ self._embed_tokens(names).T).argmax(1).cpu()
-            found["thing_top1"] = _share(
-                nearest == torch.tensor([THINGS.index(thing) for _, thing in single])
-            )
-        asked = _exchanged(specs, allowed=lambda _: True, tokenize=self._tokenize)
-        if asked is not None and asked.wrong is not None:
-            text = self._embed_tokens(asked.tokens.flatten(0, 1).to(self.device)).unflatten(
-                0, asked.tokens.shape[:2]
-            )
-            near = (self._held_out_images(asked.rows)[:, None] * text).sum(-1).cpu()
-            best_wrong = near[:, 1:].masked_fill(~asked.wrong, -torch.inf).amax(1)
-            found["told_apart"] = _share(near[:, 0] > best_wrong)
-        return found
+        return {**found, **self._things_named(specs), **self._pairs_told_apart(specs)}
+
+    def _things_named(self, specs: Sequence[Spec]) -> dict[str, float]:
+        single = {row: spec.thing for row, spec in enumerate(specs) if isinstance(spec, ThingSpec)}
+        if not single:
+            return {}
+        names = self._tokenize([phrase(ThingSpec(thing=thing)) for thing in THINGS]).to(self.device)
+        image = self._held_out_images(torch.tensor(list(single)))
+        nearest = (image @ self._embed_tokens(names).T).argmax(1).cpu()
+        right = torch.tensor([THINGS.index(thing) for thing in single.values()])
+        return {"thing_top1": _share(nearest == right)}
+
+    def _pairs_told_apart(self, specs: Sequence[Spec]) -> dict[str, float]:
+        asked = _exchanged(specs, lambda _: True, self._tokenize)
+        if asked is None or asked.wrong is None:
+            return {}
+        logits = self._among(self._held_out_images(asked.rows), asked.tokens, asked.wrong)
+        return {"told_apart": _share(logits.argmax(1) == 0)}
+
+    def _among(self, image: Tensor, tokens: Tensor, wrong: Tensor) -> Tensor:
+        """Similarities ``[B, 1 + K]`` of ``[B, D]`` with captions of their own, ``[B, 1 + K, L]``; -inf where there is no
+        wrong one."""
+        text = self._embed_tokens(tokens.flatten(0, 1).to(self.device)).unflatten(0, tokens.shape[:2])
+        missing = F.pad(~wrong, (1, 0)).to(self.device)
+        return (image[:, None] * text).sum(-1).masked_fill(missing, -torch.inf)
 
     def _held_out_images(self, rows: Tensor) -> Tensor:
         """[N, D] of the first picture of each."""
@@ -212,8 +213,12 @@ def _exchanged(
     most = 3
     rows, captions, wrong = [], [], []
     for row, spec in enumerate(specs):
-        others = list(exchanges(spec).values()) if isinstance(spec, PairSpec) else []
-        others = list(dict.fromkeys(phrase(other) for other in others if other != spec and allowed(other)))
+        exchanged = exchanges(spec) if isinstance(spec, PairSpec) else {}
+        if isinstance(spec, PairSpec) and spec.relation != "on":
+            # From behind, left is right: a picture shows no side that it was taken from.
+            exchanged.pop("places", None)
+        others = [other for other in exchanged.values() if other != spec and allowed(other)]
+        others = list(dict.fromkeys(phrase(other) for other in others))
         if others:
             rows.append(row)
             captions += [phrase(spec), *others, *[""] * (most - len(others))]

@@ -78,6 +78,9 @@ def test_wrong_captions_are_wrong_and_never_held_out() -> None:
             3 - len(said)
         )
         assert parse(right) == parse(split_background(list(CAPTIONS)[row])[0])
+    # Who is left of whom depends on where the picture is taken from, but not who is on top.
+    on, beside = (found.rows.tolist().index(row) for row in (3, 5))
+    assert found.wrong.sum(1)[[on, beside]].tolist() == [3, 2]
     # Two blue things beside each other: every exchange is the same scene.
     assert 4 not in found.rows.tolist()
 
