@@ -132,7 +132,7 @@ class ClipRecipe:
         return {"told_apart": _share(logits.argmax(1) == 0)}
 
     def _among(self, image: Tensor, tokens: Tensor, wrong: Tensor) -> Tensor:
-        """Similarities ``[B, 1 + K]`` of ``[B, D]`` with captions of their own, ``[B, 1 + K, L]``; -inf where there is no
+        """Similarities ``[B, 1 + K]`` of ``[B, D]`` with own captions ``[B, 1 + K, L]``; -inf where there is no
         wrong one."""
         text = self._embed_tokens(tokens.flatten(0, 1).to(self.device)).unflatten(0, tokens.shape[:2])
         missing = F.pad(~wrong, (1, 0)).to(self.device)
