@@ -96,7 +96,7 @@ class ClipRecipe:
         if game.wrong is None:
             loss = _contrast(scale * image @ self._embed_tokens(tokens.to(self.device)).T, meanings)
         else:
-            logits = scale * self._among(image, tokens, game.wrong[drawn])
+            logits = self._among(scale * image, tokens, game.wrong[drawn])
             loss = F.cross_entropy(logits, torch.zeros(batch_size, dtype=torch.long, device=self.device))
         return loss, {"scale": float(self.logit_scale.detach().exp())}
 
@@ -133,7 +133,7 @@ class ClipRecipe:
 
     def _among(self, image: Tensor, tokens: Tensor, wrong: Tensor) -> Tensor:
         """Similarities ``[B, 1 + K]`` of ``[B, D]`` with own captions ``[B, 1 + K, L]``; -inf where there is no
-        wrong one."""
+        wrong one. A scale belongs to the pictures: the gradient of one that -inf were multiplied by would be nan."""
         text = self._embed_tokens(tokens.flatten(0, 1).to(self.device)).unflatten(0, tokens.shape[:2])
         missing = F.pad(~wrong, (1, 0)).to(self.device)
         return (image[:, None] * text).sum(-1).masked_fill(missing, -torch.inf)

@@ -106,6 +106,8 @@ def test_every_game_teaches_both_towers(game: str) -> None:
     for tower in (recipe.text, recipe.image):
         gradients = [float(p.grad.abs().max()) for p in tower.parameters() if p.grad is not None]
         assert max(gradients) > 1e-6
+    for parameter in recipe.modules.parameters():
+        assert parameter.grad is None or bool(parameter.grad.isfinite().all())
 
 
 def test_what_is_measured() -> None:
