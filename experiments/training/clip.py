@@ -34,7 +34,7 @@ _SHARES = {
     "shape of thing": 3,
     "shape of pair": 2,
     "exchanges": 3,
-}  # fmt: skip
+}
 _MAX_SCALE = 100.0
 
 
