@@ -48,10 +48,10 @@ def quickstart_stages(config: QuickstartConfig, backbone: Backbone, prompt: str)
     textured mesh, and ``views/...`` in the state are the last views."""
     if not prompt.strip():
         raise ValueError("prompt is empty; say what to make, for example prompt='a red mushroom'")
-    for name, count in (
-        ("multiview.group_size", config.multiview.group_size),
-        ("redraw.num_views", config.redraw.num_views),
-    ):
+    counts = {"multiview.group_size": config.multiview.group_size}
+    if config.redraw.timestep:
+        counts["redraw.num_views"] = config.redraw.num_views
+    for name, count in counts.items():
         if count % backbone.num_views:
             raise ValueError(
                 f"{name} must be a multiple of the backbone's {backbone.num_views} views, got {count}"

@@ -3,14 +3,14 @@
 Among pictures of all sorts a caption is found by its colours and its background, and no tower need learn what a robot
 looks like. So most steps play a harder game than that: among pictures of one kind, without backgrounds in the words;
 things by their shape alone, their colours shuffled in the picture and left out of the words; and a pair's caption
-among those with two of its words exchanged (arXiv 2210.01936).
+among those with two of its words exchanged (arXiv 2210.01936). The pairs of a data set are soon known by heart, so that
+game is played with pairs put together from two pictures of things too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from diffusion.backbone import IMAGE_MEAN, IMAGE_STD
+from experiments.training.augment import blur_some, collage, mirror_some, recolor, zoom
+from experiments.training.clip_games import Said, exchanged, games, put_together, single_things
 from experiments.training.models import build_image_encoder, build_text_encoder
-from experiments.world.caption_parsing import PairSpec, Spec, ThingSpec, parse, split_background
-from experiments.world.captions import THINGS, distinct, held_out, meaning, phrase
+from experiments.world.caption_parsing import Spec, ThingSpec, parse, split_background
+from experiments.world.captions import RELATIONS, THINGS, distinct, phrase
 from experiments.world.dataset import Shards
-from experiments.world.head_spec import HeadSpec
-from experiments.world.variations import exchanges, without_colors
 
 # How often each game is played, of all steps.
 _SHARES = {
@@ -33,23 +33,10 @@ _SHARES = {
     "head": 1,
     "shape of thing": 3,
     "shape of pair": 2,
-    "exchanges": 3,
+    "exchanges": 2,
+    "collages": 4,
 }
 _MAX_SCALE = 100.0
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """N pictures and what is said of them. rows: ``[N]`` of the data set. tokens: ``[N, L]``, or ``[N, 1 + K, L]`` with
-    K wrong captions after the right one. meanings: ``[N]``, equal where the words mean the same. wrong: ``[N, K]``,
-    which of the wrong captions there are. mirrored: mirror images are as good; recolored: colours do not matter."""
-
-    rows: Tensor
-    tokens: Tensor
-    meanings: Tensor
-    wrong: Tensor | None = None
-    mirrored: bool = False
-    recolored: bool = False
 
 
 class ClipRecipe:
@@ -77,28 +64,66 @@ class ClipRecipe:
         self.modules.to(device)
         self.data, self.held_out = train, held_out
         self.games = games(train, self._tokenize)
-        self.names = [name for name in self.games for _ in range(_SHARES[name])]
+        self.things = single_things(train)
+        played = [*self.games, *(["collages"] if self.things else [])]
+        self.names = [name for name in played for _ in range(_SHARES[name])]
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        game = self.games[self.names[int(torch.randint(len(self.names), (1,), generator=generator))]]
-        drawn = torch.randint(len(game.rows), (batch_size,), generator=generator)
-        views = torch.randint(self.data.images.shape[1], (batch_size,), generator=generator)
-        images = self.data.images[game.rows[drawn], views].to(self.device).float() / 255
+        name = self.names[int(torch.randint(len(self.names), (1,), generator=generator))]
+        said, images = (
+            self._draw_collages(batch_size, generator)
+            if name == "collages"
+            else self._draw(self.games[name], batch_size, generator)
+        )
         images = zoom(blur_some(images, generator), generator)
-        if game.mirrored:
+        if said.mirrored:
             images = mirror_some(images, generator)
-        if game.recolored:
+        if said.recolored:
             images = recolor(images, generator)
         image = self._embed_images(images)
-        log_scale = self.shape_logit_scale if game.recolored else self.logit_scale
-        scale = log_scale.clamp(max=math.log(_MAX_SCALE)).exp()
-        tokens, meanings = game.tokens[drawn], game.meanings[drawn].to(self.device)
-        if game.wrong is None:
-            loss = _contrast(scale * image @ self._embed_tokens(tokens.to(self.device)).T, meanings)
-        else:
-            logits = self._among(scale * image, tokens, game.wrong[drawn])
-            loss = F.cross_entropy(logits, torch.zeros(batch_size, dtype=torch.long, device=self.device))
-        return loss, {"scale": float(self.logit_scale.detach().exp())}
+        log_scale = self.shape_logit_scale if said.recolored else self.logit_scale
+        image = image * log_scale.clamp(max=math.log(_MAX_SCALE)).exp()
+        tokens = said.tokens.to(self.device)
+        losses = []
+        if said.wrong is not None:
+            logits = self._among(image, tokens, said.wrong)
+            losses.append(
+                F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=self.device))
+            )
+            tokens = tokens[:, 0]
+        if said.meanings is not None:
+            losses.append(_contrast(image @ self._embed_tokens(tokens).T, said.meanings.to(self.device)))
+        return torch.stack(losses).mean(), {"scale": float(self.logit_scale.detach().exp())}
+
+    def _draw(self, game: Said, count: int, generator: torch.Generator) -> tuple[Said, Tensor]:
+        """What is said in a batch, and its pictures."""
+        said = game[torch.randint(len(game.rows), (count,), generator=generator)]
+        return said, self._pictures(self.data.images, said.rows, self._draw_views(count, generator))
+
+    def _draw_collages(self, count: int, generator: torch.Generator) -> tuple[Said, Tensor]:
+        """Likewise of pairs put together, fewer than ``count``; single things where no pair can be made."""
+        things = list(self.things.values())
+        first, second = torch.randint(len(things), (2, count), generator=generator)
+        relations = torch.randint(len(RELATIONS), (count,), generator=generator)
+        said = put_together(things, first, relations, second, self._tokenize)
+        if said is None:
+            return self._draw(self.games["thing"], count, generator)
+        parts = []
+        for drawn in (first, second):
+            rows = torch.tensor(list(self.things))[drawn[said.rows]]
+            views = self._draw_views(len(rows), generator)
+            parts += [
+                self._pictures(pictures, rows, views) for pictures in (self.data.images, self.data.masks)
+            ]
+        on_top = relations[said.rows] == list(RELATIONS).index("on")
+        return said, collage(*parts, on_top=on_top, generator=generator)
+
+    def _draw_views(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(self.data.images.shape[1], (count,), generator=generator)
+
+    def _pictures(self, of: Tensor, rows: Tensor, views: Tensor) -> Tensor:
+        """``[B, C, H, W]`` in [0, 1]."""
+        return of[rows, views].to(self.device).float() / 255
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -125,7 +150,7 @@ class ClipRecipe:
         return {"thing_top1": _share(nearest == right)}
 
     def _pairs_told_apart(self, specs: Sequence[Spec]) -> dict[str, float]:
-        asked = _exchanged(specs, lambda _: True, self._tokenize)
+        asked = exchanged(specs, self._tokenize)
         if asked is None or asked.wrong is None:
             return {}
         logits = self._among(self._held_out_images(asked.rows), asked.tokens, asked.wrong)
@@ -142,8 +167,8 @@ class ClipRecipe:
         """[N, D] of the first picture of each."""
         return torch.cat(
             [
-                self._embed_images(part.to(self.device).float() / 255)
-                for part in self.held_out.images[rows, 0].split(256)
+                self._embed_images(self._pictures(self.held_out.images, part, torch.zeros_like(part)))
+                for part in rows.split(256)
             ]
         )
 
@@ -160,79 +185,6 @@ class ClipRecipe:
         return F.normalize(self.text(input_ids=tokens).text_embeds.float(), dim=-1)
 
 
-def games(data: Shards, tokenize: Callable[[list[str]], Tensor]) -> dict[str, Said]:
-    """What is said of the pictures in each game that the data set has pictures for, by the names of ``_SHARES``."""
-    plain = [split_background(caption)[0] for caption in data.captions]
-    specs = [parse(caption) for caption in plain]
-    found: dict[str, Said | None] = {
-        "captions": _said(
-            range(len(data)), data.captions, [meaning(caption) for caption in data.captions], tokenize
-        )
-    }
-    for kind in ("thing", "pair", "head"):
-        rows = [row for row, own in enumerate(data.kinds) if own == kind]
-        mirrored = kind == "thing"  # no word of theirs is about left or right
-        found[kind] = _said(rows, plain, specs, tokenize, mirrored=mirrored)
-        if kind != "head":
-            shapes = ["" if isinstance(spec, HeadSpec) else phrase(without_colors(spec)) for spec in specs]
-            found[f"shape of {kind}"] = _said(
-                rows, shapes, shapes, tokenize, mirrored=mirrored, recolored=True
-            )
-    # A held-out caption must not be learned as one that is always wrong.
-    found["exchanges"] = _exchanged(specs, allowed=lambda spec: not held_out(spec), tokenize=tokenize)
-    return {name: said for name, said in found.items() if said is not None}
-
-
-def _said(
-    rows: Iterable[int],
-    captions: Sequence[str],
-    meanings: Sequence[object],
-    tokenize: Callable[[list[str]], Tensor],
-    *,
-    mirrored: bool = False,
-    recolored: bool = False,
-) -> Said | None:
-    """Of these rows of captions and meanings; None without rows."""
-    rows = list(rows)
-    if not rows:
-        return None
-    known: dict[object, int] = {}
-    return Said(
-        rows=torch.tensor(rows),
-        tokens=tokenize([captions[row] for row in rows]),
-        meanings=torch.tensor([known.setdefault(meanings[row], len(known)) for row in rows]),
-        mirrored=mirrored,
-        recolored=recolored,
-    )
-
-
-def _exchanged(
-    specs: Sequence[Spec], allowed: Callable[[Spec], bool], tokenize: Callable[[list[str]], Tensor]
-) -> Said | None:
-    """The pairs among these specs with their captions and what `exchanges` makes of them; None without any."""
-    most = 3
-    rows, captions, wrong = [], [], []
-    for row, spec in enumerate(specs):
-        exchanged = exchanges(spec) if isinstance(spec, PairSpec) else {}
-        if isinstance(spec, PairSpec) and spec.relation != "on":
-            # From behind, left is right: a picture shows no side that it was taken from.
-            exchanged.pop("places", None)
-        others = [other for other in exchanged.values() if other != spec and allowed(other)]
-        others = list(dict.fromkeys(phrase(other) for other in others))
-        if others:
-            rows.append(row)
-            captions += [phrase(spec), *others, *[""] * (most - len(others))]
-            wrong.append([place < len(others) for place in range(most)])
-    if not rows:
-        return None
-    return Said(
-        rows=torch.tensor(rows),
-        tokens=tokenize(captions).unflatten(0, (-1, 1 + most)),
-        meanings=torch.arange(len(rows)),
-        wrong=torch.tensor(wrong),
-    )
-
-
 def _contrast(logits: Tensor, meanings: Tensor) -> Tensor:
     """Both ways, of pictures with captions ``[B, B]``. Rows of one meaning are all right: the target is shared."""
     same = (meanings[:, None] == meanings[None]).float()
@@ -242,46 +194,3 @@ def _contrast(logits: Tensor, meanings: Tensor) -> Tensor:
 
 def _share(right: Tensor) -> float:
     return float(right.float().mean())
-
-
-def mirror_some(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of ``[B, 3, H, W]``, left and right exchanged."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(-1), images)
-
-
-def recolor(images: Tensor, generator: torch.Generator, grey: float = 0.3) -> Tensor:
-    """Each of ``[B, 3, H, W]`` with its channels shuffled and partly mixed, or, of a share ``grey``, without colour.
-    What is grey stays as it is."""
-    count = len(images)
-    order = torch.rand(count, 3, generator=generator).argsort(1)
-    mix = F.one_hot(order, 3).float()
-    part = 0.5 * torch.rand(count, 1, 1, generator=generator)
-    mix = (1 - part) * mix + part * mix.roll(1, 1)
-    mix[torch.rand(count, generator=generator) < grey] = 1 / 3
-    return torch.einsum("bij,bjhw->bihw", mix.to(images), images)
-
-
-def blur_some(images: Tensor, generator: torch.Generator, share: float = 0.4) -> Tensor:
-    """Soften a share of ``[B, 3, H, W]``: what the towers will judge is often blurrier than renders."""
-    soft = torch.rand(len(images), generator=generator) < share
-    if not bool(soft.any()):
-        return images
-    small = F.interpolate(images[soft.to(images.device)], scale_factor=0.5, mode="area")
-    images = images.clone()
-    images[soft.to(images.device)] = F.interpolate(small, size=images.shape[-2:], mode="bilinear")
-    return images
-
-
-def zoom(images: Tensor, generator: torch.Generator, most: float = 0.25, shift: float = 0.12) -> Tensor:
-    """Each of ``[B, 3, H, W]`` larger or smaller by up to ``most`` and moved by up to ``shift`` of its side.
-
-    What comes in at the borders repeats the border, which is background. The few thousand scenes of a data set are soon
-    known by heart otherwise.
-    """
-    drawn = 2 * torch.rand(len(images), 3, generator=generator).to(images) - 1
-    theta = images.new_zeros(len(images), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1 + most * drawn[:, 0]
-    theta[:, :, 2] = 2 * shift * drawn[:, 1:]
-    at = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, at, padding_mode="border", align_corners=False)

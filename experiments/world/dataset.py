@@ -151,6 +151,7 @@ class Shards:
     """All groups of a folder of shards in memory, as arrays: images ``[N, V, 3, H, W]`` uint8 and so on."""
 
     images: Tensor
+    masks: Tensor
     c2w: Tensor
     fovy_deg: Tensor
     captions: list[str]
@@ -164,7 +165,7 @@ def load_shards(paths: Sequence[Path]) -> Shards:
     """Read shards whole. Raises ``ValueError`` when there are none."""
     if not paths:
         raise ValueError("no shards to read: make the data set first")
-    columns: dict[str, list[Tensor]] = {"images": [], "c2w": [], "fovy_deg": []}
+    columns: dict[str, list[Tensor]] = {"images": [], "masks": [], "c2w": [], "fovy_deg": []}
     captions: list[str] = []
     kinds: list[str] = []
     for path in paths:
@@ -175,4 +176,4 @@ def load_shards(paths: Sequence[Path]) -> Shards:
         captions += json.loads(words["captions"])
         kinds += json.loads(words["kinds"])
     joined = {name: torch.cat(column) for name, column in columns.items()}
-    return Shards(joined["images"], joined["c2w"], joined["fovy_deg"], captions, kinds)
+    return Shards(captions=captions, kinds=kinds, **joined)

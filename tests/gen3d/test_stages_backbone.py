@@ -18,6 +18,7 @@ from gen3d.stages.distill import DistillConfig
 from gen3d.stages.fit import load_volume, save_volume
 from gen3d.stages.mesh import RefineConfig
 from gen3d.stages.multiview import BackboneViews, MultiviewConfig, SamplingConfig
+from gen3d.stages.redraw import RedrawConfig
 from tests.diffusion.models import make_parts
 
 SAMPLING = SamplingConfig(num_steps=2, guidance_scale=2.0)
@@ -99,5 +100,12 @@ def test_quickstart_lists_its_stages_and_checks_the_backbone(backbone: Backbone)
     odd = QuickstartConfig(multiview=MultiviewConfig(render_size=64, group_size=3))
     with pytest.raises(ValueError, match="group_size must be a multiple of the backbone's 4"):
         quickstart_stages(odd, backbone, "a cat")
+    uneven = QuickstartConfig(multiview=views, redraw=RedrawConfig(num_views=3))
+    with pytest.raises(
+        ValueError, match=r"redraw.num_views must be a multiple of the backbone's 4 views, got 3"
+    ):
+        quickstart_stages(uneven, backbone, "a cat")
+    left_out = QuickstartConfig(multiview=views, redraw=RedrawConfig(num_views=3, timestep=0))
+    assert "redraw" not in [stage.name for stage in quickstart_stages(left_out, backbone, "a cat")]
     with pytest.raises(ValueError, match="num_views must be a multiple"):
         DistillConfig(num_views=6).build(backbone, "a cat")

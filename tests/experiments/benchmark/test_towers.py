@@ -27,7 +27,12 @@ def backbone() -> Backbone:
 def shards(images: torch.Tensor, captions: list[str], kinds: list[str]) -> Shards:
     count = len(captions)
     return Shards(
-        images[:, None], torch.eye(4).expand(count, 1, 4, 4), torch.full((count,), 40.0), captions, kinds
+        images=images[:, None],
+        masks=torch.full_like(images[:, None, :1], 255),
+        c2w=torch.eye(4).expand(count, 1, 4, 4),
+        fovy_deg=torch.full((count,), 40.0),
+        captions=captions,
+        kinds=kinds,
     )
 
 

@@ -16,6 +16,7 @@ def _shards(seed: int) -> Shards:
     generator = torch.Generator().manual_seed(seed)
     return Shards(
         images=torch.randint(0, 256, (2, 4, 3, 32, 32), generator=generator, dtype=torch.uint8),
+        masks=torch.full((2, 4, 1, 32, 32), 255, dtype=torch.uint8),
         c2w=torch.eye(4).expand(2, 4, 4, 4),
         fovy_deg=torch.full((2,), 40.0),
         captions=["a red ball", "a blue cube"],
