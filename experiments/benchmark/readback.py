@@ -5,7 +5,8 @@ log sum exp(50 cos(picture, caption)) over its captions: its share of a softmax 
 several captions is judged with what they differ in marginalised. 50 is near the scale that CLIP learns; between 20
 and 100 the answers hardly change. Captions are in the world's plainest words and name the picture's background.
 
-The reader errs, above all about what stands in a pair and on a head. Its answers on the world's own pictures are the ceiling.
+The reader errs, above all about what stands in a pair and on a head. Its answers on the world's own pictures are the
+ceiling.
 """
 
 from __future__ import annotations
