@@ -83,16 +83,16 @@ class ClipRecipe:
         image = self._embed_images(images)
         log_scale = self.shape_logit_scale if said.recolored else self.logit_scale
         image = image * log_scale.clamp(max=math.log(_MAX_SCALE)).exp()
-        tokens = said.tokens.to(self.device)
+        text = self._embed_tokens(said.tokens)
         losses = []
         if said.wrong is not None:
-            logits = self._among(image, tokens, said.wrong)
+            logits = _among(image, text, said.wrong)
             losses.append(
                 F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=self.device))
             )
-            tokens = tokens[:, 0]
+            text = text[:, 0]
         if said.meanings is not None:
-            losses.append(_contrast(image @ self._embed_tokens(tokens).T, said.meanings.to(self.device)))
+            losses.append(_contrast(image @ text.T, said.meanings.to(self.device)))
         return torch.stack(losses).mean(), {"scale": float(self.logit_scale.detach().exp())}
 
     def _draw(self, game: Said, count: int, generator: torch.Generator) -> tuple[Said, Tensor]:
@@ -131,9 +131,7 @@ class ClipRecipe:
         things; ``thing_top1``, of one thing, whose name is the nearest of all names, no colour said; ``told_apart``, of
         a pair, whose own caption is nearer than those with two words exchanged."""
         rows = distinct(self.held_out.captions)[:100]
-        own = self._embed_tokens(
-            self._tokenize([self.held_out.captions[row] for row in rows]).to(self.device)
-        )
+        own = self._embed_tokens(self._tokenize([self.held_out.captions[row] for row in rows]))
         nearest = (self._held_out_images(torch.tensor(rows)) @ own.T).argmax(1).cpu()
         found = {"retrieval_top1": _share(nearest == torch.arange(len(rows)))}
         specs = [parse(split_background(caption)[0]) for caption in self.held_out.captions]
@@ -143,7 +141,7 @@ class ClipRecipe:
         single = {row: spec.thing for row, spec in enumerate(specs) if isinstance(spec, ThingSpec)}
         if not single:
             return {}
-        names = self._tokenize([phrase(ThingSpec(thing=thing)) for thing in THINGS]).to(self.device)
+        names = self._tokenize([phrase(ThingSpec(thing=thing)) for thing in THINGS])
         image = self._held_out_images(torch.tensor(list(single)))
         nearest = (image @ self._embed_tokens(names).T).argmax(1).cpu()
         right = torch.tensor([THINGS.index(thing) for thing in single.values()])
@@ -153,15 +151,8 @@ class ClipRecipe:
         asked = exchanged(specs, self._tokenize)
         if asked is None or asked.wrong is None:
             return {}
-        logits = self._among(self._held_out_images(asked.rows), asked.tokens, asked.wrong)
+        logits = _among(self._held_out_images(asked.rows), self._embed_tokens(asked.tokens), asked.wrong)
         return {"told_apart": _share(logits.argmax(1) == 0)}
-
-    def _among(self, image: Tensor, tokens: Tensor, wrong: Tensor) -> Tensor:
-        """Similarities ``[B, 1 + K]`` of ``[B, D]`` with own captions ``[B, 1 + K, L]``; -inf where there is no
-        wrong one. A scale belongs to the pictures: the gradient of one that -inf were multiplied by would be nan."""
-        text = self._embed_tokens(tokens.flatten(0, 1).to(self.device)).unflatten(0, tokens.shape[:2])
-        missing = F.pad(~wrong, (1, 0)).to(self.device)
-        return (image[:, None] * text).sum(-1).masked_fill(missing, -torch.inf)
 
     def _held_out_images(self, rows: Tensor) -> Tensor:
         """[N, D] of the first picture of each."""
@@ -182,7 +173,16 @@ class ClipRecipe:
         return F.normalize(self.image(pixel_values=(images - mean) / std).image_embeds.float(), dim=-1)
 
     def _embed_tokens(self, tokens: Tensor) -> Tensor:
-        return F.normalize(self.text(input_ids=tokens).text_embeds.float(), dim=-1)
+        """``[..., D]`` of ``[..., L]``."""
+        embeds = self.text(input_ids=tokens.to(self.device).flatten(0, -2)).text_embeds
+        return F.normalize(embeds.float(), dim=-1).unflatten(0, tokens.shape[:-1])
+
+
+def _among(image: Tensor, text: Tensor, wrong: Tensor) -> Tensor:
+    """Similarities ``[B, 1 + K]`` of ``[B, D]`` with own captions ``[B, 1 + K, D]``; -inf where there is no wrong one.
+    A scale belongs to the pictures: the gradient of one that -inf were multiplied by would be nan."""
+    missing = F.pad(~wrong, (1, 0)).to(image.device)
+    return (image[:, None] * text).sum(-1).masked_fill(missing, -torch.inf)
 
 
 def _contrast(logits: Tensor, meanings: Tensor) -> Tensor:
