@@ -8,11 +8,10 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from avatar.identity import IdentityConfig
 from avatar.locator import LocatorConfig
+from avatar.settings import Tuning
 from avatar.speed import SpeedConfig
 from diffusion.adapters.audio import AudioConfig, AudioProjectionConfig
 from diffusion.adapters.motion import MotionConfig
-
-Tuning = Literal["none", "attention", "all"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor
 
 from avatar.face_box import FaceBox, FaceError, face_box_of
 from avatar.face_detect import CascadeConfig, CascadeDetector, Detector, MediaPipeDetector
+from avatar.settings import FaceChoice
 
 __all__ = [
     "MIN_FACE", "CascadeConfig", "CascadeDetector", "Detector", "FaceBox", "FaceChoice", "FaceError",
@@ -18,7 +19,6 @@ __all__ = [
 MIN_FACE = 32.0
 """Shortest side of a usable face box, pixels."""
 
-FaceChoice = Literal["auto", "largest", "best", "center"]
 
 # A face in the middle of a portrait fills about this share of the shorter side.
 _CENTER_SHARE = 0.65

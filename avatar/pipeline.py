@@ -22,60 +22,12 @@ from avatar.blink import blink_times, lids_of_frames
 from avatar.conditions import Conditions
 from avatar.guided import predict_guided
 from avatar.model import TalkingModel
+from avatar.settings import AnimateConfig
 from diffusion.backbone import Backbone
-from diffusion.samplers import SamplerName, make_scheduler, sample
+from diffusion.samplers import make_scheduler, sample
 
 # (what the numbers are for) -> a generator of its own, the same every time
 Generators = Callable[[str], torch.Generator]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AnimateConfig:
-    """How a portrait is made to speak.
-
-    num_steps: of the sampler, per clip. clip_frames: frames made together.
-    guidance_scale_reference, guidance_scale_audio: 1 is no guidance; each other value costs a pass a step, and two
-        equal ones cost one (see `predict_guided`).
-    pose_weight, face_weight, lip_weight: factors of the audio branches; 0 leaves a branch out.
-    head_speed: of the head's turning in degrees a second; None leaves it to the sound and to chance.
-    blinks_per_minute: on average; None leaves blinks to chance. blink_strength: how far lids close, 0 to 1.
-    batched: the passes of a step as one batch: faster on a GPU, more memory.
-    """
-
-    num_steps: int = 4
-    clip_frames: int = 12
-    guidance_scale_reference: float = 1.0
-    guidance_scale_audio: float = 2.0
-    pose_weight: float = 1.0
-    face_weight: float = 1.0
-    lip_weight: float = 1.0
-    head_speed: float | None = 6.0
-    blinks_per_minute: float | None = 17.0
-    blink_strength: float = 1.0
-    sampler: SamplerName = "ddim"
-    batched: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "clip_frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("guidance_scale_reference", "guidance_scale_audio"):
-            if not 0.0 <= getattr(self, name) <= 20.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 20], 1 is no guidance")
-        for name in ("pose_weight", "face_weight", "lip_weight"):
-            if not 0.0 <= getattr(self, name) <= 5.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 5], 1 is as trained")
-        if self.head_speed is not None and not 0.0 <= self.head_speed <= 90.0:
-            raise ValueError(f"head_speed is {self.head_speed}; it must lie in [0, 90] degrees a second")
-        if self.blinks_per_minute is not None and not 0.0 <= self.blinks_per_minute <= 60.0:
-            raise ValueError(f"blinks_per_minute is {self.blinks_per_minute}; it must lie in [0, 60]")
-        if not 0.0 <= self.blink_strength <= 1.0:
-            raise ValueError(f"blink_strength is {self.blink_strength}; it must lie in [0, 1]")
-
-    def branch_weights(self, branches: tuple[str, ...]) -> tuple[float, ...]:
-        """One factor for each audio branch of a model; branches of other names count as trained."""
-        own = {"pose": self.pose_weight, "face": self.face_weight, "lip": self.lip_weight}
-        return tuple(own.get(name, 1.0) for name in branches)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -14,9 +14,9 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
 from diffusion.backbone import Backbone, Conditioning
+from diffusion.config import SamplerName
 from diffusion.guidance import cfg, rescale
 
-SamplerName = Literal["ddim", "dpm++"]
 Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 

@@ -145,7 +145,7 @@ def _register(task: str) -> None:
     from experiments import tasks
     from experiments.run.schema import twin
 
-    node = twin(tasks.load(task).Config)
+    node = twin(tasks.config(task))
     ConfigStore.instance().store(
         group="task", name=task, node=node(task=task), package="_global_", provider="galatea"
     )
@@ -177,12 +177,14 @@ def _job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from experiments import tasks
-    from experiments.run.run_dir import execute
     from experiments.run.schema import build
 
     try:
+        config = build(tasks.config(composed.task), composed)
+        # Only now, for torch and the models take seconds to load, and wrong settings are known before.
         module = tasks.load(composed.task)
-        config = build(module.Config, composed)
+        from experiments.run.run_dir import execute
+
         mode = HydraConfig.get().mode
         many = mode is not None and mode.name == "MULTIRUN"
         status = execute(module, config, typed=_typed, one_of_many=many)

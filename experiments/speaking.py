@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,17 +17,17 @@ from avatar.face import FaceBox
 from avatar.face_crop import Crop
 from avatar.face_regions import face_mask, regions
 from avatar.model import TalkingModel
-from avatar.pipeline import AnimateConfig, Face, TalkingClip, animate
+from avatar.pipeline import Face, TalkingClip, animate
 from avatar.storage import load_adapters
 from diffusion.backbone import Backbone
 from experiments.errors import UserError, describe
-from experiments.run.backbones import BackboneConfig
 from experiments.run.files import atomic_path, sha256_of_file
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import version
 from experiments.run.run_dir import Run
-from experiments.run.settings import Settings
-from video.encode import EncodeConfig, encode
+from experiments.tasks.configs.speaking import SpeakSettings, rate
+from video.config import EncodeConfig
+from video.encode import encode
 from video.sound import SoundTrack
 
 ADAPTERS, MOUTH, SYNC = "talking/model.safetensors", "talking/mouth.safetensors", "talking/sync.safetensors"
@@ -37,40 +35,6 @@ ADAPTERS, MOUTH, SYNC = "talking/model.safetensors", "talking/mouth.safetensors"
 
 _CLIPS = "checkpoints/clips"  # where overwrite=true clears them away too
 _PREVIEW_FRAMES = 7
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeakSettings(Settings):
-    """audio: a recording of speech; any length, rate and number of channels.
-
-    talking: a file of adapters for the backbone; None takes those that lie beside it.
-    frame: "picture" puts the speaking face back into the whole picture, "face" keeps the square around it.
-    fps: frames a second, such as 25 or 30000/1001. crf: quality of the video, 0 (lossless) to 51.
-    """
-
-    audio: str
-    backbone: BackboneConfig
-    talking: str | None = None
-    frame: Literal["picture", "face"] = "picture"
-    fps: str = "25"
-    animate: AnimateConfig = field(default_factory=AnimateConfig)
-    crf: int = 18
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        rate(self.fps)
-        EncodeConfig(crf=self.crf)
-
-
-def rate(fps: str) -> Fraction:
-    """The frame rate a setting names; ValueError for anything but a number from 1 to 120."""
-    try:
-        value = Fraction(str(fps))
-    except (ValueError, ZeroDivisionError):
-        value = Fraction(0)
-    if not 1 <= value <= 120 or value.denominator > 1001:
-        raise ValueError(f"fps is {fps!r}; it must be a number from 1 to 120, such as 25 or 30000/1001")
-    return value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

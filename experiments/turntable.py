@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from experiments.run.images import grid, save_png
+from experiments.tasks.configs.turntable import TurntableConfig
 from gen3d.asset import Mesh
 from gen3d.cameras import orbit, ring
 from gen3d.render.shading import render_mesh
 from video.compose import side_by_side
-from video.encode import EncodeConfig, encode
+from video.encode import encode
 
 _WHITE = (1.0, 1.0, 1.0)
 # Frames rendered at a time: bounds the memory, changes no pixel.
 _CHUNK = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class TurntableConfig:
-    """num_frames: of one full turn. size: edge of each of the two pictures in a frame, even.
-
-    preview_size: of preview.png. elevation_deg: of the camera.
-    """
-
-    num_frames: int = 48
-    size: int = 256
-    preview_size: int = 512
-    elevation_deg: float = 15.0
-    video: EncodeConfig = field(default_factory=EncodeConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("num_frames", "size", "preview_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.size % 2:
-            raise ValueError(f"size is {self.size}; H.264 needs an even number, such as {self.size + 1}")
 
 
 def turn(mesh: Mesh, config: TurntableConfig) -> torch.Tensor:

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from gen3d.asset import Mesh
 from gen3d.metrics import mesh_occupancy
+from gen3d.stages.config import DelightConfig
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 # Added to linear colours: below this, differences are noise and reflections.
@@ -48,38 +49,6 @@ _SPREAD = (0.25, 0.25, 0.25, *(0.1,) * 5, 0.2, 0.1)
 # A pair is a random sample with the closest of so many others.
 _CANDIDATES = 4
 _MIN_SAMPLES = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class DelightConfig:
-    """strength: share of the fitted light that is taken out; 0 leaves colours as they are. num_pairs: of samples
-    compared. usual: strength of the light that is expected; 0 for pictures of even light. chroma: angle between two
-    colours, in radians, at which a pair counts for a third. robustness: the difference in log luminance that a pair
-    may have beyond the light's before it counts for a quarter; the fit begins with seven times as much. ridge: pull
-    of the coefficients to the expected light. floor: least shading corrected for, and so the bound: a colour becomes
-    at most 1 / floor times as bright.
-    """
-
-    strength: float = 1.0
-    num_pairs: int = 50_000
-    usual: float = 1.0
-    chroma: float = 0.2
-    robustness: float = 0.2
-    ridge: float = 5e-4
-    floor: float = 0.25
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.strength <= 1.0:
-            raise ValueError(f"delight strength must lie in 0..1, got {self.strength}")
-        if self.num_pairs < 1:
-            raise ValueError(f"delight num_pairs must be at least 1, got {self.num_pairs}")
-        if not self.usual >= 0:
-            raise ValueError(f"delight usual must be at least 0, got {self.usual}")
-        for name in ("chroma", "robustness", "ridge"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"delight {name} must be above 0, got {getattr(self, name)}")
-        if not 0.0 < self.floor <= 1.0:
-            raise ValueError(f"delight floor must lie above 0 and up to 1, got {self.floor}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 
 from diffusion.backbone import Backbone
 from gen3d.optimize import Stage
-from gen3d.stages.distill import DistillConfig
-from gen3d.stages.mesh import ExtractConfig, RefineConfig
-from gen3d.stages.multiview import BackboneViews, MultiviewConfig, SamplingConfig
-from gen3d.stages.redraw import RedrawConfig
-from gen3d.stages.texture import TextureConfig
+from gen3d.stages.config import (
+    QuickstartConfig,
+)
+from gen3d.stages.multiview import BackboneViews
 from gen3d.stages.views import ViewProvider
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuickstartConfig:
-    """Words to a textured mesh: rounds of sampled views and a fitted volume, optional distillation (0 steps leave it
-    out), a mesh, refined against the views (0 steps leave it out) and drawn once more (timestep 0 leaves it out), and
-    its texture."""
-
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    multiview: MultiviewConfig = field(default_factory=MultiviewConfig)
-    distill: DistillConfig = field(default_factory=DistillConfig)
-    extract: ExtractConfig = field(default_factory=ExtractConfig)
-    refine: RefineConfig = field(default_factory=RefineConfig)
-    redraw: RedrawConfig = field(default_factory=RedrawConfig)
-    texture: TextureConfig = field(default_factory=TextureConfig)
 
 
 def mesh_stages(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -16,25 +15,12 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from video.config import EncodeConfig
 from video.sound import Samples, SoundTrack
 
 # Numerator and denominator of a frame rate end up in 32-bit fields of the file, some of them multiplied.
 _LARGEST_TERM = 1_000_000
 _AUDIO_BITS_PER_SECOND = 128_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodeConfig:
-    """fps: frames a second. crf: x264's quality, 0 (lossless) to 51; 18 looks like the source."""
-
-    fps: int = 24
-    crf: int = 18
-
-    def __post_init__(self) -> None:
-        if self.fps < 1:
-            raise ValueError(f"fps must be at least 1, got {self.fps}")
-        if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf must be in 0 ... 51, got {self.crf}")
 
 
 def encode(

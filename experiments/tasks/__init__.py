@@ -1,15 +1,16 @@
 """The jobs that `galatea` can do, by name.
 
-How to add one. Write a module with two names, add a line to `TASKS`, and write
+How to add one. Write its settings and its work, add a line to `TASKS`, and write
 `configs/experiment/<family>/<name>.yaml` that names the task:
 
-    # my_task.py
+    # configs/my_task.py, beside the module of the work; it imports nothing that imports torch
     @dataclass(frozen=True, kw_only=True)
     class Config(Settings):              # experiments.run.settings: seed, device, out, checkpoint_every, ...
         learning_rate: float = 1e-4      # fields may be other components' frozen dataclasses
         def __post_init__(self) -> None: # checks here fail before anything is written
             super().__post_init__()
 
+    # my_task.py
     def run(config: Config, run: Run) -> None: ...   # experiments.run.run_dir.Run
 
     # configs/experiment/train/mine.yaml
@@ -33,9 +34,11 @@ A task may also define `validate(config) -> None` for checks that need files or 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from experiments.errors import UserError, did_you_mean
+from experiments.run.settings import Settings
 
 # Task name -> module. Modules are imported when their task is asked for, never for `--help`.
 TASKS: dict[str, str] = {
@@ -53,9 +56,24 @@ TASKS: dict[str, str] = {
 
 
 def load(name: str) -> ModuleType:
-    """The module of a task."""
+    """The module that does a task's work. It loads torch and models: ask for it when the settings are known good."""
+    return importlib.import_module(_module(name))
+
+
+def config(name: str) -> type[Settings]:
+    """The `Config` of a task, from `configs/` beside the module of its work, or from that module itself."""
+    package, _, module = _module(name).rpartition(".")
+    apart = f"{package}.configs.{module}"
+    try:
+        found = importlib.util.find_spec(apart) is not None
+    except ModuleNotFoundError:  # there is no `configs` beside it
+        found = False
+    return importlib.import_module(apart if found else TASKS[name]).Config
+
+
+def _module(name: str) -> str:
     if name not in TASKS:
         raise UserError(
             f"unknown task {name!r}.{did_you_mean(name, TASKS)} There are: {', '.join(sorted(TASKS))}"
         )
-    return importlib.import_module(TASKS[name])
+    return TASKS[name]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from avatar.audio import AudioClip
 from avatar.audio_features import LogMelConfig
 from avatar.model import TalkingModel
-from avatar.pipeline import AnimateConfig, animate
+from avatar.pipeline import animate
 from diffusion.backbone import Backbone
 from experiments.benchmark import circumstances, contact_sheet, talk_table
 from experiments.benchmark.scoring import mean_scores
@@ -27,11 +26,12 @@ from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text
 from experiments.run.report import peak_memory_mb
 from experiments.run.run_dir import Run
-from experiments.run.settings import Settings
 from experiments.speaking import Sitter, load_talking
+from experiments.tasks.configs.benchmark_talk import Config
 from experiments.training.talking import portrait_box
+from experiments.world.config import TalkingConfig
 from experiments.world.espeak import espeak_available
-from experiments.world.talking import Clip, TalkingConfig
+from experiments.world.talking import Clip
 from experiments.world.talking_shards import TalkingClips, make_talking
 from video.compose import stream_side_by_side
 from video.encode import encode
@@ -39,34 +39,6 @@ from video.sound import SoundTrack
 
 _TRUTH = "truth"
 _SHEET_FRAMES = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Settings):
-    """num_clips: how many held-out people speak; num_frames: how many frames of each are scored, at 25 a second.
-
-    speech: "espeak" says sentences and needs the extra 'world'; "formants" babbles and needs nothing.
-    num_videos: of how many clips a video shows the truth beside what was made.
-    measures: a folder with mouth.safetensors and, if there is one, sync.safetensors; None takes those beside the
-        adapters.
-    """
-
-    num_clips: int = 24
-    num_frames: int = 120
-    speech: Literal["espeak", "formants"] = "espeak"
-    num_videos: int = 3
-    backbone: BackboneConfig
-    talking: str | None = None
-    measures: str | None = None
-    animate: AnimateConfig = field(default_factory=AnimateConfig)
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_clips < 1:
-            raise ValueError(f"num_clips is {self.num_clips}; it must be at least 1")
-        if self.num_frames < 6:
-            raise ValueError(f"num_frames is {self.num_frames}; it must be at least 6")
 
 
 def validate(config: Config) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from torch import Tensor
 from avatar.audio import SAMPLE_RATE, AudioClip
 from avatar.audio_features import LogMelConfig
 from avatar.audio_frames import num_frames
-from avatar.face import FaceChoice, FaceError, find_face
+from avatar.face import FaceError, find_face
 from avatar.face_box import FaceBox
 from avatar.model import TalkingModel
-from avatar.pipeline import AnimateConfig, animate
+from avatar.pipeline import animate
 from avatar.portrait import PortraitError, load_portrait
 from diffusion.backbone import Backbone
 from experiments.benchmark import circumstances, contact_sheet, talk_files_table
@@ -30,38 +30,13 @@ from experiments.run.files import write_json, write_text
 from experiments.run.provenance import describe_file
 from experiments.run.report import peak_memory_mb
 from experiments.run.run_dir import Run
-from experiments.run.settings import Settings
-from experiments.speaking import Sitter, listen, load_talking, rate
+from experiments.speaking import Sitter, listen, load_talking
+from experiments.tasks.configs.benchmark_talk_files import Config
+from experiments.tasks.configs.speaking import rate
 from video.encode import encode
 from video.sound import SoundTrack
 
 _SHEET_FRAMES = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Settings):
-    """portrait_dir, audio_dir: folders of pictures and of recordings, nothing else in them. Every file is used at least
-        once: they are paired in the order of their names, the shorter list going round.
-    seconds: how much of a recording is used at most.
-    face: which face of a picture, as in talk/quickstart.
-    measures: a folder with mouth.safetensors; None takes the one beside the adapters.
-    """
-
-    portrait_dir: str
-    audio_dir: str
-    seconds: float = 8.0
-    face: FaceChoice = "auto"
-    fps: str = "25"
-    backbone: BackboneConfig
-    talking: str | None = None
-    measures: str | None = None
-    animate: AnimateConfig = field(default_factory=AnimateConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        rate(self.fps)
-        if not 0.4 <= self.seconds <= 600.0:
-            raise ValueError(f"seconds is {self.seconds:g}; it must lie in 0.4 ... 600")
 
 
 def validate(config: Config) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,58 +24,15 @@ from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, describe, load_into
 from experiments.run.files import write_json, write_text
 from experiments.run.run_dir import Run
-from experiments.run.settings import Settings
-from experiments.world.captions import BACKGROUNDS
-from experiments.world.dataset import DatasetConfig, Shards, load_shards, make_dataset
+from experiments.tasks.configs.benchmark_tiny import Config
+from experiments.world.config import DatasetConfig
+from experiments.world.dataset import Shards, load_shards, make_dataset
 from gen3d.cameras import Cameras, ring
 from gen3d.prompts import on_background
-from gen3d.stages.multiview import SamplingConfig
 
 _PICTURES = "pictures"
 # The seed of the control's proportions; any number but None.
 _VARIED_SEED = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Settings):
-    """num_things, num_pairs, num_heads: how many held-out captions of each kind are drawn.
-
-    num_untrained: captions of each kind that an untrained UNet draws too; 0 leaves this control out.
-    num_pictures: held-out pictures of the world for the VAE and for caption retrieval among num_captions.
-    batch_size: objects sampled at once. workers: processes that make the pictures.
-    backbone: a multiview one with cameras. clip: name or folder of the backbone whose CLIP towers are measured and
-        read the samples; None takes `backbone`. Give one and the same to compare two backbones.
-    sampling: its background is one of the world's, or "auto"; the same for all keeps it from giving captions away.
-    """
-
-    num_things: int = 24
-    num_pairs: int = 16
-    num_heads: int = 12
-    num_untrained: int = 2
-    num_pictures: int = 120
-    num_captions: int = 100
-    batch_size: int = 4
-    workers: int = 2
-    checkpoint_every: int = 4
-    backbone: BackboneConfig
-    clip: str | None = None
-    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(background="light grey"))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("num_things", "num_pairs", "num_heads", "num_untrained"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if not self.num_things + self.num_pairs + self.num_heads:
-            raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
-        for name, least in (("num_pictures", 1), ("num_captions", 1), ("batch_size", 1), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.sampling.background not in ("auto", *BACKGROUNDS):
-            raise ValueError(
-                f"sampling.background is {self.sampling.background!r}; the truth must have the same, so it must be "
-                f"auto or one of {', '.join(BACKGROUNDS)}"
-            )
 
 
 def validate(config: Config) -> None:

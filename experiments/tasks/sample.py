@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 
 from diffusion.backbone import Backbone
 from diffusion.samplers import sample_views
-from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
+from experiments.run.backbones import announce_truncation, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text
 from experiments.run.run_dir import Run
-from experiments.run.settings import Settings
+from experiments.tasks.configs.sample import Config
 from gen3d.cameras import ring
-from gen3d.stages.multiview import SamplingConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Settings):
-    """prompt: what to show. num_objects: rows of the grid, each from noise of its own.
-
-    azimuth_deg: of the first view; the others follow at equal angles. elevation_deg: of all.
-    """
-
-    prompt: str
-    negative_prompt: str = ""
-    num_objects: int = 4
-    azimuth_deg: float = 0.0
-    elevation_deg: float = 15.0
-    backbone: BackboneConfig
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_prompt(self.prompt)
-        if self.num_objects < 1:
-            raise ValueError(f"num_objects is {self.num_objects}; it must be at least 1")
-        if not -90.0 <= self.elevation_deg <= 90.0:
-            raise ValueError(f"elevation_deg is {self.elevation_deg}; it must be in -90 ... 90")
 
 
 def run(config: Config, run: Run) -> None:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from avatar.face import FaceChoice, FaceError, MediaPipeDetector, find_face
+from avatar.face import FaceError, MediaPipeDetector, find_face
 from avatar.pipeline import TalkingClip
 from avatar.portrait import PortraitError, load_portrait
 from experiments.errors import UserError
 from experiments.run.backbones import load_into
 from experiments.run.provenance import describe_file
 from experiments.run.run_dir import Run
-from experiments.speaking import Sitter, SpeakSettings, listen, load_talking, write_talk
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(SpeakSettings):
-    """portrait: a picture with a face.
-
-    face: which face, if there are several; "center" looks for none. face_box: x, y of the top left corner and side, in
-        pixels of the picture, instead.
-    face_model: a `blaze_face_*.tflite` file, with which MediaPipe finds the face; None finds it without MediaPipe.
-    """
-
-    portrait: str
-    face: FaceChoice = "auto"
-    face_box: tuple[float, ...] | None = None
-    face_model: str | None = None
+from experiments.speaking import Sitter, listen, load_talking, write_talk
+from experiments.tasks.configs.talk import Config
 
 
 def validate(config: Config) -> None:

@@ -3,57 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from diffusion.backbone import Backbone
 from experiments.benchmark.truth import TrueViews
 from experiments.errors import UserError
-from experiments.run.backbones import BackboneConfig, announce_truncation, check_prompt, load_into
+from experiments.run.backbones import announce_truncation, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text, version
 from experiments.run.run_dir import Run
-from experiments.run.settings import Settings
-from experiments.turntable import TurntableConfig, write_preview, write_turntable, write_views
+from experiments.tasks.configs.text_to_3d import Config
+from experiments.turntable import write_preview, write_turntable, write_views
 from gen3d.asset import Mesh
 from gen3d.cameras import ring
 from gen3d.export import export_asset
 from gen3d.meshing import is_watertight, num_components, with_normals
 from gen3d.optimize import Progress, Stage, State, optimize
-from gen3d.pipeline import QuickstartConfig, mesh_stages, quickstart_stages
+from gen3d.pipeline import mesh_stages, quickstart_stages
 from gen3d.prompts import on_background
 from gen3d.stages.mesh import load_mesh
 from gen3d.stages.views import Views
 
 # What `export_asset` writes, and what each file is.
 _KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Settings):
-    """prompt: what to make. recipe: the stages and their settings.
-
-    views: "sampled" from the backbone, or "truth", a control: the procedural world's own pictures of the caption in
-        `prompt`. No model then takes part in the mesh.
-    """
-
-    prompt: str
-    negative_prompt: str = ""
-    views: Literal["sampled", "truth"] = "sampled"
-    backbone: BackboneConfig
-    recipe: QuickstartConfig = field(default_factory=QuickstartConfig)
-    turntable: TurntableConfig = field(default_factory=TurntableConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_prompt(self.prompt)
-        if self.views == "truth" and self.recipe.distill.num_steps:
-            raise ValueError(
-                "views=truth leaves the model out, and recipe.distill.num_steps needs it; set it to 0"
-            )
 
 
 def validate(config: Config) -> None:

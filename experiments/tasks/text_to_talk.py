@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from avatar.face import FaceChoice, FaceError, find_face
+from avatar.face import FaceError, find_face
 from avatar.portrait import load_portrait
 from experiments.errors import UserError
 from experiments.run.backbones import load_into
 from experiments.run.images import save_png
 from experiments.run.provenance import describe_file
 from experiments.run.run_dir import Run
-from experiments.speaking import Sitter, SpeakSettings, listen, load_talking, write_talk
+from experiments.speaking import Sitter, listen, load_talking, write_talk
 from experiments.tasks import text_to_3d
+from experiments.tasks.configs.text_to_talk import Config
 from experiments.training.talking import portrait_box
 from experiments.world.heads import HeadSpec, make_head
 from experiments.world.talking import LANDMARKS, portrait_camera, project
 from gen3d.asset import Mesh
 from gen3d.render.shading import render_mesh
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(text_to_3d.Config, SpeakSettings):
-    """portrait_size: side of the portrait in pixels, even. background: of the portrait, sRGB in [0, 1].
-
-    face: how the face is found in the portrait; where none is found, a bust's usual place is taken.
-    """
-
-    portrait_size: int = 256
-    background: tuple[float, float, float] = (0.83, 0.83, 0.83)
-    face: FaceChoice = "best"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.portrait_size < 64 or self.portrait_size % 2:
-            raise ValueError(f"portrait_size is {self.portrait_size}; it must be even and at least 64")
-        if not all(0.0 <= value <= 1.0 for value in self.background):
-            raise ValueError(f"background is {self.background}; it must be three numbers in [0, 1]")
 
 
 def validate(config: Config) -> None:

@@ -3,78 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import save_file
 
 from avatar import config as architectures
-from avatar.config import Tuning
 from avatar.model import TalkingModel
 from avatar.storage import load_adapters, save_adapters
-from avatar.training import StageConfig
 from diffusion.backbone import Backbone
 from experiments.errors import UserError
-from experiments.run.backbones import BackboneConfig, load_into
+from experiments.run.backbones import load_into
 from experiments.run.files import atomic_path
 from experiments.run.run_dir import Run
 from experiments.run.seeding import resolve_device
-from experiments.run.settings import Settings
 from experiments.speaking import ADAPTERS, MOUTH, SYNC
+from experiments.tasks.configs.train_talking import Config
 from experiments.training.listening import SoundRecipe, SpeechData
-from experiments.training.loop import LoopConfig, Recipe, processes_of, train
+from experiments.training.loop import Recipe, processes_of, train
 from experiments.training.talking import MouthRecipe, SyncRecipe, TalkingData, TalkRecipe
 from experiments.world.espeak import espeak_available
 from experiments.world.speech_shards import make_speech, read_speech
-from experiments.world.talking import TalkingConfig
 from experiments.world.talking_shards import TalkingClips, make_talking
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Settings):
-    """part: "talk" trains the adapters, one of EMO's stages at a time (`training.stage`); "sound" what they hear, the
-        projection of the sound, beforehand; "mouth" the reader of mouth openings and "sync" the miniature SyncNet,
-        which only measure.
-    backbone: a folder whose UNet the adapters are made for. The weights are put into its folder `talking`; a stage of
-        "talk" goes on from the adapters that are there (anew=true starts without).
-    new_unet: the UNet was trained further since the adapters were; they are a start for adapters of the new one. Stage
-        "image" first.
-    num_frames: of the clips trained on, motion frames not counted.
-    num_utterances: that "sound" learns from.
-    tune_unet: "attention" and "all": train a copy of the UNet's attention layers, or of all of it, too, which is then
-        saved with the adapters (stage "image").
-    gradient_checkpointing: layers of the adapters and the UNet are computed again on the way back, not kept: less
-        memory, more time, the same weights.
-    """
-
-    part: Literal["talk", "sound", "mouth", "sync"]
-    backbone: BackboneConfig
-    training: StageConfig
-    anew: bool = False
-    new_unet: bool = False
-    num_frames: int = 8
-    num_utterances: int = 8000
-    tune_unet: Tuning = "attention"
-    gradient_checkpointing: bool = False
-    data_folder: str = "data/talking"
-    workers: int = 2
-    held_out_clips: int = 64
-    data: TalkingConfig = field(default_factory=TalkingConfig)
-    loop: LoopConfig
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.data.held_out:
-            raise ValueError("data.held_out is true; training never meets held-out people: leave it false")
-        if self.new_unet and (self.anew or self.training.stage != "image"):
-            raise ValueError("new_unet is true, which is for training.stage=image with anew=false")
-        for name in ("num_frames", "num_utterances", "held_out_clips"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
 def validate(config: Config) -> None:

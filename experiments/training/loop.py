@@ -7,66 +7,17 @@ optimiser, the schedule of its rate, and checkpoints that hold all of it with th
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from experiments.run.run_dir import Run
+from experiments.training.config import LoopConfig
 from experiments.training.optimizers import Optimizers
 from experiments.training.parallel import Group, group, launched
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoopConfig:
-    """How long and how fast to learn.
-
-    learning_rate: the peak; it rises over ``warmup`` steps and falls to a twentieth along a cosine.
-    optimizer: ``adamw``, or ``muon`` for the matrices, at ``muon_scale`` times the rate, with AdamW for the rest.
-    processes: how many share each batch, on the CPU; they divide the run's ``threads`` among them. Under `accelerate
-        launch` or `torchrun` they are those that it started.
-    ema_decay: of the averaged weights, which are what is kept. bf16: autocast of the forward pass.
-    validate_every: steps between held-out measurements (and at the end).
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup: int = 100
-    weight_decay: float = 0.01
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    muon_scale: float = 2.0
-    processes: int = 1
-    grad_clip: float = 1.0
-    ema_decay: float = 0.998
-    bf16: bool = True
-    validate_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every", "processes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
-        if not self.muon_scale > 0:
-            raise ValueError(f"muon_scale is {self.muon_scale}; it must be positive")
-        if self.batch_size % self.processes:
-            raise ValueError(
-                f"batch_size is {self.batch_size}, which {self.processes} processes cannot share evenly; "
-                "make it a multiple of processes"
-            )
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of ``step``, counted from 0."""
-        rise = min(1.0, (step + 1) / max(self.warmup, 1))
-        fall = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
-        return self.learning_rate * rise * (0.05 + 0.95 * fall)
 
 
 class Recipe(Protocol):

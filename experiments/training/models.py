@@ -20,6 +20,7 @@ from transformers import (
 
 from diffusion.adapters.camera import CAMERA_DIM
 from diffusion.adapters.multiview import add_multiview_attention
+from experiments.training.config import LATENT_CHANNELS
 
 IMAGE_SIZE = 128
 NUM_VIEWS = 4
@@ -27,7 +28,6 @@ TEXT_LENGTH = 32
 TEXT_WIDTH = 128
 EMBEDDING = 128
 DOWNSCALE = 8
-LATENT_CHANNELS = 5
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:

@@ -7,9 +7,7 @@ from contrast alone keeps what tells the captions of a batch apart, which is col
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,33 +18,9 @@ from diffusion.backbone import Backbone
 from diffusion.schedule import Schedule
 from experiments.run.files import atomic_path
 from experiments.training.channels import pixel_weights
+from experiments.training.config import NoiseConfig, Weighting
 from experiments.training.models import build_scheduler, build_unet
 from experiments.world.dataset import Shards
-
-Weighting = Literal["pixels", "equal"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseConfig:
-    """What the UNet learns to predict, and of what noise.
-
-    prediction_type: "v_prediction" or "epsilon". zero_terminal_snr: the last timestep is pure noise, as the first one
-        of sampling is (arXiv 2305.08891); a prediction of epsilon says nothing there, so it needs False.
-    min_snr_gamma: weighs timesteps by Min-SNR (arXiv 2303.09556); None weighs the squared errors all alike.
-    """
-
-    prediction_type: Literal["v_prediction", "epsilon"] = "v_prediction"
-    zero_terminal_snr: bool = True
-    min_snr_gamma: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.prediction_type == "epsilon" and self.zero_terminal_snr:
-            raise ValueError(
-                "noise.prediction_type is epsilon, which says nothing about a picture of pure noise; "
-                "give noise.zero_terminal_snr=false with it"
-            )
-        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
-            raise ValueError(f"noise.min_snr_gamma is {self.min_snr_gamma}; it must be above 0, or null")
 
 
 class MultiviewRecipe:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.training.models import LATENT_CHANNELS, build_vae
+from experiments.training.config import LATENT_CHANNELS
+from experiments.training.models import build_vae
 from experiments.world.dataset import Shards
 
 

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
+from experiments.world.config import DatasetConfig
 from experiments.world.render import Light
 from experiments.world.scene import scene_from_caption
 from experiments.world.sdf import Color
@@ -26,36 +27,6 @@ from experiments.world.shard_files import make_shards, write_shard
 from gen3d.cameras import ring
 
 KINDS = ("thing", "pair", "head")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetConfig:
-    """What pictures to make.
-
-    shares: relative frequency of things, pairs and heads. held_out: pictures of captions training never sees.
-    fovy_deg, elevation_deg: ranges drawn from, degrees; one draw a group.
-    """
-
-    num_scenes: int = 6_000
-    scenes_per_shard: int = 50
-    num_views: int = 4
-    size: int = 128
-    seed: int = 0
-    held_out: bool = False
-    shares: tuple[float, float, float] = (0.44, 0.31, 0.25)
-    fovy_deg: tuple[float, float] = (40.0, 40.0)
-    elevation_deg: tuple[float, float] = (-10.0, 45.0)
-
-    def __post_init__(self) -> None:
-        for name in ("num_scenes", "scenes_per_shard", "num_views", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if min(self.shares) < 0 or sum(self.shares) <= 0:
-            raise ValueError(f"shares must be three numbers >= 0, not all zero, got {self.shares}")
-
-    @property
-    def num_shards(self) -> int:
-        return -(-self.num_scenes // self.scenes_per_shard)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.signal import butter, fftconvolve, sosfilt
 from torch import Tensor
 
+from experiments.world.config import AugmentConfig
 from experiments.world.speech_sound import SAMPLE_RATE
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentConfig:
-    """Probabilities and ranges. peak_db: of the loudest sample, below full scale. noise_db: speech above noise.
-    reverb_seconds: time in which the echo falls by 60 dB."""
-
-    peak_db: tuple[float, float] = (-24.0, -0.5)
-    noise: float = 0.6
-    noise_db: tuple[float, float] = (8.0, 45.0)
-    reverb: float = 0.4
-    reverb_seconds: tuple[float, float] = (0.1, 0.7)
-    telephone: float = 0.12
-    equalizer: float = 0.6
-
-    def __post_init__(self) -> None:
-        for name in ("noise", "reverb", "telephone", "equalizer"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability and must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("peak_db", "noise_db", "reverb_seconds"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} must rise, got {low} ... {high}")
-        if self.peak_db[1] > 0:
-            raise ValueError(f"peak_db must stay at or below 0 dB, full scale, got {self.peak_db[1]}")
 
 
 def augment(audio: Tensor, config: AugmentConfig | None = None, *, generator: torch.Generator) -> Tensor:

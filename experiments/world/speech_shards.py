@@ -11,8 +11,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from experiments.world.config import TalkingConfig
 from experiments.world.shard_files import make_shards, write_shard
-from experiments.world.talking import TalkingConfig, sound_of, utterance_of
+from experiments.world.talking import sound_of, utterance_of
 
 _SETTINGS = (
     "num_clips", "clips_per_shard", "num_frames", "fps", "seed", "held_out", "speech", "wordless", "pause",

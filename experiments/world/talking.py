@@ -8,7 +8,7 @@ at another moment, mouth shut, eyes open, the head about where it is on average.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from experiments.world.behaviour import BehaviourConfig
+from experiments.world.config import TalkingConfig
 from experiments.world.dataset import random_background, random_light
 from experiments.world.heads import Head, Rig, head_caption, held_out_head, make_head, sample_head
 from experiments.world.render import Light, render
@@ -30,7 +31,7 @@ from experiments.world.speech import (
     speak,
     speak_without_words,
 )  # fmt: skip
-from experiments.world.speech_augment import AugmentConfig, augment
+from experiments.world.speech_augment import augment
 from experiments.world.speech_sound import SAMPLE_RATE
 from gen3d.cameras import Cameras, look_at
 
@@ -43,49 +44,6 @@ _LIP_TOP, _LIP_BOTTOM = LANDMARKS.index("lip_top_inner"), LANDMARKS.index("lip_b
 # So that what is drawn for the voice does not depend on how much was drawn for the face, and so on.
 _Stream = Literal["person", "speech", "sound", "behaviour", "window", "portrait", "camera"]
 _STREAMS: tuple[_Stream, ...] = ("person", "speech", "sound", "behaviour", "window", "portrait", "camera")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TalkingConfig:
-    """What clips to make.
-
-    size: pixels, a multiple of 8. fps: frames a second. held_out: people, voices and sentences training never meets.
-    speech: 'espeak' says sentences and needs the extra 'world'; 'formants' babbles and needs nothing; the share
-    ``wordless`` of an espeak set babbles too (voices without words are in no held-out list).
-    framing: by what share the camera's zoom varies from clip to clip, as crops about a face that was found do.
-    still: share of heads that hold nearly still. pause: share of utterances with a longer silence at either end.
-    """
-
-    num_clips: int = 2_000
-    clips_per_shard: int = 20
-    num_frames: int = 24
-    size: int = 128
-    fps: int = 25
-    seed: int = 0
-    held_out: bool = False
-    speech: Literal["espeak", "formants"] = "espeak"
-    wordless: float = 0.1
-    still: float = 0.4
-    pause: float = 0.2
-    framing: float = 0.08
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("num_clips", "clips_per_shard", "num_frames", "size", "fps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.size % 8:
-            raise ValueError(f"size must be a multiple of 8 pixels, got {self.size}")
-        if self.speech not in ("espeak", "formants"):
-            raise ValueError(f"speech must be 'espeak' or 'formants', got {self.speech!r}")
-        for name in ("wordless", "still", "pause", "framing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share and must lie in [0, 1], got {getattr(self, name)}")
-
-    @property
-    def num_shards(self) -> int:
-        """Files the set fills."""
-        return -(-self.num_clips // self.clips_per_shard)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,8 +17,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from experiments.world.config import TalkingConfig
 from experiments.world.shard_files import make_shards, write_shard
-from experiments.world.talking import Clip, TalkingConfig, make_clip
+from experiments.world.talking import Clip, make_clip
 from experiments.world.visemes import VISEMES
 
 _STACKED = (

@@ -3,7 +3,3 @@
 A gradient in latent space becomes a loss by ``gen3d.distillation.inject``; regularisers and timestep annealing are
 beside them.
 """
-
-from gen3d.distillation.inject import inject
-
-__all__ = ["inject"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from gen3d.distillation.config import Weighting
 from gen3d.distillation.inject import broadcast
-
-Weighting = Literal["sds", "uniform", "fantasia3d"]
 
 
 def sds_weight(alpha: Tensor, sigma: Tensor, weighting: Weighting = "sds") -> Tensor:

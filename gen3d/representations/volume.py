@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,39 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3d.representations.config import VolumeConfig
+
 _EMPTY = 1e-2  # optical density per unit length of a cell that no ray can notice
-
-
-@dataclass(frozen=True, kw_only=True)
-class VolumeConfig:
-    """How a volume begins.
-
-    resolution: voxels along an edge. density_scale: raw density to optical density per unit length; larger makes
-    sharper surfaces for the same learning rate. blob_radius, blob_strength: the initial raw density falls linearly
-    from ``blob_strength`` at the centre through zero at ``blob_radius`` (Magic3D's blob).
-    """
-
-    resolution: int = 48
-    density_scale: float = 50.0
-    blob_radius: float = 0.5
-    blob_strength: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 4 <= self.resolution <= 512:
-            raise ValueError(
-                f"volume resolution must lie in 4..512 voxels, got {self.resolution}; 48 is a good start"
-            )
-        for name in ("density_scale", "blob_radius", "blob_strength"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"volume {name} must be above 0, got {getattr(self, name)}")
-
-    def build(self, device: torch.device | str = "cpu") -> Volume:
-        axis = torch.linspace(-1.0, 1.0, self.resolution, device=device)
-        x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
-        radius = (x * x + y * y + z * z).sqrt()
-        grid = torch.zeros(*radius.shape, 4, device=device)
-        grid[..., 0] = self.blob_strength * (1.0 - radius / self.blob_radius)
-        return Volume(grid, density_scale=self.density_scale)
 
 
 class _Trilinear(torch.autograd.Function):
@@ -235,3 +204,13 @@ class Volume:
         squares = [slab.diff(dim=axis).square().sum(dim=(0, 1, 2)) for axis in range(3)]
         total = torch.stack(squares).sum(dim=0) / (3.0 * slab[..., 0].numel())
         return total[0], total[1:].mean()
+
+
+def blob(config: VolumeConfig, device: torch.device | str = "cpu") -> Volume:
+    """A volume that begins as a ball whose raw density falls linearly from the centre outwards."""
+    axis = torch.linspace(-1.0, 1.0, config.resolution, device=device)
+    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
+    radius = (x * x + y * y + z * z).sqrt()
+    grid = torch.zeros(*radius.shape, 4, device=device)
+    grid[..., 0] = config.blob_strength * (1.0 - radius / config.blob_radius)
+    return Volume(grid, density_scale=config.density_scale)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,57 +9,16 @@ from torch import Tensor
 from diffusion.backbone import Backbone
 from diffusion.guidance import cfg
 from gen3d.cameras import orbit
-from gen3d.distillation.annealing import AnnealingConfig, draw_timestep
+from gen3d.distillation.annealing import draw_timestep
 from gen3d.distillation.inject import clip_gradient, inject
 from gen3d.distillation.regularisers import opaque
-from gen3d.distillation.sds import Weighting, sds_gradient
+from gen3d.distillation.sds import sds_gradient
 from gen3d.distillation.x0 import x0_gradient
 from gen3d.prompts import view_prompts
 from gen3d.render.volume import render_rays
+from gen3d.stages.config import DistillConfig
 from gen3d.stages.fit import load_volume
 from gen3d.state import State, adam_step
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillConfig:
-    """Score distillation of a volume; the volume must be there.
-
-    loss: ``x0`` (MVDream's, all views at once) or ``sds``. guidance_scale is the standard one. render_size pixels
-    are rendered and enlarged to the backbone's image size.
-    """
-
-    num_steps: int = 0
-    loss: Literal["x0", "sds"] = "x0"
-    weighting: Weighting = "sds"
-    guidance_scale: float = 5.0
-    rescale: float = 0.5
-    num_views: int = 4
-    elevations_deg: tuple[float, float] = (0.0, 40.0)
-    fovy_deg: float = 40.0
-    render_size: int = 64
-    num_samples: int = 64
-    learning_rate: float = 0.02
-    max_gradient: float = 1.0
-    opaque: float = 0.01
-    density_tv: float = 0.3
-    annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
-
-    def __post_init__(self) -> None:
-        if self.loss not in ("x0", "sds"):
-            raise ValueError(f"distill loss must be x0 or sds, got {self.loss!r}")
-        if self.num_steps < 0:
-            raise ValueError(f"distill num_steps must not be negative, got {self.num_steps}")
-        for name in ("num_views", "render_size", "num_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"distill {name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or not self.max_gradient > 0:
-            raise ValueError(
-                f"distill learning_rate and max_gradient must be above 0, "
-                f"got {self.learning_rate} and {self.max_gradient}"
-            )
-
-    def build(self, backbone: Backbone, prompt: str, negative_prompt: str = "") -> Distill:
-        return Distill(self, backbone, prompt, negative_prompt)
 
 
 class Distill:

@@ -7,7 +7,6 @@ textured, ``mesh/uvs [N, 2]`` and ``mesh/texture [S, S, 3]``; meanings as in ``g
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from gen3d.distillation.regularisers import face_pairs, laplacian, normal_consis
 from gen3d.render.shading import render_mesh
 from gen3d.representations.hull import look_up
 from gen3d.representations.volume import Volume
+from gen3d.stages.config import ExtractConfig, RefineConfig
 from gen3d.stages.fit import load_volume
 from gen3d.stages.views import Views
 from gen3d.state import State, adam_step
@@ -50,43 +50,6 @@ def load_mesh(state: State) -> Mesh:
         uvs=tensors.get("uvs"),
         material=Material(base_color_texture=tensors.get("texture")),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractConfig:
-    """resolution: of the grid that is meshed. level: optical density per unit length at the surface; what is denser
-    is inside. A fitted density rises within a voxel or two, and thin haze outside stays below about 5.
-    max_gap: pieces so near each other (world units) are joined, where no view sees through between them; 0 joins none.
-    min_fraction, min_extent: pieces below these shares of the largest one's volume and of its bounding box's diagonal
-    go: floaters are small both ways, a sword beside a house is only thin. target_faces: after decimation. smooth:
-    Taubin iterations.
-    """
-
-    resolution: int = 96
-    level: float = 10.0
-    max_gap: float = 0.35
-    min_fraction: float = 0.03
-    min_extent: float = 0.4
-    target_faces: int = 12000
-    smooth: int = 4
-
-    def __post_init__(self) -> None:
-        if not 8 <= self.resolution <= 512:
-            raise ValueError(f"extract resolution must lie in 8..512, got {self.resolution}")
-        if not self.level > 0:
-            raise ValueError(f"extract level is an optical density above 0, got {self.level}")
-        for name in ("min_fraction", "min_extent"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"extract {name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.max_gap < 0:
-            raise ValueError(f"extract max_gap must not be negative, got {self.max_gap}")
-        if self.target_faces < 4 or self.smooth < 0:
-            raise ValueError(
-                f"extract target_faces must be at least 4 and smooth at least 0, got {self.target_faces}, {self.smooth}"
-            )
-
-    def build(self) -> ExtractMesh:
-        return ExtractMesh(self)
 
 
 class ExtractMesh:
@@ -127,32 +90,6 @@ def surface_color(volume: Volume, points: Tensor) -> Tensor:
     """Colours ``[K, 3]`` of surface points, read half a voxel inside: outside, colour was never seen."""
     inward = -volume.normals_at(points).detach() * (1.0 / (volume.resolution - 1))
     return volume.color_at(points + inward)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefineConfig:
-    """Vertices and vertex colours moved to match pictures.
-
-    vertex_rate, color_rate: learning rates, falling to zero along a cosine. Weights beside the mean squared colour
-    error: mask, laplacian (in mean edge lengths), normal_consistency.
-    """
-
-    num_steps: int = 60
-    views_per_step: int = 4
-    vertex_rate: float = 2e-3
-    color_rate: float = 2e-2
-    mask: float = 1.0
-    laplacian: float = 0.15
-    normal_consistency: float = 0.08
-
-    def __post_init__(self) -> None:
-        if self.num_steps < 0:
-            raise ValueError(f"refine num_steps must not be negative, got {self.num_steps}")
-        if self.views_per_step < 1:
-            raise ValueError(f"refine views_per_step must be at least 1, got {self.views_per_step}")
-
-    def build(self) -> RefineMesh:
-        return RefineMesh(self)
 
 
 class RefineMesh:

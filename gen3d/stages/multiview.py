@@ -7,8 +7,6 @@ can only show pictures that agree with each other, so disagreements between view
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
@@ -17,38 +15,14 @@ from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras, orbit
 from gen3d.prompts import on_background, view_prompts
 from gen3d.render.volume import render_views
+from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import fill_hull
-from gen3d.representations.volume import VolumeConfig
-from gen3d.stages.fit import FitConfig, fit_step, load_volume, save_volume
+from gen3d.stages.config import MultiviewConfig, SamplingConfig
+from gen3d.stages.fit import fit_step, load_volume, save_volume
 from gen3d.stages.views import ViewProvider, Views
 from gen3d.state import State
 
 _GOLDEN = 0.6180339887
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
-    """Diffusion settings for views: steps over the whole schedule, standard guidance scale, rescale in [0, 1].
-
-    background: asked for in words; "auto" chooses one that the prompt's colours stand out from, "" asks for none.
-    joint_views: how many views see each other. A multiview model's attention takes more than it was trained with, and
-    views of one set agree far better than those of two.
-    """
-
-    num_steps: int = 20
-    guidance_scale: float = 2.5
-    guidance_rescale: float = 0.5
-    negative_prompt: str = ""
-    background: str = "auto"
-    joint_views: int = 8
-
-    def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise ValueError(f"sampling num_steps must be at least 1, got {self.num_steps}")
-        if self.joint_views < 1:
-            raise ValueError(f"sampling joint_views must be at least 1, got {self.joint_views}")
-        if not 0.0 <= self.guidance_rescale <= 1.0:
-            raise ValueError(f"sampling guidance_rescale must lie in 0..1, got {self.guidance_rescale}")
 
 
 class BackboneViews:
@@ -108,58 +82,6 @@ class BackboneViews:
         azimuths = torch.rad2deg(torch.atan2(towards[:, 0], towards[:, 2])).tolist()
         elevations = torch.rad2deg(torch.asin(towards[:, 1])).tolist()
         return self.backbone.encode_prompt(view_prompts(self.prompt, azimuths, elevations))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultiviewConfig:
-    """Rounds of sampling and fitting.
-
-    timesteps: where SDEdit starts, out of 1000, one a round after the first (which starts from noise).
-    steps_per_round: fit steps. groups: sets of ``group_size`` cameras sampled in every round but the first, whose
-    only set is the one that agrees with itself. elevations_deg: of the sets, in turn. keep_rounds: the fit sees the
-    views of this many last rounds. hull_rounds: the first rounds carve the volume anew from their silhouettes;
-    hull_tolerance: share of views that carving may overrule. resolutions: voxels along an edge, one a round (the
-    last one holds on). render_size: pixels of the pictures given to SDEdit and of the views.
-    """
-
-    timesteps: tuple[int, ...] = (800, 600, 450, 300, 200)
-    steps_per_round: int = 60
-    groups: int = 1
-    group_size: int = 8
-    elevations_deg: tuple[float, ...] = (15.0, 35.0, 0.0, 25.0, -10.0, 30.0)
-    fovy_deg: float = 40.0
-    keep_rounds: int = 3
-    hull_rounds: int = 1
-    hull_tolerance: float = 0.0
-    resolutions: tuple[int, ...] = (48, 48, 48, 48, 64, 64)
-    render_size: int = 128
-    mask_threshold: float = 0.06
-    volume: VolumeConfig = field(default_factory=VolumeConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("steps_per_round", "groups", "group_size", "keep_rounds", "hull_rounds", "render_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"multiview {name} must be at least 1, got {getattr(self, name)}")
-        if any(not 1 <= t <= 1000 for t in self.timesteps):
-            raise ValueError(f"multiview timesteps must lie in 1..1000, got {list(self.timesteps)}")
-        if not self.elevations_deg or not self.resolutions:
-            raise ValueError("multiview elevations_deg and resolutions need at least one entry each")
-        if list(self.resolutions) != sorted(self.resolutions) or self.resolutions[0] < 4:
-            raise ValueError(
-                f"multiview resolutions must not fall from 4 upwards, got {list(self.resolutions)}"
-            )
-        if not 0.0 <= self.hull_tolerance < 1.0:
-            raise ValueError(f"multiview hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
-        if not 0.0 < self.mask_threshold < 1.0:
-            raise ValueError(f"multiview mask_threshold must lie between 0 and 1, got {self.mask_threshold}")
-
-    @property
-    def num_rounds(self) -> int:
-        return 1 + len(self.timesteps)
-
-    def build(self, provider: ViewProvider, device: torch.device | str = "cpu") -> MultiviewReconstruction:
-        return MultiviewReconstruction(self, provider, device)
 
 
 class MultiviewReconstruction:

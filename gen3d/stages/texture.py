@@ -7,7 +7,7 @@ Legend: V views, K points.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor
 from gen3d import meshing, texture
 from gen3d.asset import Mesh
 from gen3d.color import linear_to_srgb, srgb_to_linear
-from gen3d.delight import DelightConfig, Lighting, Samples, fit_lighting, occlusion, remove_light
+from gen3d.delight import Lighting, Samples, fit_lighting, occlusion, remove_light
 from gen3d.render.shading import render_mesh
 from gen3d.representations.hull import project
+from gen3d.stages.config import TextureConfig
 from gen3d.stages.mesh import load_mesh, save_mesh
 from gen3d.stages.views import Views
 from gen3d.state import State
@@ -31,29 +32,6 @@ _VIEW = 20.0
 _SEEN = 2.0
 # A view that shows less of a point than this says nothing about the light.
 _LEAST = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextureConfig:
-    """size: texels along an edge. views_weight: how much the views count against the mesh's own colours where they
-    see the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
-    direction and the surface, by which views are mixed. delight: how the views' light is taken out."""
-
-    size: int = 1024
-    views_weight: float = 1.0
-    sharpness: float = 4.0
-    delight: DelightConfig = field(default_factory=DelightConfig)
-
-    def __post_init__(self) -> None:
-        if not 16 <= self.size <= 8192:
-            raise ValueError(f"texture size must lie in 16..8192 texels, got {self.size}")
-        if self.views_weight < 0 or self.sharpness < 0:
-            raise ValueError(
-                f"texture views_weight and sharpness must not be negative, got {self.views_weight}, {self.sharpness}"
-            )
-
-    def build(self) -> Texture:
-        return Texture(self)
 
 
 class Texture:

@@ -13,7 +13,8 @@ from avatar.audio import AudioClip
 from avatar.audio_features import FrameFeatures, LogMelConfig
 from avatar.config import TINY
 from avatar.model import TalkingModel
-from avatar.pipeline import AnimateConfig, Face, TalkingClip, animate
+from avatar.pipeline import Face, TalkingClip, animate
+from avatar.settings import AnimateConfig
 from diffusion.backbone import Backbone, load
 from tests.avatar.talking import randomise
 

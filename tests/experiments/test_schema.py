@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -78,10 +80,22 @@ def test_every_task_has_a_schema() -> None:
     from experiments import tasks
 
     for name in tasks.TASKS:
-        module = tasks.load(name)
-        node = OmegaConf.structured(twin(module.Config))
+        node = OmegaConf.structured(twin(tasks.config(name)))
         assert {"seed", "out", "device"} <= set(node.keys())
+        module = tasks.load(name)
         assert callable(module.run)
+        assert module.Config is tasks.config(name)
+
+
+def test_settings_are_read_without_torch() -> None:
+    # A wrong key is answered within a second or two only while this holds.
+    code = (
+        "import sys; from experiments import cli, tasks; from experiments.run import schema\n"
+        "for name in tasks.TASKS: schema.twin(tasks.config(name))\n"
+        "print(*sorted({'torch', 'diffusers', 'transformers', 'scipy', 'skimage', 'av'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 def test_streams_are_independent_and_repeat() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from diffusion.schedule import Schedule
-from gen3d.distillation import inject
-from gen3d.distillation.annealing import AnnealingConfig, draw_timestep
-from gen3d.distillation.inject import clip_gradient
+from gen3d.distillation.annealing import draw_timestep
+from gen3d.distillation.config import AnnealingConfig
+from gen3d.distillation.inject import clip_gradient, inject
 from gen3d.distillation.regularisers import (
     distortion,
     eikonal,

@@ -9,13 +9,20 @@ from torch import Tensor
 from gen3d import meshing
 from gen3d.cameras import Cameras, orbit
 from gen3d.optimize import State, optimize
-from gen3d.pipeline import QuickstartConfig, mesh_stages
+from gen3d.pipeline import mesh_stages
 from gen3d.render.volume import render_views
-from gen3d.stages.fit import FitConfig, load_volume
-from gen3d.stages.mesh import ExtractConfig, RefineConfig, load_mesh
-from gen3d.stages.multiview import MultiviewConfig, SamplingConfig
-from gen3d.stages.redraw import RedrawConfig
-from gen3d.stages.texture import TextureConfig
+from gen3d.stages.config import (
+    ExtractConfig,
+    FitConfig,
+    MultiviewConfig,
+    QuickstartConfig,
+    RedrawConfig,
+    RefineConfig,
+    SamplingConfig,
+    TextureConfig,
+)
+from gen3d.stages.fit import load_volume
+from gen3d.stages.mesh import load_mesh
 from gen3d.stages.views import Views, border_color, draw_rays, pixel_rays, soft_mask
 from tests.gen3d import analytic
 

@@ -10,15 +10,20 @@ from torch import Tensor
 
 from diffusion.backbone import Backbone, load, save_backbone
 from gen3d.cameras import Cameras, orbit
-from gen3d.distillation.annealing import AnnealingConfig
+from gen3d.distillation.config import AnnealingConfig
 from gen3d.optimize import State, optimize
-from gen3d.pipeline import QuickstartConfig, quickstart_stages
-from gen3d.representations.volume import VolumeConfig
-from gen3d.stages.distill import DistillConfig
+from gen3d.pipeline import quickstart_stages
+from gen3d.representations.config import VolumeConfig
+from gen3d.stages.config import (
+    DistillConfig,
+    MultiviewConfig,
+    QuickstartConfig,
+    RedrawConfig,
+    RefineConfig,
+    SamplingConfig,
+)
 from gen3d.stages.fit import load_volume, save_volume
-from gen3d.stages.mesh import RefineConfig
-from gen3d.stages.multiview import BackboneViews, MultiviewConfig, SamplingConfig
-from gen3d.stages.redraw import RedrawConfig
+from gen3d.stages.multiview import BackboneViews
 from tests.diffusion.models import make_parts
 
 SAMPLING = SamplingConfig(num_steps=2, guidance_scale=2.0)

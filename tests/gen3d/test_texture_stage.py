@@ -9,9 +9,9 @@ import torch
 from gen3d import meshing, metrics
 from gen3d.asset import Mesh
 from gen3d.cameras import orbit
-from gen3d.delight import DelightConfig
+from gen3d.stages.config import DelightConfig, TextureConfig
 from gen3d.stages.mesh import load_mesh, save_mesh
-from gen3d.stages.texture import SurfaceColor, Texture, TextureConfig
+from gen3d.stages.texture import SurfaceColor, Texture
 from gen3d.stages.views import Views
 from gen3d.state import State
 from tests.gen3d import analytic

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 
 from gen3d.cameras import orbit
 from gen3d.render.volume import near_far, render_rays, render_views
+from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import fill_hull, look_up, project
-from gen3d.representations.volume import Volume, VolumeConfig
+from gen3d.representations.volume import Volume
 
 
 def noise_volume(resolution: int = 9, scale: float = 4.0, seed: int = 0) -> Volume:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from video.compose import side_by_side
+from video.config import EncodeConfig
 from video.decode import decode
-from video.encode import EncodeConfig, encode
+from video.encode import encode
 
 
 def moving_bar(frames: int = 6, height: int = 32, width: int = 48) -> torch.Tensor:

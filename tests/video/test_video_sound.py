@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from video.config import EncodeConfig
 from video.decode import decode, decode_audio, probe, read_frames
-from video.encode import EncodeConfig, encode
+from video.encode import encode
 from video.sound import SoundTrack
 
 NTSC = Fraction(30000, 1001)

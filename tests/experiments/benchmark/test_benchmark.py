@@ -18,7 +18,8 @@ from filelock import FileLock
 
 from experiments.benchmark.assets import Asset, make_assets
 from experiments.benchmark.cases import Case
-from experiments.benchmark.truth import ScoreConfig, Truth
+from experiments.benchmark.config import ScoreConfig
+from experiments.benchmark.truth import Truth
 from experiments.errors import UserError
 from experiments.run.provenance import SOURCE
 from experiments.tasks.benchmark_text_to_3d import backbone_of

@@ -12,7 +12,8 @@ from PIL import Image
 from diffusion.backbone import load
 from experiments.benchmark import contact_sheet, gltf, retrieval, table
 from experiments.benchmark.cases import default_cases, read_cases
-from experiments.benchmark.truth import ScoreConfig, Truth, grey_sphere
+from experiments.benchmark.config import ScoreConfig
+from experiments.benchmark.truth import Truth, grey_sphere
 from experiments.tasks.benchmark_text_to_3d import summarise
 from experiments.world.captions import held_out, parse
 from gen3d.export import save_glb

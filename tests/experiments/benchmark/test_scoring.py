@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from experiments.benchmark.cases import Case
+from experiments.benchmark.config import ScoreConfig
 from experiments.benchmark.janus import face_at, face_evidence
 from experiments.benchmark.scoring import failed_scores, mean_scores, score_mesh
-from experiments.benchmark.truth import ScoreConfig, Truth, grey_sphere
+from experiments.benchmark.truth import Truth, grey_sphere
 from gen3d.asset import Mesh
 from gen3d.meshing import is_watertight, num_components
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from avatar.mouth import MouthReader
 from diffusion.backbone import load
 from experiments.benchmark.talk_scores import TalkJudge
-from experiments.world.talking import TalkingConfig, make_clip
+from experiments.world.config import TalkingConfig
+from experiments.world.talking import make_clip
 from video.decode import decode
 
 BENCHMARK = ("experiment=benchmark/talk", "budget=smoke", "threads=1", "workers=1", "speech=formants")

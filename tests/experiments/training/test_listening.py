@@ -12,8 +12,9 @@ from avatar.audio_features import LogMelConfig
 from avatar.audio_frames import read_windows
 from diffusion.adapters.audio import AudioProjectionConfig
 from experiments.training.listening import SoundRecipe, SpeechData
+from experiments.world.config import TalkingConfig
 from experiments.world.speech_shards import Spoken, make_speech, read_speech
-from experiments.world.talking import TalkingConfig, make_clip, utterance_of
+from experiments.world.talking import make_clip, utterance_of
 from tests.avatar.talking import make_model
 
 FPS = Fraction(25)

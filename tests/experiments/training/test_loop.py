@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from diffusion.backbone import load
 from diffusion.errors import BackboneError
-from experiments.training.loop import LoopConfig, processes_of
+from experiments.training.config import LoopConfig
+from experiments.training.loop import processes_of
 from experiments.training.optimizers import KernelMuon, Optimizers
 from experiments.training.parallel import Group, group, is_further_process
 from gen3d.cameras import ring

@@ -22,7 +22,8 @@ from diffusion.registry import find
 from experiments.speaking import ADAPTERS
 from experiments.tasks.train_talking import MOUTH, SYNC
 from experiments.training.talking import TalkingData, portrait_box, sound_windows
-from experiments.world.talking import TalkingConfig, make_clip
+from experiments.world.config import TalkingConfig
+from experiments.world.talking import make_clip
 
 Galatea = Callable[..., Any]
 SMALL = ("budget=smoke", "threads=1", "workers=1", "backbone.name=./model", "checkpoint_every=1")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from experiments.world import scene_from_caption
-from experiments.world.dataset import DatasetConfig, load_shards, make_dataset, make_group
+from experiments.world.config import DatasetConfig
+from experiments.world.dataset import load_shards, make_dataset, make_group
 from gen3d.cameras import ring
 from gen3d.meshing import is_watertight
 

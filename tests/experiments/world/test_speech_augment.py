@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.world.speech_augment import AugmentConfig, augment
+from experiments.world.config import AugmentConfig
+from experiments.world.speech_augment import augment
 
 OFF = {"noise": 0.0, "reverb": 0.0, "telephone": 0.0, "equalizer": 0.0, "peak_db": (-6.0, -6.0)}
 

@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 
+from experiments.world.config import TalkingConfig
 from experiments.world.espeak import espeak_available, held_out_voice
 from experiments.world.head_spec import HeadSpec, held_out_head, parse_head
 from experiments.world.heads import make_head
@@ -18,13 +19,12 @@ from experiments.world.speech import RIG_CHANNELS, aperture_of, perform, rig_of,
 from experiments.world.talking import (
     LANDMARKS,
     Clip,
-    TalkingConfig,
     make_clip,
     picture,
     portrait_camera,
     project,
     utterance_of,
-)  # fmt: skip
+)
 
 SMALL = TalkingConfig(num_clips=3, num_frames=2, size=16, speech="formants")
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from experiments.errors import RunFailed
+from experiments.world.config import TalkingConfig
 from experiments.world.shard_files import make_shards, write_shard
-from experiments.world.talking import Clip, TalkingConfig, make_clip
+from experiments.world.talking import Clip, make_clip
 from experiments.world.talking_shards import TalkingClips, make_talking
 
 TINY = TalkingConfig(num_clips=3, clips_per_shard=2, num_frames=2, size=16, speech="formants")

@@ -1,0 +1,38 @@
+"""Settings of `experiments.tasks.benchmark_talk`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from avatar.settings import AnimateConfig
+from experiments.run.backbones import BackboneConfig
+from experiments.run.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """num_clips: how many held-out people speak; num_frames: how many frames of each are scored, at 25 a second.
+
+    speech: "espeak" says sentences and needs the extra 'world'; "formants" babbles and needs nothing.
+    num_videos: of how many clips a video shows the truth beside what was made.
+    measures: a folder with mouth.safetensors and, if there is one, sync.safetensors; None takes those beside the
+        adapters.
+    """
+
+    num_clips: int = 24
+    num_frames: int = 120
+    speech: Literal["espeak", "formants"] = "espeak"
+    num_videos: int = 3
+    backbone: BackboneConfig
+    talking: str | None = None
+    measures: str | None = None
+    animate: AnimateConfig = field(default_factory=AnimateConfig)
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_clips < 1:
+            raise ValueError(f"num_clips is {self.num_clips}; it must be at least 1")
+        if self.num_frames < 6:
+            raise ValueError(f"num_frames is {self.num_frames}; it must be at least 6")

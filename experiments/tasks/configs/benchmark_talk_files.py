@@ -1,0 +1,36 @@
+"""Settings of `experiments.tasks.benchmark_talk_files`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from avatar.settings import AnimateConfig, FaceChoice
+from experiments.run.backbones import BackboneConfig
+from experiments.run.settings import Settings
+from experiments.tasks.configs.speaking import rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """portrait_dir, audio_dir: folders of pictures and of recordings, nothing else in them. Every file is used at least
+        once: they are paired in the order of their names, the shorter list going round.
+    seconds: how much of a recording is used at most.
+    face: which face of a picture, as in talk/quickstart.
+    measures: a folder with mouth.safetensors; None takes the one beside the adapters.
+    """
+
+    portrait_dir: str
+    audio_dir: str
+    seconds: float = 8.0
+    face: FaceChoice = "auto"
+    fps: str = "25"
+    backbone: BackboneConfig
+    talking: str | None = None
+    measures: str | None = None
+    animate: AnimateConfig = field(default_factory=AnimateConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rate(self.fps)
+        if not 0.4 <= self.seconds <= 600.0:
+            raise ValueError(f"seconds is {self.seconds:g}; it must lie in 0.4 ... 600")

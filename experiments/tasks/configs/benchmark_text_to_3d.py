@@ -1,0 +1,68 @@
+"""Settings of `experiments.tasks.benchmark_text_to_3d`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from experiments.benchmark.config import ScoreConfig
+from experiments.run.backbones import BackboneConfig
+from experiments.run.settings import Settings
+
+# What this task sets for its assets.
+_OWN_KEYS = (
+    "experiment",
+    "prompt",
+    "out",
+    "overwrite",
+    "seed",
+    "device",
+    "threads",
+    "budget",
+    "backbone",
+    "views",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """num_things, num_pairs, num_heads: how many held-out captions of each kind; not used when `prompts` is given.
+
+    prompts: a file with one caption a line instead.
+    method: the experiment that makes each asset, with asset_budget as its budget, and asset_settings, more
+        settings for it as typed at the command line, such as ["checkpoint_every=10"].
+    assets_at_once: how many are made at a time, each with `threads` of its own; their seconds are then those of a
+        machine that they share.
+    views: "sampled" from the backbone, or "truth", a control: the world's own pictures in place of sampled ones, so
+        that what is lost is lost between views and mesh.
+    clip: name or folder of the backbone whose CLIP towers measure R-precision; None takes `backbone`.
+    """
+
+    num_things: int = 16
+    num_pairs: int = 12
+    num_heads: int = 8
+    prompts: str | None = None
+    method: str = "text_to_3d/quickstart"
+    asset_budget: str = "cpu"
+    asset_settings: tuple[str, ...] = ()
+    assets_at_once: int = 1
+    views: Literal["sampled", "truth"] = "sampled"
+    backbone: BackboneConfig
+    clip: str | None = None
+    scoring: ScoreConfig = field(default_factory=ScoreConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_things", "num_pairs", "num_heads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.assets_at_once < 1:
+            raise ValueError(f"assets_at_once is {self.assets_at_once}; it must be at least 1")
+        if self.prompts is None and not self.num_things + self.num_pairs + self.num_heads:
+            raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
+        for setting in self.asset_settings:
+            key = setting.partition("=")[0].lstrip("+~")
+            if "=" not in setting or key in _OWN_KEYS:
+                raise ValueError(
+                    f"asset_settings holds {setting!r}; it must hold KEY=VALUE, where KEY is not {', '.join(_OWN_KEYS)}"
+                )

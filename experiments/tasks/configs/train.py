@@ -1,0 +1,61 @@
+"""Settings of `experiments.tasks.train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from experiments.run.settings import Settings
+from experiments.training.config import LATENT_CHANNELS, LoopConfig, NoiseConfig, Weighting
+from experiments.world.config import DatasetConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """part: what is trained. model: folder in diffusers layout that the part is put into (made when it is not there).
+
+    data_folder: where pictures are kept and found again; workers: processes that make them.
+    continue_from: a model folder whose part training starts from, and which a new `model` has its other parts from;
+        None starts from random weights.
+    held_out_scenes: scenes of captions never trained on, for the held-out measurement.
+    text: whether the text transformer learns with the UNet (part multiview), and whether it starts anew even if
+        continue_from names weights; "frozen" leaves it as `model` has it.
+    keep_unet_valid: leave as they are the latents that an existing UNet was trained on (part vae); the decoder still
+        learns. Needs continue_from. CLIP has a text tower of its own, which no UNet reads.
+    channels: of the UNet's levels (part multiview). latent_channels: of the VAE (part vae); a UNet goes by its VAE.
+        Either may have more than the weights of continue_from, whose new channels then begin at random. With fewer
+        latent channels those are kept in which an error costs most in the picture; give the UNet the same
+        continue_from as its VAE.
+    weighting: of the latent channels in the UNet's loss (part multiview): each by what an error in it costs in the
+        picture, or all alike. noise: what the UNet predicts, and of what noise (part multiview).
+    portraits: how many talking people the VAE sees beside the world's scenes, 8 pictures of each (part vae).
+    """
+
+    part: Literal["clip", "vae", "multiview"]
+    model: str = "outputs/tiny"
+    data_folder: str = "data/world"
+    workers: int = 2
+    continue_from: str | None = None
+    text: Literal["frozen", "trained", "anew"] = "trained"
+    keep_unet_valid: bool = False
+    held_out_scenes: int = 300
+    channels: tuple[int, ...] = (64, 128, 128)
+    latent_channels: int = LATENT_CHANNELS
+    weighting: Weighting = "pixels"
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    portraits: int = 600
+    data: DatasetConfig = field(default_factory=DatasetConfig)
+    loop: LoopConfig
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.held_out:
+            raise ValueError("data.held_out is true; training never sees held-out captions: leave it false")
+        if self.keep_unet_valid and (self.continue_from is None or self.part != "vae"):
+            raise ValueError(
+                "keep_unet_valid is true, but there is nothing to keep: give continue_from=FOLDER and part vae"
+            )
+        for name, least in (("held_out_scenes", 1), ("latent_channels", 1), ("portraits", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")

@@ -1,0 +1,28 @@
+"""Settings of the pictures and the video of a finished mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from video.config import EncodeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurntableConfig:
+    """num_frames: of one full turn. size: edge of each of the two pictures in a frame, even.
+
+    preview_size: of preview.png. elevation_deg: of the camera.
+    """
+
+    num_frames: int = 48
+    size: int = 256
+    preview_size: int = 512
+    elevation_deg: float = 15.0
+    video: EncodeConfig = field(default_factory=EncodeConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "size", "preview_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.size % 2:
+            raise ValueError(f"size is {self.size}; H.264 needs an even number, such as {self.size + 1}")

@@ -1,0 +1,83 @@
+"""Settings of the recipes that train the embedded model; nothing here needs torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Weighting = Literal["pixels", "equal"]
+
+
+LATENT_CHANNELS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopConfig:
+    """How long and how fast to learn.
+
+    learning_rate: the peak; it rises over ``warmup`` steps and falls to a twentieth along a cosine.
+    optimizer: ``adamw``, or ``muon`` for the matrices, at ``muon_scale`` times the rate, with AdamW for the rest.
+    processes: how many share each batch, on the CPU; they divide the run's ``threads`` among them. Under `accelerate
+        launch` or `torchrun` they are those that it started.
+    ema_decay: of the averaged weights, which are what is kept. bf16: autocast of the forward pass.
+    validate_every: steps between held-out measurements (and at the end).
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int = 100
+    weight_decay: float = 0.01
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    muon_scale: float = 2.0
+    processes: int = 1
+    grad_clip: float = 1.0
+    ema_decay: float = 0.998
+    bf16: bool = True
+    validate_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "processes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
+        if not self.muon_scale > 0:
+            raise ValueError(f"muon_scale is {self.muon_scale}; it must be positive")
+        if self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which {self.processes} processes cannot share evenly; "
+                "make it a multiple of processes"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of ``step``, counted from 0."""
+        rise = min(1.0, (step + 1) / max(self.warmup, 1))
+        fall = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
+        return self.learning_rate * rise * (0.05 + 0.95 * fall)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """What the UNet learns to predict, and of what noise.
+
+    prediction_type: "v_prediction" or "epsilon". zero_terminal_snr: the last timestep is pure noise, as the first one
+        of sampling is (arXiv 2305.08891); a prediction of epsilon says nothing there, so it needs False.
+    min_snr_gamma: weighs timesteps by Min-SNR (arXiv 2303.09556); None weighs the squared errors all alike.
+    """
+
+    prediction_type: Literal["v_prediction", "epsilon"] = "v_prediction"
+    zero_terminal_snr: bool = True
+    min_snr_gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.prediction_type == "epsilon" and self.zero_terminal_snr:
+            raise ValueError(
+                "noise.prediction_type is epsilon, which says nothing about a picture of pure noise; "
+                "give noise.zero_terminal_snr=false with it"
+            )
+        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
+            raise ValueError(f"noise.min_snr_gamma is {self.min_snr_gamma}; it must be above 0, or null")

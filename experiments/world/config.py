@@ -1,0 +1,104 @@
+"""Settings of the data sets of the procedural world; nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetConfig:
+    """What pictures to make.
+
+    shares: relative frequency of things, pairs and heads. held_out: pictures of captions training never sees.
+    fovy_deg, elevation_deg: ranges drawn from, degrees; one draw a group.
+    """
+
+    num_scenes: int = 6_000
+    scenes_per_shard: int = 50
+    num_views: int = 4
+    size: int = 128
+    seed: int = 0
+    held_out: bool = False
+    shares: tuple[float, float, float] = (0.44, 0.31, 0.25)
+    fovy_deg: tuple[float, float] = (40.0, 40.0)
+    elevation_deg: tuple[float, float] = (-10.0, 45.0)
+
+    def __post_init__(self) -> None:
+        for name in ("num_scenes", "scenes_per_shard", "num_views", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.shares) < 0 or sum(self.shares) <= 0:
+            raise ValueError(f"shares must be three numbers >= 0, not all zero, got {self.shares}")
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_scenes // self.scenes_per_shard)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """Probabilities and ranges. peak_db: of the loudest sample, below full scale. noise_db: speech above noise.
+    reverb_seconds: time in which the echo falls by 60 dB."""
+
+    peak_db: tuple[float, float] = (-24.0, -0.5)
+    noise: float = 0.6
+    noise_db: tuple[float, float] = (8.0, 45.0)
+    reverb: float = 0.4
+    reverb_seconds: tuple[float, float] = (0.1, 0.7)
+    telephone: float = 0.12
+    equalizer: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ("noise", "reverb", "telephone", "equalizer"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability and must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("peak_db", "noise_db", "reverb_seconds"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must rise, got {low} ... {high}")
+        if self.peak_db[1] > 0:
+            raise ValueError(f"peak_db must stay at or below 0 dB, full scale, got {self.peak_db[1]}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TalkingConfig:
+    """What clips to make.
+
+    size: pixels, a multiple of 8. fps: frames a second. held_out: people, voices and sentences training never meets.
+    speech: 'espeak' says sentences and needs the extra 'world'; 'formants' babbles and needs nothing; the share
+    ``wordless`` of an espeak set babbles too (voices without words are in no held-out list).
+    framing: by what share the camera's zoom varies from clip to clip, as crops about a face that was found do.
+    still: share of heads that hold nearly still. pause: share of utterances with a longer silence at either end.
+    """
+
+    num_clips: int = 2_000
+    clips_per_shard: int = 20
+    num_frames: int = 24
+    size: int = 128
+    fps: int = 25
+    seed: int = 0
+    held_out: bool = False
+    speech: Literal["espeak", "formants"] = "espeak"
+    wordless: float = 0.1
+    still: float = 0.4
+    pause: float = 0.2
+    framing: float = 0.08
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_clips", "clips_per_shard", "num_frames", "size", "fps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.size % 8:
+            raise ValueError(f"size must be a multiple of 8 pixels, got {self.size}")
+        if self.speech not in ("espeak", "formants"):
+            raise ValueError(f"speech must be 'espeak' or 'formants', got {self.speech!r}")
+        for name in ("wordless", "still", "pause", "framing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share and must lie in [0, 1], got {getattr(self, name)}")
+
+    @property
+    def num_shards(self) -> int:
+        """Files the set fills."""
+        return -(-self.num_clips // self.clips_per_shard)
