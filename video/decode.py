@@ -17,6 +17,8 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from video.colour import to_rgb
+
 # Containers keep times in units as coarse as a thousandth of a second. What is off by less is no gap.
 _JITTER = Fraction(1, 50)
 
@@ -120,7 +122,7 @@ def _pictures(container: InputContainer, path: str | Path) -> Iterator[np.ndarra
     empty = True
     for frame in container.decode(container.streams.video[0]):
         empty = False
-        yield frame.to_ndarray(format="rgb24")
+        yield to_rgb(frame)
     if empty:
         raise ValueError(f"{path} has no frames")
 

@@ -1,4 +1,4 @@
-"""Frames and sound to an MP4 that plays everywhere: H.264 yuv420p, AAC, the index in front, all or nothing."""
+"""Frames and sound to an MP4 that plays everywhere: H.264 (BT.709, 4:2:0), AAC, the index in front, all or nothing."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from itertools import chain
 from pathlib import Path
 
 import av
-import numpy as np
 import torch
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from video.colour import BT709, LIMITED, to_yuv420p
 from video.config import EncodeConfig
 from video.sound import Samples, SoundTrack
 
 # Numerator and denominator of a frame rate end up in 32-bit fields of the file, some of them multiplied.
 _LARGEST_TERM = 1_000_000
-_AUDIO_BITS_PER_SECOND = 128_000
+_LAYOUTS = {1: "mono", 2: "stereo"}
+_AUDIO_BITS_PER_SECOND = 128_000  # of each channel
 
 
 def encode(
@@ -121,7 +122,7 @@ def _write(
             raise ValueError(
                 f"frame {count} has shape {list(frame.shape)}, the first was {size[1]} x {size[0]}"
             )
-        picture = av.VideoFrame.from_ndarray(_to_uint8(frame), format="rgb24")
+        picture = to_yuv420p(frame)
         picture.pts, picture.time_base = count, 1 / rate
         container.mux(pictures.encode(picture))
         count += 1
@@ -139,8 +140,12 @@ def _picture_stream(
     stream = container.add_stream("libx264", rate=rate)
     stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
+    # Into the H.264 stream and into the container: players go by either.
+    context = stream.codec_context
+    context.color_primaries = context.color_trc = context.colorspace = BT709
+    context.color_range = LIMITED
     stream.time_base = 1 / rate
-    stream.codec_context.time_base = 1 / rate
+    context.time_base = 1 / rate
     # One thread: x264's rate decisions, and so the bytes, depend on the number of threads.
     stream.options = {**options, "threads": "1"}
     return stream
@@ -152,8 +157,9 @@ class _Sound:
     def __init__(self, container: OutputContainer, track: SoundTrack) -> None:
         self._container, self._rate = container, track.stored_rate
         self._samples, self._written = Samples(track), 0
-        self._stream: AudioStream = container.add_stream("aac", rate=self._rate, layout="mono")
-        self._stream.bit_rate = _AUDIO_BITS_PER_SECOND
+        self._layout = _LAYOUTS[track.channels]
+        self._stream: AudioStream = container.add_stream("aac", rate=self._rate, layout=self._layout)
+        self._stream.bit_rate = _AUDIO_BITS_PER_SECOND * track.channels
         self._stream.time_base = Fraction(1, self._rate)
         self._stream.codec_context.time_base = Fraction(1, self._rate)
 
@@ -163,7 +169,7 @@ class _Sound:
         if end == self._written:
             return
         samples = self._samples.take(end - self._written)
-        part = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        part = av.AudioFrame.from_ndarray(samples, format="fltp", layout=self._layout)
         # Without both, the encoder's delay of 1024 samples is not written down, and all sound comes late.
         part.sample_rate, part.pts, part.time_base = self._rate, self._written, Fraction(1, self._rate)
         self._container.mux(self._stream.encode(part))
@@ -172,11 +178,3 @@ class _Sound:
     def finish(self) -> None:
         """Write what the encoder still holds."""
         self._container.mux(self._stream.encode())
-
-
-def _to_uint8(frame: torch.Tensor) -> np.ndarray:
-    """[3, H, W] float in [0, 1] -> [H, W, 3] uint8."""
-    if not torch.isfinite(frame).all():
-        raise ValueError("a frame holds NaN or Inf")
-    pixels = (frame.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).cpu().contiguous().numpy()

@@ -81,6 +81,23 @@ def test_the_sound_itself_comes_back(tmp_path: Path, rate: int) -> None:
 
 
 @pytest.mark.parametrize("rate", RATES)
+def test_stereo_stays_stereo(tmp_path: Path, rate: int) -> None:
+    time = torch.arange(rate) / rate
+    both = 0.5 * torch.sin(2 * torch.pi * torch.tensor([[440.0], [660.0]]) * time)
+    for name in ("a.mp4", "b.mp4"):
+        track = SoundTrack(rate, both.split(999, dim=1), channels=2)
+        encode(grey(25), tmp_path / name, fps=25, audio=track)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.audio[0].layout.name == "stereo"
+    back, found_rate = decode_audio(tmp_path / "a.mp4")
+    time = torch.arange(found_rate) / found_rate
+    expected = 0.5 * torch.sin(2 * torch.pi * torch.tensor([[440.0], [660.0]]) * time)
+    middle = slice(found_rate // 10, -found_rate // 10)
+    assert (back - expected)[:, middle].square().mean(1).sqrt().max() < 0.02
+
+
+@pytest.mark.parametrize("rate", RATES)
 def test_a_short_sound_is_followed_by_silence(tmp_path: Path, rate: int) -> None:
     encode(grey(50), tmp_path / "a.mp4", fps=25, audio=SoundTrack(rate, [noise(rate, 1.0)]))
     samples, found_rate = decode_audio(tmp_path / "a.mp4")
