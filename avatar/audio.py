@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from avatar.audio_decode import AudioError, Encoded, open_encoded
+from avatar.audio_mix import choose, for_video, mixes
+from video.sound import SoundTrack
 
 __all__ = ["MIN_DURATION", "SAMPLE_RATE", "AudioClip", "AudioError", "AudioFile", "AudioSource", "load_audio"]
 
@@ -20,6 +23,8 @@ SAMPLE_RATE = 16_000
 MIN_DURATION = Fraction(
     1, 10
 )  # seconds: two frames and a half, enough for one syllable and for every encoder
+
+_PADDING = 0.06  # seconds that headers count and that are no sound
 
 # Reading goes forwards; windows and segments look back by less than this.
 _HISTORY = 60 * SAMPLE_RATE
@@ -78,23 +83,38 @@ class AudioClip:
 class AudioFile:
     """A sound file of any rate and number of channels, resampled while it is read; memory stays flat.
 
-    Opening reads the file once, to count and to check it; nothing is kept. Channels are averaged. Where the peak is
-    above full scale (floating-point files, loud MP3s), everything is divided by it: `gain` tells. Reading forwards is
-    quick; going back by more than a minute starts again from the beginning of the file. What is read does not depend
-    on the order or the sizes of the reads.
+    Opening reads the file once, to count and to check it (again where it is damaged, for what FFmpeg makes of it);
+    nothing is kept. What is read is a mono mix, chosen for the whole file (:func:`avatar.audio_mix.choose`). Where its
+    peak is above full scale, it is divided by it: `gain` tells. Reading forwards is quick; going back by more than a
+    minute starts again from the beginning of the file. What is read does not depend on the order or the sizes of the
+    reads.
+
+    remarks: what a user should know: that parts are missing or damaged, that channels cancel, that it was too loud,
+    that it is silent; each is the rest of a sentence that begins with "the recording".
 
     Raises:
         OSError: the file is missing or may not be read.
-        AudioError: empty, no sound, damaged, shorter than 0.1 s, or with NaN or infinite samples.
+        AudioError: empty, no sound, shorter than 0.1 s as far as it can be read, or with NaN or infinite samples.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._encoded = open_encoded(self.path)
-        length, self.peak = _scan(self._encoded)
-        self.num_samples = -(-length * SAMPLE_RATE // self._encoded.rate)
+        self._encoded, found = _best(open_encoded(self.path))
+        self.num_samples = -(-found.length * SAMPLE_RATE // self._encoded.rate)
         _check_length(self.num_samples, str(self.path))
-        self.gain = 1.0 / self.peak if self.peak > 1.0 else 1.0
+        mix = mixes(self._encoded.places)[found.mix]
+        self._weights, self.peak = mix.weights, found.peaks[found.mix]
+        self.gain = _within_full_scale(self.peak)
+        stored = for_video(self._encoded.places)
+        self._stored = self._weights[:, None] if stored is None else stored
+        self._stored_gain = _within_full_scale(self.peak if stored is None else found.stored_peak)
+        self.remarks = [*_missing(self._encoded, found), *([mix.remark] if mix.remark else [])]
+        if found.loudest > 1.0:
+            self.remarks.append(
+                f"goes beyond full scale; it was made quieter by a factor of {found.loudest:.2f}"
+            )
+        if self.silent:
+            self.remarks.append("is silent throughout")
         self._restart()
 
     @property
@@ -131,13 +151,19 @@ class AudioFile:
             place += len(block)
         return torch.from_numpy(out)
 
-    def original(self) -> tuple[int, Iterator[Tensor]]:
-        """The file's own rate, and its sound from the beginning, mono float32 [n] in [-1, 1] a block at a time."""
-        mono = (_mixed(block) * np.float32(self.gain) for block in self._encoded.blocks())
-        return self._encoded.rate, (torch.from_numpy(np.clip(block, -1.0, 1.0)) for block in mono)
+    def track(self) -> SoundTrack:
+        """The recording at its own rate, for a video: mono and stereo as they are, more channels as stereo; where
+        nothing tells the places of more than two, the mono mix."""
+        gain = np.float32(self._stored_gain)
+        blocks = (np.clip((block @ self._stored) * gain, -1.0, 1.0) for block in self._encoded.blocks())
+        return SoundTrack(
+            self._encoded.rate,
+            (torch.from_numpy(np.ascontiguousarray(block.T)) for block in blocks),
+            channels=self._stored.shape[1],
+        )
 
     def _restart(self) -> None:
-        self._stream = _mono_16k(self._encoded, self.gain)
+        self._stream = _mono_16k(self._encoded, self._weights, self.gain)
         self._kept: list[np.ndarray] = []
         self._begin = self._end = 0
 
@@ -154,33 +180,103 @@ def _check_length(num_samples: int, name: str) -> None:
         raise AudioError(f"{name} is {seconds:.3f} s long; at least {float(MIN_DURATION):g} s are needed")
 
 
-def _scan(encoded: Encoded) -> tuple[int, float]:
-    """Samples a channel, and the largest magnitude of the channels' mean."""
-    length, peak = 0, 0.0
-    for block in encoded.blocks():
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scan:
+    """length: samples a channel. mix: which of the mixes is taken. peaks: largest magnitude of each mix.
+    stored_peak: that of what a video gets. loudest: that of any channel. lost: seconds of each piece left out."""
+
+    length: int
+    mix: int
+    peaks: list[float]
+    stored_peak: float
+    loudest: float
+    lost: list[float]
+
+
+def _best(ways: list[Encoded]) -> tuple[Encoded, _Scan]:
+    """The first way that reads all of the file, or that which reads the most."""
+    found: tuple[Encoded, _Scan] | None = None
+    damaged = False
+    for encoded in ways:
+        scan, slack = _scan(encoded), _slack(encoded)
+        damaged |= bool(scan.lost)
+        seconds = scan.length / encoded.rate
+        if found is None or seconds > found[1].length / found[0].rate + slack:
+            found = encoded, scan
+        if scan.length and not scan.lost and seconds + slack >= max(encoded.stated, encoded.held):
+            break
+    assert found is not None
+    if damaged and not found[1].lost:  # FFmpeg says nothing of some damage
+        found = found[0], replace(found[1], lost=[0.0])
+    if not found[1].length:
+        remarks = "; it ".join(_missing(*found))
+        raise AudioError(
+            f"{found[0].path} has no samples{' that can be read; it ' + remarks if remarks else ''}"
+        )
+    return found
+
+
+def _slack(encoded: Encoded) -> float:
+    """Seconds that may lie between two ways of reading: what encoders add at both ends, left out or not."""
+    return max(0.125, 3456 / encoded.rate)
+
+
+def _missing(encoded: Encoded, scan: _Scan) -> Iterator[str]:
+    seconds = scan.length / encoded.rate
+    if encoded.stated > seconds + _PADDING:
+        yield f"is cut short or damaged: of {encoded.stated:.2f} s only {seconds:.2f} s can be read"
+    elif any(scan.lost):
+        several = len(scan.lost) > 1
+        pieces = f"{len(scan.lost)} damaged pieces" if several else "a damaged piece"
+        are = "are" if several else "is"
+        yield f"has {pieces}, about {sum(scan.lost):.2f} s, that cannot be read and {are} left out"
+    elif scan.lost:
+        yield "is damaged: what cannot be read is left out"
+    if encoded.remark:
+        yield encoded.remark
+
+
+def _within_full_scale(peak: float) -> float:
+    return 1.0 / peak if peak > 1.0 else 1.0
+
+
+def _scan(encoded: Encoded) -> _Scan:
+    usual, fully = (mix.weights for mix in mixes(encoded.places)[:2])
+    video = for_video(encoded.places) if encoded.channels > 2 else None
+    length, mixed, stored_peak = 0, [0.0, 0.0], 0.0
+    alone, products = np.zeros(encoded.channels), np.zeros((encoded.channels, encoded.channels))
+    lost: list[float] = []
+    for block in encoded.blocks(lost):
         if not np.isfinite(block.sum(dtype=np.float64)):
             first = int(np.argmin(np.isfinite(block).all(axis=1)))
             seconds = (length + first) / encoded.rate
             raise AudioError(f"{encoded.path} holds NaN or infinite samples, the first at {seconds:.3f} s")
         length += len(block)
-        peak = max(peak, float(np.abs(_mixed(block)).max(initial=0.0)))
-    if not length:
-        raise AudioError(f"{encoded.path} has no samples")
-    return length, peak
+        planes = np.ascontiguousarray(block.T)  # numpy is slow along short rows
+        alone = np.maximum(alone, [_peak(plane) for plane in planes])
+        if encoded.channels > 1:
+            products += (wide := planes.astype(np.float64)) @ wide.T
+            mixed = [max(peak, _peak(block @ each)) for peak, each in zip(mixed, (usual, fully), strict=True)]
+        if video is not None:
+            stored_peak = max(stored_peak, _peak(block @ video))
+    peaks = [*(mixed if encoded.channels > 1 else [*alone, *alone]), *alone.tolist()]
+    loudest = float(alone.max())
+    return _Scan(
+        length=length, mix=choose(encoded.places, products), peaks=peaks,
+        stored_peak=loudest if video is None else stored_peak, loudest=loudest, lost=lost,
+    )  # fmt: skip
 
 
-def _mixed(block: np.ndarray) -> np.ndarray:
-    """The channels' mean, [n, channels] -> [n]; as a product, for numpy averages short rows slowly."""
-    channels = block.shape[1]
-    return block @ np.full(channels, 1.0 / channels, np.float32)
+def _peak(samples: np.ndarray) -> float:
+    return max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
 
 
-def _mono_16k(encoded: Encoded, gain: float) -> Iterator[np.ndarray]:
+def _mono_16k(encoded: Encoded, weights: np.ndarray, gain: float) -> Iterator[np.ndarray]:
     """The whole sound in order. Blocks depend on the file alone, so a second pass gives the same bits."""
     same = encoded.rate == SAMPLE_RATE
     stream = None if same else soxr.ResampleStream(encoded.rate, SAMPLE_RATE, 1, dtype="float32")
     for block in encoded.blocks():
-        mono = _mixed(block) * np.float32(gain)
+        mono = (block @ weights) * np.float32(gain)
         yield np.clip(stream.resample_chunk(mono) if stream else mono, -1.0, 1.0)
     if stream:
         yield np.clip(stream.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0)

@@ -28,7 +28,6 @@ from experiments.run.run_dir import Run
 from experiments.tasks.configs.speaking import SpeakSettings, rate
 from video.config import EncodeConfig
 from video.encode import encode
-from video.sound import SoundTrack
 
 ADAPTERS, MOUTH, SYNC = "talking/model.safetensors", "talking/mouth.safetensors", "talking/sync.safetensors"
 """Where a backbone's folder keeps the adapters that make it talk, and the networks that measure how well."""
@@ -107,12 +106,8 @@ def write_talk(
     clip that was made now.
     """
     run.made_with("talking", sha256_of_file(adapters_file(backbone, config.talking)))
-    if sound.gain < 1.0:
-        run.note(
-            f"the recording goes beyond full scale; it was made quieter by a factor of {1 / sound.gain:.2f}"
-        )
-    if sound.silent:
-        run.note("the recording is silent throughout")
+    for remark in sound.remarks:
+        run.note(f"the recording {remark}")
     features = LogMelConfig().build().of(sound, rate(config.fps))
     face = sitter.face(backbone.image_size)
     picture = _even(sitter.picture)
@@ -121,14 +116,13 @@ def write_talk(
     frames = _kept_some(frames, shown, features.num_frames)
     if config.frame == "picture":
         frames = (sitter.crop.paste(frame, picture) for frame in frames)
-    sample_rate, blocks = sound.original()
     encode(
         frames,
         run.artefact("talk.mp4", kind="video"),
         config=EncodeConfig(crf=config.crf),
         fps=rate(config.fps),
         metadata=_tags(config, backbone),
-        audio=SoundTrack(sample_rate, blocks),
+        audio=sound.track(),
     )
     run.end_stage()
     save_png(grid(torch.stack([face.image, *shown])[None]), run.artefact("talk.png", kind="image"))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar.audio import MIN_DURATION, SAMPLE_RATE, AudioClip, AudioError, AudioFile, load_audio
+from tests.avatar.sounds import amplitude, write_av
 
 # Where a click lies after each codec's own smearing and resampling.
 _SECONDS = 1.5
@@ -31,32 +32,6 @@ def _click(rate: int) -> np.ndarray:
     return samples
 
 
-def _write_av(path: Path, samples: np.ndarray, rate: int, codec: str, layout: str = "mono") -> Path:
-    """samples: [n] or [n, channels] float32."""
-    packed = np.ascontiguousarray(samples).reshape(1, -1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.codec_context.layout = layout
-        stream.codec_context.time_base = Fraction(1, rate)
-        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-        resampler = av.AudioResampler(
-            format=stream.codec_context.format,
-            layout=layout,
-            rate=rate,
-            frame_size=stream.codec_context.frame_size,
-        )
-        for part in [*resampler.resample(frame), *resampler.resample(None)]:
-            container.mux(stream.encode(part))
-        container.mux(stream.encode())
-    return path
-
-
-def _tone(samples: np.ndarray, rate: int, frequency: float) -> float:
-    t = np.arange(len(samples)) / rate
-    return float(2 * np.abs(np.mean(samples * np.exp(-2j * np.pi * frequency * t))))
-
-
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_any_rate_and_mono_or_not(tmp_path: Path, rate: int, channels: int) -> None:
@@ -68,7 +43,7 @@ def test_any_rate_and_mono_or_not(tmp_path: Path, rate: int, channels: int) -> N
     assert audio.num_samples == SAMPLE_RATE
     assert audio.samples.dtype == torch.float32
     middle = audio.samples.numpy()[1600:-1600]
-    assert _tone(middle, SAMPLE_RATE, 440) == pytest.approx(0.5, abs=2e-3)
+    assert amplitude(middle, SAMPLE_RATE, 440) == pytest.approx(0.5, abs=2e-3)
     reference = 0.5 * np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)
     assert np.abs(audio.samples.numpy() - reference)[200:-200].max() < 2e-3
 
@@ -89,7 +64,7 @@ def test_formats_of_libsndfile(tmp_path: Path, name: str, subtype: str) -> None:
      ("a.ogg", "libopus", 48000), ("a.webm", "libopus", 48000), ("a.mov", "pcm_s16le", 22050)],
 )  # fmt: skip
 def test_formats_of_ffmpeg(tmp_path: Path, name: str, codec: str, rate: int) -> None:
-    _write_av(tmp_path / name, _click(rate), rate, codec)
+    write_av(tmp_path / name, _click(rate), rate, codec)
     # A bare AAC stream has nowhere to write down the encoder's delay.
     _check_click(tmp_path / name, late=0.05 if name == "a.aac" else 0.0)
 
@@ -104,7 +79,7 @@ def _check_click(path: Path, late: float = 0.0) -> None:
 
 
 def test_the_name_says_nothing_about_the_format(tmp_path: Path) -> None:
-    path = _write_av(tmp_path / "a.m4a", _chirp(44100), 44100, "aac").rename(tmp_path / "a.wav")
+    path = write_av(tmp_path / "a.m4a", _chirp(44100), 44100, "aac").rename(tmp_path / "a.wav")
     assert load_audio(path).num_samples == pytest.approx(SAMPLE_RATE * _SECONDS, abs=1000)
 
 
@@ -133,8 +108,8 @@ def test_eight_channels_at_96_khz(tmp_path: Path) -> None:
     soundfile.write(path, eight, 96000, subtype="FLOAT")
     audio = load_audio(path)
     assert audio.num_samples == SAMPLE_RATE
-    assert _tone(audio.samples.numpy(), SAMPLE_RATE, 300) == pytest.approx(0.1, abs=1e-3)
-    loud = _write_av(tmp_path / "eight.mkv", np.repeat(_chirp(48000)[:, None], 8, 1), 48000, "flac", "7.1")
+    assert amplitude(audio.samples.numpy(), SAMPLE_RATE, 300) == pytest.approx(0.8, abs=1e-3)
+    loud = write_av(tmp_path / "eight.mkv", np.repeat(_chirp(48000)[:, None], 8, 1), 48000, "flac", "7.1")
     assert load_audio(loud).num_samples == pytest.approx(SAMPLE_RATE * _SECONDS, abs=2)
 
 
@@ -245,7 +220,7 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
 def test_truncated_files_are_read_or_refused(tmp_path: Path, name: str, share: float) -> None:
     path = tmp_path / name
     if name == "a.m4a":
-        _write_av(path, _chirp(44100), 44100, "aac")
+        write_av(path, _chirp(44100), 44100, "aac")
     else:
         soundfile.write(path, _chirp(44100), 44100)
     whole = path.read_bytes()

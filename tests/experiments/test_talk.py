@@ -61,6 +61,7 @@ def test_a_video_with_its_sound(galatea: Galatea, inputs: Path) -> None:
     assert "generative model" in clip.metadata["comment"]
     samples, rate = decode_audio(folder / "talk.mp4")
     assert rate == 44_100
+    assert len(samples) == 2  # the recording's own channels
     assert abs(samples.shape[-1] / rate - 9 / 25) < 1 / 25
     # What lies far from the face stays the photograph.
     truth = torch.from_numpy(data.astronaut()[:300, 80:400]).permute(2, 0, 1) / 255
@@ -158,12 +159,21 @@ def test_what_is_refused(galatea: Galatea, inputs: Path, setting: str, words: st
 
 
 def test_what_is_heard(galatea: Galatea, inputs: Path) -> None:
-    """Eight channels at 96 kHz work, and so does silence, as a portrait that is still."""
+    """Eight channels at 96 kHz work, silence as a portrait that is still, and a cut file whose channels cancel."""
     loud = 0.3 * np.random.default_rng(0).standard_normal((19_200, 8)).clip(-3, 3)
     soundfile.write(inputs / "eight.wav", loud, 96_000)
     soundfile.write(inputs / "silence.wav", np.zeros(3_200), 16_000)
-    for name in ("eight", "silence"):
+    noise = 0.3 * np.random.default_rng(0).standard_normal(3_200).clip(-3, 3)
+    soundfile.write(inputs / "against.wav", np.stack([noise, -noise], 1), 16_000)
+    whole = (inputs / "against.wav").read_bytes()
+    (inputs / "against.wav").write_bytes(
+        whole.replace(b"data" + whole[40:44], b"data" + (1 << 20).to_bytes(4, "little"))
+    )
+    for name in ("eight", "silence", "against"):
         outcome = galatea(*QUICK, f"audio={name}.wav", f"out={name}")
         assert outcome.status == 0, outcome.err
         assert len(decode(inputs / name / "talk.mp4").frames) == 5
     assert "silent throughout" in (inputs / "silence" / "report.json").read_text()
+    report = (inputs / "against" / "report.json").read_text()
+    assert "the recording is cut short or damaged: of 16.38 s only 0.20 s can be read" in report
+    assert "the recording has channels that cancel one another" in report
