@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from avatar import metrics
-from avatar.audio import SAMPLE_RATE, AudioSource
+from avatar.audio import SAMPLE_RATE, AudioError, AudioSource
 from avatar.face_box import FaceBox
 from avatar.mouth import MouthReader, mouth_region
+from avatar.portrait import PortraitError
 from diffusion.backbone import Backbone
-from experiments.errors import UserError
+from experiments.errors import UserError, describe
 from experiments.training.talking import LIP_SIDE, mouth_centre
+
+T = TypeVar("T")
 
 FLOOR_DB = -40.0
 """What is this far below a recording's loudest frame counts as silence."""
@@ -38,28 +42,39 @@ class Pair:
         return f"{self.portrait.stem}, {self.audio.stem}"
 
 
-def pairs(portrait_dir: Path, audio_dir: Path) -> list[Pair]:
-    """Every picture and every recording at least once, in the order of their names; the shorter list goes round.
-
-    Raises:
-        UserError: a folder is not there or holds no file.
-    """
-    portraits, recordings = _files("portrait_dir", portrait_dir), _files("audio_dir", audio_dir)
+def pairs(portraits: Sequence[Path], recordings: Sequence[Path]) -> list[Pair]:
+    """Every picture and every recording at least once, in their order; the shorter list goes round."""
     return [
         Pair(portrait=portraits[i % len(portraits)], audio=recordings[i % len(recordings)])
         for i in range(max(len(portraits), len(recordings)))
     ]
 
 
-def _files(name: str, folder: Path) -> list[Path]:
+def read_folder(name: str, folder: Path, read: Callable[[Path], T]) -> tuple[dict[Path, T], dict[str, str]]:
+    """What ``read`` makes of each file, in the order of their names, and why the others cannot be used.
+
+    name: of the setting that names the folder. read: raises PortraitError, AudioError or OSError for what is no use.
+
+    Raises:
+        UserError: the folder is not there, or holds no file that can be read.
+    """
     if not folder.is_dir():
         raise UserError(
             f"{name} is {str(folder)!r}, which is no folder; name one that holds the files to score"
         )
-    found = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found: dict[Path, T] = {}
+    left_out: dict[str, str] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != "."):
+        try:
+            found[path] = read(path)
+        except (PortraitError, AudioError, OSError) as error:
+            left_out[path.name] = describe(error)[0].replace(str(path), path.name)
     if not found:
-        raise UserError(f"{name} is {str(folder)!r}, which holds no files; name a folder that does")
-    return found
+        reason = next(iter(left_out.values()), "it is empty")
+        raise UserError(
+            f"{name} is {str(folder)!r}, which holds no files that can be used ({reason}); name a folder that does"
+        )
+    return found, left_out
 
 
 def loudness(sound: AudioSource, fps: Fraction, count: int) -> Tensor:

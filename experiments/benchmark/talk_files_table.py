@@ -49,6 +49,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         *table(["portrait, recording", *header[1:]], each),
         "",
     ]
+    if result["left_out"]:
+        lines += ["## Left out", ""]
+        lines += [escape(f"- {name}: {reason}") for name, reason in result["left_out"].items()] + [""]
     return "\n".join(lines)
 
 

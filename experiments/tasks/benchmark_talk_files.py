@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avatar.audio import SAMPLE_RATE, AudioClip
+from avatar.audio import SAMPLE_RATE, AudioClip, AudioFile
 from avatar.audio_features import LogMelConfig
 from avatar.audio_frames import num_frames
 from avatar.face import FaceError, find_face
 from avatar.face_box import FaceBox
 from avatar.model import TalkingModel
 from avatar.pipeline import animate
-from avatar.portrait import PortraitError, load_portrait
+from avatar.portrait import load_portrait
 from diffusion.backbone import Backbone
 from experiments.benchmark import circumstances, contact_sheet, talk_files_table
 from experiments.benchmark.scoring import mean_scores
-from experiments.benchmark.talk_files import FilesJudge, Pair, loudness, pairs
+from experiments.benchmark.talk_files import FilesJudge, Pair, loudness, pairs, read_folder
 from experiments.benchmark.talk_made import kept, load_measures, made_folder, until
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
@@ -30,7 +30,7 @@ from experiments.run.files import write_json, write_text
 from experiments.run.provenance import describe_file
 from experiments.run.report import peak_memory_mb
 from experiments.run.run_dir import Run
-from experiments.speaking import Sitter, listen, load_talking
+from experiments.speaking import Sitter, load_talking
 from experiments.tasks.configs.benchmark_talk_files import Config
 from experiments.tasks.configs.speaking import rate
 from video.encode import encode
@@ -41,8 +41,7 @@ _SHEET_FRAMES = 8
 
 def validate(config: Config) -> None:
     """Read every file before anything is written."""
-    for pair in _pairs(config):
-        _open(config, pair)
+    _read(config)
 
 
 def run(config: Config, run: Run) -> None:
@@ -52,7 +51,11 @@ def run(config: Config, run: Run) -> None:
     model = load_talking(backbone, config.talking)
     reader, _ = load_measures(backbone, config.measures)
     folder, adapters = made_folder(run, backbone, config.talking)
-    speakers = [_open(config, pair) for pair in _pairs(config)]
+    speakers, left_out, remarks = _read(config)
+    for name, reason in left_out.items():
+        run.note(f"{name} is left out: {reason}")
+    for remark in remarks:
+        run.note(remark)
     frames, seconds = [], 0.0
     with run.stage("animate", len(speakers)):
         for index, speaker in enumerate(speakers):
@@ -78,6 +81,7 @@ def run(config: Config, run: Run) -> None:
             if all(name in entry["controls"] for entry in entries)
         },
         "pairs": entries,
+        "left_out": left_out,
     }  # fmt: skip
     with run.stage("write"):
         run.metrics.update({name: result[name] for name in ("scores", "controls", "frames_per_second")})
@@ -100,19 +104,34 @@ class _Speaker:
         return self.sitter.crop.to_crop(self.sitter.box, size)
 
 
-def _pairs(config: Config) -> list[Pair]:
-    return pairs(Path(config.portrait_dir).expanduser(), Path(config.audio_dir).expanduser())
+def _read(config: Config) -> tuple[list[_Speaker], dict[str, str], list[str]]:
+    """The pairs; why which files of the folders are left out; and what is special about recordings."""
+    remarks: list[str] = []
 
+    def sitter(path: Path) -> Sitter:
+        picture = load_portrait(path)
+        try:
+            return Sitter(picture=picture, box=find_face(picture, face=config.face))
+        except FaceError as error:
+            raise UserError(f"portrait_dir: {path.name}: {error}") from None
 
-def _open(config: Config, pair: Pair) -> _Speaker:
-    try:
-        picture = load_portrait(pair.portrait)
-        sitter = Sitter(picture=picture, box=find_face(picture, face=config.face))
-    except (PortraitError, FaceError, OSError) as error:
-        raise UserError(f"portrait_dir: {pair.portrait.name}: {error}") from None
-    file = listen(str(pair.audio))
-    count = min(file.num_samples, round(config.seconds * SAMPLE_RATE))
-    return _Speaker(pair=pair, sitter=sitter, sound=AudioClip(file.read(0, count)))
+    def sound(path: Path) -> AudioClip:
+        file = AudioFile(path)
+        remarks.extend(f"{path.name}: the recording {remark}" for remark in file.remarks)
+        return AudioClip(file.read(0, min(file.num_samples, round(config.seconds * SAMPLE_RATE))))
+
+    portraits, no_pictures = read_folder("portrait_dir", Path(config.portrait_dir).expanduser(), sitter)
+    recordings, no_sounds = read_folder("audio_dir", Path(config.audio_dir).expanduser(), sound)
+    speakers = [
+        _Speaker(pair=pair, sitter=portraits[pair.portrait], sound=recordings[pair.audio])
+        for pair in pairs(list(portraits), list(recordings))
+    ]
+    left_out = [
+        (f"{key}/{name}", why)
+        for key, each in (("portrait_dir", no_pictures), ("audio_dir", no_sounds))
+        for name, why in each.items()
+    ]
+    return speakers, dict(left_out), remarks
 
 
 def _frames(

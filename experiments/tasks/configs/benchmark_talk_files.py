@@ -12,8 +12,9 @@ from experiments.tasks.configs.speaking import rate
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """portrait_dir, audio_dir: folders of pictures and of recordings, nothing else in them. Every file is used at least
-        once: they are paired in the order of their names, the shorter list going round.
+    """portrait_dir, audio_dir: folders of pictures and of recordings. What cannot be read is left out and listed in the
+        report. Every other file is used at least once: they are paired in the order of their names, the shorter list
+        going round.
     seconds: how much of a recording is used at most.
     face: which face of a picture, as in talk/quickstart.
     measures: a folder with mouth.safetensors; None takes the one beside the adapters.

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from skimage import data
 
-from avatar.audio import SAMPLE_RATE, AudioClip
-from experiments.benchmark.talk_files import FLOOR_DB, loudness, pairs
+from avatar.audio import SAMPLE_RATE, AudioClip, AudioFile
+from experiments.benchmark.talk_files import FLOOR_DB, loudness, pairs, read_folder
 from experiments.errors import UserError
 
 BENCHMARK = ("experiment=benchmark/talk_files", "budget=smoke", "threads=1", "out=made")
@@ -50,14 +50,29 @@ def test_loudness_of_a_tone_that_is_halved_and_then_stops() -> None:
     assert bool((silence == FLOOR_DB).all())
 
 
-def test_every_file_takes_part(files: Path) -> None:
-    found = pairs(files / "faces", files / "sounds")
-    assert [pair.name for pair in found] == ["eileen, a", "eileen, b"]
-    (files / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no files"):
-        pairs(files / "empty", files / "sounds")
+def test_every_file_takes_part() -> None:
+    faces, sounds = [Path("eileen.png")], [Path("a.wav"), Path("b.wav")]
+    assert [pair.name for pair in pairs(faces, sounds)] == ["eileen, a", "eileen, b"]
+    assert [pair.name for pair in pairs(sounds, faces)] == ["a, eileen", "b, eileen"]
+
+
+def test_what_cannot_be_read_is_left_out_with_its_reason(files: Path) -> None:
+    folder = files / "sounds"
+    (folder / "notes.txt").write_text("no sound")
+    (folder / ".DS_Store").write_bytes(bytes(100))
+    (folder / "0.wav").write_bytes(b"")
+    (folder / "inner").mkdir()
+    found, left_out = read_folder("audio_dir", folder, AudioFile)
+    assert [path.name for path in found] == ["a.wav", "b.wav"]
+    assert list(left_out) == ["0.wav", "notes.txt"]
+    assert left_out["0.wav"] == "0.wav is an empty file"
+    assert left_out["notes.txt"].startswith("notes.txt is no sound file that can be read")
+    with pytest.raises(UserError, match=r"audio_dir is .* no files that can be used \(it is empty\)"):
+        read_folder("audio_dir", folder / "inner", AudioFile)
+    with pytest.raises(UserError, match=r"no files that can be used \(eileen.png is no sound file"):
+        read_folder("audio_dir", files / "faces", AudioFile)
     with pytest.raises(UserError, match=r"portrait_dir is .* no folder"):
-        pairs(files / "none", files / "sounds")
+        read_folder("portrait_dir", files / "none", AudioFile)
 
 
 def test_measures_and_writes(galatea: Callable[..., Any], files: Path, talking: Path) -> None:
@@ -76,9 +91,32 @@ def test_measures_and_writes(galatea: Callable[..., Any], files: Path, talking: 
     assert "eileen.png, b.wav" in (folder / "talk_files.md").read_text()
 
 
-def test_what_is_refused(galatea: Callable[..., Any], files: Path, talking: Path) -> None:
+def test_files_of_other_kinds_are_left_out_and_listed(
+    galatea: Callable[..., Any], files: Path, talking: Path
+) -> None:
     (files / "sounds" / "notes.txt").write_text("no sound")
+    (files / "faces" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(500))
+    whole = (files / "sounds" / "b.wav").read_bytes()
+    (files / "sounds" / "b.wav").write_bytes(whole[: len(whole) * 6 // 10])
     outcome = galatea(*BENCHMARK, *MODEL, *FOLDERS)
+    assert outcome.status == 0, outcome.err
+    folder = files / "made"
+    result = json.loads((folder / "talk_files.json").read_text())
+    assert [each["audio"]["file"] for each in result["pairs"]] == ["a.wav", "b.wav"]
+    assert list(result["left_out"]) == ["portrait_dir/Thumbs.db", "audio_dir/notes.txt"]
+    notes = json.loads((folder / "report.json").read_text())["notes"]
+    for words in (
+        "audio_dir/notes.txt is left out: notes.txt is no sound",
+        "b.wav: the recording is cut short",
+    ):
+        assert any(words in note for note in notes), notes
+    assert "- audio_dir/notes.txt: " in (folder / "talk_files.md").read_text()
+
+
+def test_what_is_refused(galatea: Callable[..., Any], files: Path, talking: Path) -> None:
+    (files / "texts").mkdir()
+    (files / "texts" / "notes.txt").write_text("no sound")
+    outcome = galatea(*BENCHMARK, *MODEL, FOLDERS[0], "audio_dir=texts")
     assert (outcome.status, "notes.txt" in "\n".join(outcome.err)) == (2, True)
     outcome = galatea(*BENCHMARK, *MODEL, *FOLDERS, "seconds=0.1")
     assert (outcome.status, "seconds is 0.1" in "\n".join(outcome.err)) == (2, True)
