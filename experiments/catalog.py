@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 import configs
-from experiments.errors import UserError, did_you_mean
+from diffusion import registry
+from experiments.errors import UserError, did_you_mean, one_line
 
 CONFIG_ROOT = Path(configs.__file__).parent
 
 
 def roots(config_dir: str | None = None) -> list[Path]:
     """Config trees to look in: the user's own (`--config-dir`) first."""
-    own = [Path(config_dir).expanduser()] if config_dir else []
+    own = [Path(config_dir)] if config_dir else []
     return [*own, CONFIG_ROOT]
 
 
@@ -34,6 +36,11 @@ def options(group: str, config_dir: str | None = None) -> list[str]:
     return sorted({path.stem for root in roots(config_dir) for path in (root / group).glob("*.yaml")})
 
 
+def backbones(config_dir: str | None = None) -> list[str]:
+    """Names that `backbone=` takes: the registered ones, and the user's own configs."""
+    return sorted({*registry.names(), *options("backbone", config_dir)})
+
+
 def description(path: Path) -> str:
     """The first comment line of an experiment that is not Hydra's package line."""
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -48,24 +55,67 @@ def task_of(name: str, config_dir: str | None = None) -> str:
     if name not in known:
         listing = ", ".join(known) or "none"
         raise UserError(f"unknown experiment {name!r}.{did_you_mean(name, known)} There are: {listing}")
-    task = _task_in(name, known, depth=0)
+    task = _choice(name, "task", known)
     if task is None:
         raise UserError(f"{known[name]} names no task; its defaults list must hold a line '- /task: NAME'")
     return task
 
 
-def _task_in(name: str, known: dict[str, Path], depth: int) -> str | None:
+def chooses(name: str, group: str, config_dir: str | None = None) -> bool:
+    """Whether an experiment, or one it builds on, chooses a config of `group`, such as "hydra/launcher"."""
+    return _choice(name, group, experiments(config_dir)) is not None
+
+
+def _choice(name: str, group: str, known: dict[str, Path], depth: int = 0) -> str | None:
     if name not in known or depth > 8:
         return None
-    content = yaml.safe_load(known[name].read_text(encoding="utf-8")) or {}
-    for entry in content.get("defaults", []):
+    for entry in _defaults(known[name]):
         if isinstance(entry, dict):
             for key, value in entry.items():
-                if key.removeprefix("override ").strip("/ ") == "task":
+                if str(key).removeprefix("override ").strip("/ ") == group:
                     return str(value)
         elif isinstance(entry, str):
             # Another experiment this one builds on: '/experiment/family/name', or 'family/name' for short.
-            task = _task_in(entry.removeprefix("/experiment/"), known, depth + 1)
-            if task is not None:
-                return task
+            found = _choice(entry.removeprefix("/experiment/"), group, known, depth + 1)
+            if found is not None:
+                return found
     return None
+
+
+def _defaults(path: Path) -> list[Any]:
+    content = read_yaml(path) or {}
+    entries = content.get("defaults", []) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise UserError(
+            f"{path} is no config: it must hold lines of KEY: VALUE and, as 'defaults', a list that has '- /task: NAME'"
+        )
+    return entries
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; UserError with file and line for one that is no YAML or no UTF-8."""
+    data = path.read_bytes()
+    try:
+        return yaml.safe_load(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is no UTF-8; save the file as UTF-8"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}{_where(error)}") from None
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """The line of a mistake in YAML, and what it is."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or not problem:
+        return f": {one_line(error, 200)}"
+    tab = "; a tab stands where only spaces may" if "\\t" in problem else ""
+    return f", line {mark.line + 1}: {one_line(problem, 200)}{tab}"
+
+
+def refuse_unreadable(config_dir: str | None) -> None:
+    """UserError that names the first of the user's configs that cannot be read, if there is one."""
+    for path in sorted(Path(config_dir).rglob("*.yaml")) if config_dir else []:
+        read_yaml(path)

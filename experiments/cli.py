@@ -10,16 +10,21 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from diffusion import registry
 from experiments import arguments, catalog
 from experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
+    UnknownKey,
     UserError,
     debug,
     describe,
@@ -67,7 +72,7 @@ def help_text() -> str:
     known = catalog.experiments()
     width = max(map(len, known), default=0)
     listing = "\n".join(f"  {name:<{width}}  {catalog.description(path)}" for name, path in known.items())
-    backbones = ", ".join(name for name in catalog.options("backbone") if name != "folder")
+    backbones = ", ".join(catalog.backbones())
     order = ["smoke", "10s", "30s", "cpu", "120s", "gpu"]
     budgets = sorted(catalog.options("budget"), key=lambda name: order.index(name) if name in order else 9)
     return HELP.format(experiments=listing, budgets=", ".join(budgets), backbones=backbones)
@@ -113,61 +118,96 @@ def _command(typed: list[str]) -> int:
 
 def _dispatch(typed: list[str]) -> int:
     parsed = arguments.parse(typed)
+    literal: dict[str, bool] = {}
     hydra_only = any(
         flag.startswith(("--hydra-help", "--version", "--shell-completion", "-sc")) for flag in parsed.flags
     )
+    names = parsed.swept("experiment")
     if not hydra_only:
-        name = parsed.values.get("experiment")
-        if not name:
+        if not names:
             listing = ", ".join(catalog.experiments(parsed.config_dir))
             raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
-        names = name.split(",") if parsed.multirun else [name]
         for task in dict.fromkeys(catalog.task_of(each, parsed.config_dir) for each in names):
-            _register(task)
+            literal |= _register(task)
         _check_backbone(parsed)
     _typed[:] = typed
-    return _run_hydra(parsed)
+    with contextlib.ExitStack() as stack:
+        if parsed.multirun and not _launched_elsewhere(parsed, names):
+            stack.enter_context(_sweep_folder())
+        try:
+            return _run_hydra(parsed.argv(literal))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            catalog.refuse_unreadable(parsed.config_dir)  # Hydra does not say which file it was
+            raise
 
 
 def _check_backbone(parsed: arguments.Arguments) -> None:
     name = parsed.values.get("backbone")
     if name is None or arguments.is_folder_like(name) or parsed.multirun:
         return
-    known = [option for option in catalog.options("backbone", parsed.config_dir) if option != "folder"]
+    known = catalog.backbones(parsed.config_dir)
     if name not in known:
         raise UserError(f"unknown backbone {name!r}; it must be one of {', '.join(known)}, or a folder")
 
 
-def _register(task: str) -> None:
-    """Put a task's schema into Hydra's ConfigStore."""
+def _register(task: str) -> dict[str, bool]:
+    """Put a task's schema, and the registered backbones, into Hydra's ConfigStore; returns the task's literal keys."""
     from hydra.core.config_store import ConfigStore
+    from omegaconf import MISSING
 
     from experiments import tasks
-    from experiments.run.schema import twin
+    from experiments.run.schema import literal_keys, twin
 
-    node = twin(tasks.config(task))
-    ConfigStore.instance().store(
-        group="task", name=task, node=node(task=task), package="_global_", provider="galatea"
-    )
+    cls = tasks.config(task)
+    node, store = twin(cls), ConfigStore.instance().store
+    store(group="task", name=task, node=node(task=task), package="_global_", provider="galatea")
+    for name in registry.names():
+        store(group="backbone", name=name, node={"name": name}, provider="galatea")
+    # Any folder: `backbone=/path/to/folder` chooses this and sets the name.
+    store(group="backbone", name="folder", node={"name": MISSING}, provider="galatea")
+    arguments.register_resolver()
+    return literal_keys(cls)
 
 
-def _run_hydra(parsed: arguments.Arguments) -> int:
+def _launched_elsewhere(parsed: arguments.Arguments, names: Sequence[str]) -> bool:
+    """Whether a sweep's runs are started by a launcher that may keep files of its own, such as a cluster's."""
+    group = "hydra/launcher"
+    return group in parsed.values or any(catalog.chooses(name, group, parsed.config_dir) for name in names)
+
+
+@contextlib.contextmanager
+def _sweep_folder() -> Iterator[None]:
+    """A folder for the one file that Hydra writes about every sweep, which is removed: our runs keep their own."""
+    with tempfile.TemporaryDirectory(prefix="galatea-") as folder, _environment("GALATEA_SWEEP_DIR", folder):
+        yield
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _run_hydra(argv: Sequence[str]) -> int:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
     application = hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")(_job)
-    before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = ["galatea", *parsed.argv()]
-    # Hydra would print its own several lines and exit with 1; this makes it raise instead.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    before = sys.argv
+    sys.argv = ["galatea", *argv]
     try:
-        application()
+        # Hydra would print its own several lines and exit with 1; this makes it raise instead.
+        with _environment("HYDRA_FULL_ERROR", "1"):
+            application()
     finally:
         sys.argv = before
-        if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
         GlobalHydra.instance().clear()
     return EXIT_OK
 
@@ -180,6 +220,7 @@ def _job(composed: DictConfig) -> None:
     from experiments.run.schema import build
 
     try:
+        arguments.register_resolver()  # a launcher's process may begin here
         config = build(tasks.config(composed.task), composed)
         # Only now, for torch and the models take seconds to load, and wrong settings are known before.
         module = tasks.load(composed.task)
@@ -197,8 +238,11 @@ def _job(composed: DictConfig) -> None:
 
 def _report(error: BaseException) -> int:
     """Print one line for `error` (and the traceback when asked) and return the exit status."""
-    hydra_line = _hydra_message(error)
-    message, status = (hydra_line, EXIT_USAGE) if hydra_line else describe(error)
+    if isinstance(error, UnknownKey):
+        line = f"{error}.{_similar_keys(error.key)}"
+    else:
+        line = _hydra_message(error)
+    message, status = (line, EXIT_USAGE) if line else describe(error)
     if debug():
         traceback.print_exception(error)
     print(f"galatea: {message}", file=sys.stderr)

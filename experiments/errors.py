@@ -18,6 +18,14 @@ class UserError(ValueError):
     """Something the user can mend; the message says what was got, what is allowed and what to do."""
 
 
+class UnknownKey(UserError):
+    """A composed config has a key that its component does not have. key: its full dotted name."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"unknown key {key!r}")
+        self.key = key
+
+
 class RunFailed(RuntimeError):
     """The run stopped for a reason that is neither bad input nor a bug (a diverged optimisation, say)."""
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from experiments.run.settings import BackboneName, Text
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,8 +23,8 @@ class BackboneConfig:
     dtype: of the weights; offline: never ask the network.
     """
 
-    name: str
-    revision: str | None = None
+    name: BackboneName
+    revision: Text | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     offline: bool = False
 

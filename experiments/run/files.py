@@ -35,6 +35,17 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
+def expand_home(path: str, name: str) -> str:
+    """`path` with a leading `~` or `~user` as that home folder; ValueError, naming the setting, for one unknown."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = path.replace(os.sep, "/").partition("/")[0]
+        raise ValueError(
+            f"{name} is {path!r}, but {user} is no user's home folder here; write ./{user}... for a name that begins so"
+        )
+    return expanded
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:

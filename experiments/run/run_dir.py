@@ -192,10 +192,14 @@ def describe_device(device: torch.device) -> dict[str, Any]:
     return {"type": device.type, "name": name, "threads": torch.get_num_threads()}
 
 
-def continue_command(typed: Sequence[str], out: Path) -> str:
-    """The command that continues a run: the one typed, with the run folder named and nothing overwritten."""
-    kept = [argument for argument in typed if not argument.startswith(("overwrite=", "out="))]
-    return shlex.join(["galatea", *kept, f"out={out}"])
+def continue_command(typed: Sequence[str], out: Path | None) -> str:
+    """The command that continues a run: the one typed, with nothing overwritten, and `out` as its run folder.
+
+    None for a run of a sweep: the command that was typed begins none of its finished runs again.
+    """
+    left_out = ("overwrite=",) if out is None else ("overwrite=", "out=")
+    kept = [argument for argument in typed if not argument.lstrip("+").startswith(left_out)]
+    return shlex.join(["galatea", *kept, *([] if out is None else [f"out={out}"])])
 
 
 def execute(
@@ -215,13 +219,14 @@ def execute(
     with folders.lock(folder), contextlib.ExitStack() as after_an_error:
         if not existed:
             after_an_error.callback(folders.forget_if_empty, folder)
-        status = _execute_locked(module, config, plain, folder, typed)
+        command = continue_command(typed, None if one_of_many else folder)
+        status = _execute_locked(module, config, plain, folder, command)
         after_an_error.pop_all()
         return status
 
 
 def _execute_locked(
-    module: ModuleType, config: Settings, plain: dict[str, Any], folder: Path, typed: Sequence[str]
+    module: ModuleType, config: Settings, plain: dict[str, Any], folder: Path, command: str
 ) -> int:
     saved = folders.check(folder, plain)
     if saved is not None and folders.finished(folder):
@@ -252,9 +257,9 @@ def _execute_locked(
     except KeyboardInterrupt:
         steps = run.checkpoints.steps()
         begin = f"continues from step {steps[-1]}" if steps else "begins again"
-        where, command = run.display.where(), continue_command(typed, folder)
+        where = run.display.where()
         run.close()
-        print(f"\nstopped at {where}; this {begin}:\n  {command}", file=sys.stderr)
+        print(f"\nstopped at {where} in {folder}; this {begin}:\n  {command}", file=sys.stderr)
         return EXIT_INTERRUPTED
     finally:
         run.close()

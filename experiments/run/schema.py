@@ -3,25 +3,64 @@
 Why not register the dataclasses as they are: OmegaConf makes frozen ones read-only before any override is
 applied, and knows neither `Literal` nor classes of its own. So the schema is a mutable twin that remembers its
 class; Hydra merges YAML and overrides into the twin with its type checks, and `build` turns the result into the
-real thing, so that each component's own `__post_init__` has the last word.
+real thing, so that each component's own `__post_init__` has the last word. Two rules hold for every field alike and
+stand here alone: a number must be one that float32 (or a 64-bit integer) can hold, and `~` in a path is the home folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from experiments.errors import UnknownKey
+from experiments.run.files import expand_home
+from experiments.run.settings import FILE, FOLDER, TEXT
 
 T = TypeVar("T")
 
 _PLAIN = (int, float, bool, str)
 _CLASS = "__config_class__"
+_UNIONS = (Union, types.UnionType)
+_LARGEST = 3.4028234e38  # of float32, in which everything is computed
+
+
+def fields_of(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field that can be set of a `Config` and of the components in it: dotted key, and type with its marks."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        if field.init:
+            annotation = hints[field.name]
+            yield f"{prefix}{field.name}", annotation
+            for part in (annotation, *get_args(annotation)):
+                if dataclasses.is_dataclass(part):
+                    yield from fields_of(typing.cast(type, part), f"{prefix}{field.name}.")
+
+
+def literal_keys(cls: type) -> dict[str, bool]:
+    """The dotted keys of a `Config` that hold text or paths, and whether a key holds a list of them."""
+    found: dict[str, bool] = {}
+    for key, annotation in fields_of(cls):
+        for part in get_args(annotation) if get_origin(annotation) in _UNIONS else (annotation,):
+            listed = get_origin(part) in (tuple, list)
+            if any(_mark(item) for item in (get_args(part) if listed else (part,))):
+                found[key] = listed
+    return found
+
+
+def _mark(annotation: Any) -> str | None:
+    """What `experiments.run.settings` says that a text is; None for anything that is not marked."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((mark for mark in get_args(annotation)[1:] if mark in (TEXT, FILE, FOLDER)), None)
 
 
 def _twin_type(annotation: Any) -> Any:
@@ -34,7 +73,7 @@ def _twin_type(annotation: Any) -> Any:
     if origin is Literal:
         kinds = {type(value) for value in arguments}
         return kinds.pop() if len(kinds) == 1 else Any
-    if origin in (Union, types.UnionType):
+    if origin in _UNIONS:
         others = [_twin_type(argument) for argument in arguments if argument is not type(None)]
         if len(others) != 1 or others[0] is Any:
             return Any
@@ -79,9 +118,12 @@ def twin(cls: type) -> type:
 
 
 def _restore(value: Any, annotation: Any, name: str) -> Any:
-    """`value` (plain) as `annotation` asks: tuples for lists, Path for strings, Literal checked."""
+    """`value` (plain) as `annotation` asks: tuples for lists, Path for strings, Literal checked, `~` expanded."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
+    if origin is Annotated:
+        path = isinstance(value, str) and _mark(annotation) in (FILE, FOLDER)
+        return _restore(expand_home(value, name) if path else value, arguments[0], name)
+    if origin in _UNIONS:
         if value is None:
             return None
         others = [argument for argument in arguments if argument is not type(None)]
@@ -89,10 +131,14 @@ def _restore(value: Any, annotation: Any, name: str) -> Any:
     if origin is Literal and value not in arguments:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(str, arguments))}")
     if origin is tuple and isinstance(value, list):
-        if Ellipsis not in arguments and len(arguments) != len(value):
+        of_one_kind = Ellipsis in arguments
+        if not of_one_kind and len(arguments) != len(value):
             raise ValueError(f"{name} has {len(value)} values; it must have {len(arguments)}")
-        return tuple(value)
-    return Path(value) if annotation is Path and isinstance(value, str) else value
+        kinds = [arguments[0]] * len(value) if of_one_kind else arguments
+        return tuple(_restore(*item, name) for item in zip(value, kinds, strict=True))
+    if origin is list and isinstance(value, list):
+        return [_restore(item, arguments[0], name) for item in value]
+    return Path(expand_home(value, name)) if annotation is Path and isinstance(value, str) else value
 
 
 def _plain(node: Any, name: str) -> Any:
@@ -105,11 +151,24 @@ def _plain(node: Any, name: str) -> Any:
         return {str(key): _child(node, key, name) for key in node}
     if isinstance(node, ListConfig):
         return None if node._is_none() else [_child(node, index, name) for index in range(len(node))]
+    if isinstance(node, (int, float)):
+        _check_number(node, name)
     return node
 
 
+def _check_number(value: float, name: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; it must be a finite number")
+    if abs(value) > (_LARGEST if isinstance(value, float) else 2**63 - 1):
+        raise ValueError(f"{name} is {value}; no computation can hold a number that large")
+
+
+def _full(name: str, key: Any) -> str:
+    return f"{name}.{key}" if name else str(key)
+
+
 def _child(node: DictConfig | ListConfig, key: Any, name: str) -> Any:
-    full = f"{name}.{key}" if name else str(key)
+    full = _full(name, key)
     if OmegaConf.is_missing(node, key):
         raise ValueError(f"{full} is missing; give it as {full}=...")
     try:
@@ -120,12 +179,12 @@ def _child(node: DictConfig | ListConfig, key: Any, name: str) -> Any:
 
 
 def _build(cls: type[T], node: DictConfig, name: str) -> T:
-    hints = typing.get_type_hints(cls)
-    values = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if field.init:
-            full = f"{name}.{field.name}" if name else field.name
-            values[field.name] = _restore(_child(node, field.name, name), hints[field.name], full)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    for key in node:  # `+key=value` on the command line puts in what the schema has not
+        if key not in known:
+            raise UnknownKey(_full(name, key))
+    values = {key: _restore(_child(node, key, name), hints[key], _full(name, key)) for key in known}
     try:
         return cls(**values)
     except ValueError as error:
@@ -135,8 +194,8 @@ def _build(cls: type[T], node: DictConfig, name: str) -> T:
 def build(cls: type[T], config: DictConfig) -> T:
     """The `cls` that a composed config describes, nested components included.
 
-    Raises ValueError with the full dotted key for a missing value, one of the wrong type, or one that the
-    component itself refuses.
+    Raises ValueError with the full dotted key for a missing value, one of the wrong type, an unknown key (UnknownKey),
+    a number that is not finite, a home folder that is not there, or a value that the component itself refuses.
     """
     merged = (
         OmegaConf.merge(OmegaConf.structured(twin(cls)), config)

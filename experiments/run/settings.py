@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 # Keys that say where and how to run, not what comes out. Only the others make a run's identity.
 # `budget` and `experiment` are labels: the values they set are all in the config and count there.
 NOT_IDENTITY = frozenset({"budget", "checkpoint_every", "experiment", "out", "overwrite", "threads"})
+
+# What the text in a field of a Config is. The command line takes all of these as typed (`schema.literal_keys` collects
+# them), and `schema.build` puts the home folder for a leading `~` of a path. A library, which imports nothing from here,
+# writes `Annotated[str, "text"]` itself. A plain `str` is left to Hydra's grammar: names of configs, numbers.
+TEXT, FILE, FOLDER = "text", "file", "folder"
+Text = Annotated[str, TEXT]
+FilePath = Annotated[str, FILE]
+FolderPath = Annotated[str, FOLDER]
+BackboneName = Annotated[str, FOLDER]  # a registered name, or a folder: no name begins with "~"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +44,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None
-    out: str | None = None
+    out: FolderPath | None = None
     overwrite: bool = False
     checkpoint_every: int = 50
 
@@ -47,8 +57,8 @@ class Settings:
             raise ValueError(f"threads is {self.threads}; it must be at least 1, or null for all there are")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every is {self.checkpoint_every}; it must be at least 1")
-        if self.device != "cpu" and not self.device.split(":")[0] == "cuda":
-            raise ValueError(f"device is {self.device!r}; it must be cpu, cuda or cuda:N")
+        if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]{0,2}))?", self.device):
+            raise ValueError(f"device is {self.device!r}; it must be cpu, cuda or cuda:N, such as cuda:0")
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from gen3d.distillation.config import AnnealingConfig, Weighting
 from gen3d.representations.config import VolumeConfig
@@ -32,8 +32,8 @@ class SamplingConfig:
     num_steps: int = 20
     guidance_scale: float = 2.5
     guidance_rescale: float = 0.5
-    negative_prompt: str = ""
-    background: str = "auto"
+    negative_prompt: Annotated[str, "text"] = ""
+    background: Annotated[str, "text"] = "auto"
     joint_views: int = 8
 
     def __post_init__(self) -> None:

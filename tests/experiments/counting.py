@@ -12,7 +12,7 @@ from safetensors.torch import save
 from experiments.run.files import atomic_path
 from experiments.run.provenance import describe_text
 from experiments.run.run_dir import Run
-from experiments.run.settings import Settings
+from experiments.run.settings import Settings, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Optimiser:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    prompt: str
-    negative_prompt: str = ""
+    prompt: Text
+    negative_prompt: Text = ""
     num_steps: int = 20
     target: tuple[float, float, float] = (1.0, 2.0, 3.0)
     optimiser: Optimiser = field(default_factory=Optimiser)

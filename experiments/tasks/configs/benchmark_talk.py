@@ -7,7 +7,7 @@ from typing import Literal
 
 from avatar.settings import AnimateConfig
 from experiments.run.backbones import BackboneConfig
-from experiments.run.settings import Settings
+from experiments.run.settings import FilePath, FolderPath, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class Config(Settings):
     speech: Literal["espeak", "formants"] = "espeak"
     num_videos: int = 3
     backbone: BackboneConfig
-    talking: str | None = None
-    measures: str | None = None
+    talking: FilePath | None = None
+    measures: FolderPath | None = None
     animate: AnimateConfig = field(default_factory=AnimateConfig)
     workers: int = 2
 

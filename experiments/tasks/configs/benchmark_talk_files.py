@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from avatar.settings import AnimateConfig, FaceChoice
 from experiments.run.backbones import BackboneConfig
-from experiments.run.settings import Settings
+from experiments.run.settings import FilePath, FolderPath, Settings
 from experiments.tasks.configs.speaking import rate
 
 
@@ -20,14 +20,14 @@ class Config(Settings):
     measures: a folder with mouth.safetensors; None takes the one beside the adapters.
     """
 
-    portrait_dir: str
-    audio_dir: str
+    portrait_dir: FolderPath
+    audio_dir: FolderPath
     seconds: float = 8.0
     face: FaceChoice = "auto"
     fps: str = "25"
     backbone: BackboneConfig
-    talking: str | None = None
-    measures: str | None = None
+    talking: FilePath | None = None
+    measures: FolderPath | None = None
     animate: AnimateConfig = field(default_factory=AnimateConfig)
 
     def __post_init__(self) -> None:

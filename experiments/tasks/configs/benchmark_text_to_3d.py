@@ -7,7 +7,7 @@ from typing import Literal
 
 from experiments.benchmark.config import ScoreConfig
 from experiments.run.backbones import BackboneConfig
-from experiments.run.settings import Settings
+from experiments.run.settings import BackboneName, FilePath, Settings, Text
 
 # What this task sets for its assets.
 _OWN_KEYS = (
@@ -41,14 +41,14 @@ class Config(Settings):
     num_things: int = 16
     num_pairs: int = 12
     num_heads: int = 8
-    prompts: str | None = None
+    prompts: FilePath | None = None
     method: str = "text_to_3d/quickstart"
     asset_budget: str = "cpu"
-    asset_settings: tuple[str, ...] = ()
+    asset_settings: tuple[Text, ...] = ()
     assets_at_once: int = 1
     views: Literal["sampled", "truth"] = "sampled"
     backbone: BackboneConfig
-    clip: str | None = None
+    clip: BackboneName | None = None
     scoring: ScoreConfig = field(default_factory=ScoreConfig)
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from experiments.run.backbones import BackboneConfig
-from experiments.run.settings import Settings
+from experiments.run.settings import BackboneName, Settings
 from experiments.world.vocabulary import BACKGROUNDS
 from gen3d.stages.config import SamplingConfig
 
@@ -32,7 +32,7 @@ class Config(Settings):
     workers: int = 2
     checkpoint_every: int = 4
     backbone: BackboneConfig
-    clip: str | None = None
+    clip: BackboneName | None = None
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(background="light grey"))
 
     def __post_init__(self) -> None:

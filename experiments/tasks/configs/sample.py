@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from experiments.run.backbones import BackboneConfig, check_prompt
-from experiments.run.settings import Settings
+from experiments.run.settings import Settings, Text
 from gen3d.stages.config import SamplingConfig
 
 
@@ -16,8 +16,8 @@ class Config(Settings):
     azimuth_deg: of the first view; the others follow at equal angles. elevation_deg: of all.
     """
 
-    prompt: str
-    negative_prompt: str = ""
+    prompt: Text
+    negative_prompt: Text = ""
     num_objects: int = 4
     azimuth_deg: float = 0.0
     elevation_deg: float = 15.0

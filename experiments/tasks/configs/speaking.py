@@ -8,7 +8,7 @@ from typing import Literal
 
 from avatar.settings import AnimateConfig
 from experiments.run.backbones import BackboneConfig
-from experiments.run.settings import Settings
+from experiments.run.settings import FilePath, Settings
 from video.config import EncodeConfig
 
 
@@ -21,9 +21,9 @@ class SpeakSettings(Settings):
     fps: frames a second, such as 25 or 30000/1001. crf: quality of the video, 0 (lossless) to 51.
     """
 
-    audio: str
+    audio: FilePath
     backbone: BackboneConfig
-    talking: str | None = None
+    talking: FilePath | None = None
     frame: Literal["picture", "face"] = "picture"
     fps: str = "25"
     animate: AnimateConfig = field(default_factory=AnimateConfig)

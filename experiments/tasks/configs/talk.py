@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from avatar.settings import FaceChoice
+from experiments.run.settings import FilePath
 from experiments.tasks.configs.speaking import SpeakSettings
 
 
@@ -17,7 +18,7 @@ class Config(SpeakSettings):
     face_model: a `blaze_face_*.tflite` file, with which MediaPipe finds the face; None finds it without MediaPipe.
     """
 
-    portrait: str
+    portrait: FilePath
     face: FaceChoice = "auto"
     face_box: tuple[float, ...] | None = None
-    face_model: str | None = None
+    face_model: FilePath | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from experiments.run.backbones import BackboneConfig, check_prompt
-from experiments.run.settings import Settings
+from experiments.run.settings import Settings, Text
 from experiments.tasks.configs.turntable import TurntableConfig
 from gen3d.stages.config import QuickstartConfig
 
@@ -19,8 +19,8 @@ class Config(Settings):
         `prompt`. No model then takes part in the mesh.
     """
 
-    prompt: str
-    negative_prompt: str = ""
+    prompt: Text
+    negative_prompt: Text = ""
     views: Literal["sampled", "truth"] = "sampled"
     backbone: BackboneConfig
     recipe: QuickstartConfig = field(default_factory=QuickstartConfig)

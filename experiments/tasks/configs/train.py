@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from experiments.run.settings import Settings
+from experiments.run.settings import BackboneName, FolderPath, Settings
 from experiments.training.config import LATENT_CHANNELS, LoopConfig, NoiseConfig, Weighting
 from experiments.world.config import DatasetConfig
 
@@ -32,10 +32,10 @@ class Config(Settings):
     """
 
     part: Literal["clip", "vae", "multiview"]
-    model: str = "outputs/tiny"
-    data_folder: str = "data/world"
+    model: FolderPath = "outputs/tiny"
+    data_folder: FolderPath = "data/world"
     workers: int = 2
-    continue_from: str | None = None
+    continue_from: BackboneName | None = None
     text: Literal["frozen", "trained", "anew"] = "trained"
     keep_unet_valid: bool = False
     held_out_scenes: int = 300

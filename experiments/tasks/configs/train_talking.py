@@ -7,7 +7,7 @@ from typing import Literal
 
 from avatar.settings import StageConfig, Tuning
 from experiments.run.backbones import BackboneConfig
-from experiments.run.settings import Settings
+from experiments.run.settings import FolderPath, Settings
 from experiments.training.config import LoopConfig
 from experiments.world.config import TalkingConfig
 
@@ -38,7 +38,7 @@ class Config(Settings):
     num_utterances: int = 8000
     tune_unet: Tuning = "attention"
     gradient_checkpointing: bool = False
-    data_folder: str = "data/talking"
+    data_folder: FolderPath = "data/talking"
     workers: int = 2
     held_out_clips: int = 64
     data: TalkingConfig = field(default_factory=TalkingConfig)
