@@ -41,6 +41,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from diffusion.errors import BackboneError
+from diffusion.kinds import refuse_other_kinds
 
 MODEL_INDEX = "model_index.json"
 
@@ -171,6 +172,14 @@ def _replace_folder(source: Path, target: Path) -> None:
 def _check_folder(folder: Path) -> dict[str, Any]:
     """Names everything that is missing at once, then reads the header of every weight file."""
     missing = [] if (folder / MODEL_INDEX).is_file() else [MODEL_INDEX]
+    index: dict[str, Any] = {} if missing else _read_object(folder / MODEL_INDEX)
+    if not isinstance(index.get("galatea", {}), dict):
+        raise BackboneError(f"{folder / MODEL_INDEX}: its 'galatea' entry must be a JSON object")
+    parts = {part: folder / part / "config.json" for part in _MODELS}
+    configs = {part: _read_object(file) for part, file in parts.items() if file.is_file()}
+    refuse_other_kinds(folder, index, configs)
+    for part in configs:
+        _class_of(folder, part, index)
     tokenizer = folder / "tokenizer"
     pair = (tokenizer / "vocab.json").is_file() and (tokenizer / "merges.txt").is_file()
     if not pair and not (tokenizer / "tokenizer.json").is_file():
@@ -200,22 +209,23 @@ def _check_folder(folder: Path) -> dict[str, Any]:
             raise BackboneError(
                 f"{file} is damaged or cut short ({_first_line(error)}); fetch or write it again"
             ) from error
-    index = _read_json(folder / MODEL_INDEX)
-    if not isinstance(index, dict) or not isinstance(index.get("galatea", {}), dict):
-        raise BackboneError(
-            f"{folder / MODEL_INDEX} must hold a JSON object, and so must its 'galatea' entry"
-        )
     return index
 
 
-def _load_model(folder: Path, part: str, index: dict[str, Any], dtype: torch.dtype) -> Any:
-    library, stem, classes = _MODELS[part]
+def _class_of(folder: Path, part: str, index: dict[str, Any]) -> Any:
+    """The class that the index names for a part; BackboneError for one that cannot fill it."""
+    library, _, classes = _MODELS[part]
     entry = index.get(part) or [library, classes[0].__name__]
     name = entry[-1] if isinstance(entry, list) and entry else str(entry)
     by_name = {cls.__name__: cls for cls in classes}
     if name not in by_name:
         raise BackboneError(f"{part} in {folder} is a {name}, allowed: {', '.join(by_name)}")
-    cls = by_name[name]
+    return by_name[name]
+
+
+def _load_model(folder: Path, part: str, index: dict[str, Any], dtype: torch.dtype) -> Any:
+    library, stem, _ = _MODELS[part]
+    cls = _class_of(folder, part, index)
     variant = _find_variant(folder / part, stem)
     options: dict[str, Any] = {"dtype" if library == "transformers" else "torch_dtype": dtype}
     if variant:
@@ -274,6 +284,13 @@ def _read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BackboneError(f"{file} cannot be read as JSON: {_first_line(error)}") from error
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    content = _read_json(file)
+    if not isinstance(content, dict):
+        raise BackboneError(f"{file} must hold a JSON object")
+    return content
 
 
 def _first_line(error: BaseException) -> str:

@@ -30,6 +30,12 @@ class DatasetConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if min(self.shares) < 0 or sum(self.shares) <= 0:
             raise ValueError(f"shares must be three numbers >= 0, not all zero, got {self.shares}")
+        for name, low, high in (("fovy_deg", 1.0, 170.0), ("elevation_deg", -90.0, 90.0)):
+            smallest, largest = getattr(self, name)
+            if not low <= smallest <= largest <= high:
+                raise ValueError(
+                    f"{name} must be two numbers in {low:g}..{high:g}, the smaller first, got {getattr(self, name)}"
+                )
 
     @property
     def num_shards(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from gen3d.stages.redraw import Redraw
     from gen3d.stages.texture import Texture
     from gen3d.stages.views import ViewProvider
+
+
+def _check_orbit(stage: str, elevations_deg: Sequence[float], fovy_deg: float) -> None:
+    for elevation_deg in elevations_deg:
+        if not -90.0 <= elevation_deg <= 90.0:
+            raise ValueError(f"{stage} elevations must lie in -90..90 degrees, got {elevation_deg}")
+    if not 1.0 <= fovy_deg <= 170.0:
+        raise ValueError(f"{stage} fovy_deg must lie in 1..170 degrees, got {fovy_deg}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +52,8 @@ class SamplingConfig:
             raise ValueError(f"sampling joint_views must be at least 1, got {self.joint_views}")
         if not 0.0 <= self.guidance_rescale <= 1.0:
             raise ValueError(f"sampling guidance_rescale must lie in 0..1, got {self.guidance_rescale}")
+        if not 0.0 <= self.guidance_scale <= 1000.0:
+            raise ValueError(f"sampling guidance_scale must lie in 0..1000, got {self.guidance_scale}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +128,7 @@ class MultiviewConfig:
             raise ValueError(f"multiview timesteps must lie in 1..1000, got {list(self.timesteps)}")
         if not self.elevations_deg or not self.resolutions:
             raise ValueError("multiview elevations_deg and resolutions need at least one entry each")
+        _check_orbit("multiview", self.elevations_deg, self.fovy_deg)
         if list(self.resolutions) != sorted(self.resolutions) or self.resolutions[0] < 4:
             raise ValueError(
                 f"multiview resolutions must not fall from 4 upwards, got {list(self.resolutions)}"
@@ -165,6 +177,11 @@ class DistillConfig:
             raise ValueError(f"distill loss must be x0 or sds, got {self.loss!r}")
         if self.num_steps < 0:
             raise ValueError(f"distill num_steps must not be negative, got {self.num_steps}")
+        if not 0.0 <= self.guidance_scale <= 1000.0:
+            raise ValueError(f"distill guidance_scale must lie in 0..1000, got {self.guidance_scale}")
+        if not 0.0 <= self.rescale <= 1.0:
+            raise ValueError(f"distill rescale must lie in 0..1, got {self.rescale}")
+        _check_orbit("distill", self.elevations_deg, self.fovy_deg)
         for name in ("num_views", "render_size", "num_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"distill {name} must be at least 1, got {getattr(self, name)}")
@@ -263,6 +280,7 @@ class RedrawConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.timestep <= 1000:
             raise ValueError(f"redraw timestep must lie in 0..1000, got {self.timestep}")
+        _check_orbit("redraw", [self.elevation_deg], self.fovy_deg)
         if self.num_views < 1:
             raise ValueError(f"redraw num_views must be at least 1, got {self.num_views}")
         if self.keep_views < 0:

@@ -29,5 +29,7 @@ class Config(Settings):
         check_prompt(self.prompt)
         if self.num_objects < 1:
             raise ValueError(f"num_objects is {self.num_objects}; it must be at least 1")
+        if not -360.0 <= self.azimuth_deg <= 360.0:
+            raise ValueError(f"azimuth_deg is {self.azimuth_deg}; it must be in -360 ... 360")
         if not -90.0 <= self.elevation_deg <= 90.0:
             raise ValueError(f"elevation_deg is {self.elevation_deg}; it must be in -90 ... 90")

@@ -24,5 +24,7 @@ class TurntableConfig:
         for name in ("num_frames", "size", "preview_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not -90.0 <= self.elevation_deg <= 90.0:
+            raise ValueError(f"elevation_deg is {self.elevation_deg}; it must be in -90 ... 90")
         if self.size % 2:
             raise ValueError(f"size is {self.size}; H.264 needs an even number, such as {self.size + 1}")
