@@ -49,7 +49,9 @@ _BY_PIPELINE = {
 _IN_CHANNELS, _LATENT_CHANNELS, _CROSS_ATTENTION_DIM, _TEXT_WIDTH = 4, 4, 1280, 512
 
 
-def refuse_other_kinds(folder: Path, index: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> None:
+def refuse_other_kinds(
+    folder: Path, index: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]
+) -> None:
     """BackboneError for a folder whose model is of another kind, or whose parts do not belong together.
 
     Args:
@@ -72,7 +74,9 @@ def refuse_other_kinds(folder: Path, index: Mapping[str, Any], configs: Mapping[
 
 def _kind(folder: Path, index: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> str | None:
     """What a folder holds instead of a backbone, in words; None for a backbone, or for what cannot be told."""
-    if "galatea" in index:  # our own, perhaps between two trainings: what does not fit yet is told where it is used
+    if (
+        "galatea" in index
+    ):  # our own, perhaps between two trainings: what does not fit yet is told where it is used
         return None
     pipeline, unet = str(index.get("_class_name", "")), configs.get("unet", {})
     named = next((words for name, words in _BY_PIPELINE.items() if pipeline.startswith(name)), None)
@@ -90,7 +94,9 @@ def _kind(folder: Path, index: Mapping[str, Any], configs: Mapping[str, Mapping[
         words = _BY_CHANNELS.get(channels, "a model for another task")
         return f"{words}: its UNet takes {channels} channels, and its VAE makes {latent_channels}"
     labels = unet.get("class_embed_type") or unet.get("num_class_embeds")
-    if labels and unet.get("projection_class_embeddings_input_dim") != CAMERA_DIM or unet.get("addition_embed_type"):
+    if (labels and unet.get("projection_class_embeddings_input_dim") != CAMERA_DIM) or unet.get(
+        "addition_embed_type"
+    ):
         return f"a model whose UNet wants more than text ({pipeline or 'unnamed'})"
     return None
 
@@ -102,5 +108,7 @@ def _part_of_a_model(folder: Path) -> str | None:
     if any(folder.glob("pytorch_lora_weights.*")) or (folder / "adapter_config.json").is_file():
         return "a LoRA, which is no model of its own"
     if any(folder.glob("*.safetensors")) or any(folder.glob("*.ckpt")):
-        return "a checkpoint in a single file, which diffusers' from_single_file() and save_pretrained() convert"
+        return (
+            "a checkpoint in a single file, which diffusers' from_single_file() and save_pretrained() convert"
+        )
     return None

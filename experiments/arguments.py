@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from experiments.errors import UserError
 from experiments.run.files import expand_home
@@ -69,6 +69,11 @@ class Arguments:
         # argparse wants the positional arguments together; "--" keeps an optional flag value from eating one.
         return [*self.flags, "--", *self.overrides(literal)]
 
+    def choosing(self, key: str, name: str) -> Arguments:
+        """The same with `name` in place of what was typed for `key`."""
+        chosen = [f"{key}={name}" if each.startswith(f"{key}=") else each for each in self.settings]
+        return replace(self, settings=chosen, values={**self.values, key: name})
+
     def swept(self, key: str) -> list[str]:
         """What a sweep takes for `key`, one of Hydra's names: one value, `a,b`, or `choice(a,b)`. Empty without it."""
         value = self.values.get(key)
@@ -104,9 +109,7 @@ def register_resolver() -> None:
     from omegaconf import OmegaConf
 
     if not OmegaConf.has_resolver(_RESOLVER):
-        OmegaConf.register_new_resolver(
-            _RESOLVER, lambda spelled: bytes.fromhex(spelled[1:]).decode("utf-8")
-        )
+        OmegaConf.register_new_resolver(_RESOLVER, lambda spelled: bytes.fromhex(spelled[1:]).decode("utf-8"))
 
 
 def is_folder_like(value: str) -> bool:
@@ -146,7 +149,9 @@ def parse(argv: list[str]) -> Arguments:
 def _existing_folder(typed: str) -> str:
     folder = expand_home(typed, "--config-dir")
     if not os.path.isdir(folder):
-        raise UserError(f"--config-dir is {typed!r}, and there is no such folder; it must be one that holds configs")
+        raise UserError(
+            f"--config-dir is {typed!r}, and there is no such folder; it must be one that holds configs"
+        )
     return folder
 
 
@@ -160,7 +165,9 @@ def _check_settings(parsed: Arguments) -> None:
         elif setting.startswith("~"):
             # A group of Hydra's own can be left out; a setting of ours always has a value.
             if not setting.startswith("~hydra"):
-                raise UserError(f"{setting!r}: settings cannot be deleted; give another value: {setting[1:]}=...")
+                raise UserError(
+                    f"{setting!r}: settings cannot be deleted; give another value: {setting[1:]}=..."
+                )
         elif previous:
             raise UserError(
                 f'{setting!r} stands alone; if it belongs to {previous}, quote the whole: {previous}="..."'
@@ -171,9 +178,7 @@ def _check_settings(parsed: Arguments) -> None:
             )
 
 
-def _override(
-    plus: str, key: str, value: str, literal: Mapping[str, bool], multirun: bool
-) -> list[str]:
+def _override(plus: str, key: str, value: str, literal: Mapping[str, bool], multirun: bool) -> list[str]:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -233,7 +238,7 @@ def _elements(key: str, listed: str) -> list[str]:
             if found is None:
                 raise UserError(
                     f"{key}: the quote before {listed[1:31]!r} has no other to close it, or more than a comma follows "
-                    f"that; in \"...\" write \\\" for a quote, and other quotes around a text that begins with one"
+                    f'that; in "..." write \\" for a quote, and other quotes around a text that begins with one'
                 )
             mark, text, comma = found.groups()
             texts.append(re.sub(rf"(\\+)({mark}|\Z)", lambda run: run[1][: len(run[1]) // 2] + run[2], text))

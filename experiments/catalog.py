@@ -115,7 +115,13 @@ def _where(error: yaml.YAMLError) -> str:
     return f", line {mark.line + 1}: {one_line(problem, 200)}{tab}"
 
 
-def refuse_unreadable(config_dir: str | None) -> None:
-    """UserError that names the first of the user's configs that cannot be read, if there is one."""
+def refuse_unreadable(config_dir: str | None, error: yaml.YAMLError | UnicodeDecodeError) -> None:
+    """UserError that names the one of the user's configs, and the line in it, that Hydra stumbled over with `error`."""
     for path in sorted(Path(config_dir).rglob("*.yaml")) if config_dir else []:
-        read_yaml(path)
+        if isinstance(error, UnicodeDecodeError):
+            meant = error.object in path.read_bytes()
+        else:
+            mark = getattr(error, "problem_mark", None)
+            meant = mark is not None and Path(mark.name) == path.absolute()
+        if meant:
+            read_yaml(path)

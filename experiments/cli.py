@@ -118,27 +118,33 @@ def _command(typed: list[str]) -> int:
 
 def _dispatch(typed: list[str]) -> int:
     parsed = arguments.parse(typed)
-    literal: dict[str, bool] = {}
+    _typed[:] = typed
     hydra_only = any(
         flag.startswith(("--hydra-help", "--version", "--shell-completion", "-sc")) for flag in parsed.flags
     )
+    if hydra_only:
+        return _run_hydra(parsed.argv({}))
     names = parsed.swept("experiment")
-    if not hydra_only:
-        if not names:
-            listing = ", ".join(catalog.experiments(parsed.config_dir))
-            raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
-        for task in dict.fromkeys(catalog.task_of(each, parsed.config_dir) for each in names):
-            literal |= _register(task)
-        _check_backbone(parsed)
-    _typed[:] = typed
+    if not names:
+        listing = ", ".join(catalog.experiments(parsed.config_dir))
+        raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
+    tasks = [catalog.task_of(name, parsed.config_dir) for name in names]
+    _check_backbone(parsed)
     with contextlib.ExitStack() as stack:
         if parsed.multirun and not _launched_elsewhere(parsed, names):
             stack.enter_context(_sweep_folder())
-        try:
-            return _run_hydra(parsed.argv(literal))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            catalog.refuse_unreadable(parsed.config_dir)  # Hydra does not say which file it was
-            raise
+        # Hydra cannot sweep over experiments, which differ in the keys they have.
+        for name, task in zip(names, tasks, strict=True):
+            _run_experiment(parsed.choosing("experiment", name), _register(task))
+    return EXIT_OK
+
+
+def _run_experiment(parsed: arguments.Arguments, literal: dict[str, bool]) -> None:
+    try:
+        _run_hydra(parsed.argv(literal))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        catalog.refuse_unreadable(parsed.config_dir, error)
+        raise
 
 
 def _check_backbone(parsed: arguments.Arguments) -> None:
@@ -238,10 +244,7 @@ def _job(composed: DictConfig) -> None:
 
 def _report(error: BaseException) -> int:
     """Print one line for `error` (and the traceback when asked) and return the exit status."""
-    if isinstance(error, UnknownKey):
-        line = f"{error}.{_similar_keys(error.key)}"
-    else:
-        line = _hydra_message(error)
+    line = f"{error}.{_similar_keys(error.key)}" if isinstance(error, UnknownKey) else _hydra_message(error)
     message, status = (line, EXIT_USAGE) if line else describe(error)
     if debug():
         traceback.print_exception(error)
@@ -251,6 +254,9 @@ def _report(error: BaseException) -> int:
 
 def _hydra_message(error: BaseException) -> str | None:
     """One line for what Hydra and OmegaConf raise while composing; None for any other error."""
+    too_large = re.search(r"\n\s*full_key: (\S+)", str(error)) if isinstance(error, OverflowError) else None
+    if too_large:
+        return f"{too_large[1]}: no computation can hold a number that large"
     module = type(error).__module__
     if not module.startswith(("hydra", "omegaconf")):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,6 +92,22 @@ def test_help_is_quick_and_imports_nothing_heavy(subprocess_environment: dict[st
         ([COUNT, "prompt=x", "checkpoint_every=0"], ["checkpoint_every is 0"]),
         ([COUNT, "prompt=x", "backbone=nope"], ["unknown backbone 'nope'", "tiny"]),
         ([COUNT, "prompt=x", "extra=${nokey}"], ["extra", "nokey"]),
+        ([COUNT, "prompt=x", "+unknown=3"], ["unknown key 'unknown'", "Keys: "]),
+        ([COUNT, "prompt=x", "++sed=3"], ["unknown key 'sed'", "Did you mean seed?"]),
+        ([COUNT, "prompt=x", "+optimiser.rate=3"], ["unknown key 'optimiser.rate'", "learning_rate"]),
+        ([COUNT, "prompt=x", "~seed"], ["'~seed': settings cannot be deleted", "seed=..."]),
+        ([COUNT, "prompt=x", "~optimiser.kind=sgd"], ["settings cannot be deleted"]),
+        ([COUNT, "prompt=x", "device=cuda:abc"], ["device is 'cuda:abc'", "cuda:0"]),
+        ([COUNT, "prompt=x", "device=cuda:-1"], ["device is 'cuda:-1'", "cuda:0"]),
+        ([COUNT, "prompt=x", "device=cuda:"], ["device is 'cuda:'", "cuda:0"]),
+        ([COUNT, "prompt=x", "device=cuda:99999999999999"], ["device is 'cuda:99999999999999'"]),
+        ([COUNT, "prompt=x", "optimiser.learning_rate=nan"], ["optimiser.learning_rate is nan", "finite"]),
+        ([COUNT, "prompt=x", "target=[1,-inf,2]"], ["target.1 is -inf", "finite"]),
+        ([COUNT, "prompt=x", "num_steps=1" + "0" * 30], ["num_steps is 1000", "that large"]),
+        ([COUNT, "prompt=x", "optimiser.learning_rate=1" + "0" * 400], ["optimiser.learning_rate"]),
+        ([COUNT, "prompt=x", "--config-dir=~nosuchuser/x"], ["--config-dir is '~nosuchuser/x'"]),
+        ([COUNT, "prompt=x", "--config-dir=nowhere"], ["--config-dir is 'nowhere'", "no such folder"]),
+        (["-m", COUNT, "prompt=choice('a wizard's hat')"], ["prompt: the quote before"]),
     ],
 )
 def test_bad_input_is_one_line_status_2_and_writes_nothing(
@@ -196,6 +213,147 @@ def test_interrupt_says_how_to_continue(galatea: Galatea, tmp_path: Path) -> Non
     command = shlex.split(outcome.err[-1])
     assert command[0] == "galatea"
     assert command[3:] == [COUNT, "prompt=a $b 'c'", "fail_at=9", "checkpoint_every=4", "out=my run"]
+
+
+def test_interrupt_of_a_sweep_prints_the_command_that_was_typed(galatea: Galatea, tmp_path: Path) -> None:
+    import shlex
+
+    # The first run is done before step 9; the second stops there.
+    typed = ["-m", COUNT, "prompt=choice('a, b')", "num_steps=5,20", "fail_at=9", "checkpoint_every=4"]
+    outcome = galatea(*typed, "out=my runs", "overwrite=true")
+    assert outcome.status == 130
+    command = shlex.split(outcome.err[-1])
+    assert command[0] == "galatea"
+    assert command[3:] == [*typed, "out=my runs"]
+    made = everything_in(tmp_path)
+    again = galatea(*command[1:], own_configs=False)
+    assert again.status == 130
+    assert sum("is finished already" in line for line in again.err) == 1
+    assert sum(line.startswith("continuing") and "from step 8" in line for line in again.err) == 1
+    assert everything_in(tmp_path) == made
+
+
+def test_a_sweep_leaves_nothing_but_its_runs(galatea: Galatea, tmp_path: Path) -> None:
+    assert galatea("-m", COUNT, "prompt=x", "seed=1,2", "budget=smoke", "out=all").status == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["all"]
+    assert galatea("-m", COUNT, "prompt=", "seed=1,2", "out=none").status == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["all"]
+
+
+def test_a_launcher_for_other_machines_keeps_a_folder_of_its_own(galatea: Galatea, tmp_path: Path) -> None:
+    sweep = ["-m", COUNT, "prompt=x", "seed=1,2", "budget=smoke", "out=all"]
+    assert galatea(*sweep, "hydra/launcher=basic").status == 0
+    assert len(list((tmp_path / "outputs" / "multirun").glob("*/multirun.yaml"))) == 1
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write to")
+def test_a_sweep_in_a_folder_that_cannot_be_written(
+    tmp_path: Path, subprocess_environment: dict[str, str]
+) -> None:
+    configs = ROOT / "tests" / "experiments" / "configs"
+    command = [
+        sys.executable,
+        "-m",
+        "tests.experiments.counting_cli",
+        "--config-dir",
+        str(configs),
+        "-m",
+        COUNT,
+    ]
+    done = subprocess.run(
+        [*command, "prompt=choice(a,b)", "budget=smoke", f"out={tmp_path}/all"],
+        cwd="/proc", env=subprocess_environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "all").glob("*/report.json"))) == 2
+
+
+def test_a_sweep_over_experiments(galatea: Galatea, tmp_path: Path) -> None:
+    for value in ("test/counting,test/longer", "choice(test/counting, test/longer)"):
+        sweep = ["-m", f"experiment={value}", "prompt=x", "budget=smoke", f"out=all {value[:6]}"]
+        assert galatea(*sweep).status == 0
+        assert len(list((tmp_path / f"all {value[:6]}").glob("*/report.json"))) == 2
+
+
+def test_home_folders_in_paths(galatea: Galatea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copytree(ROOT / "tests" / "experiments" / "configs", tmp_path / "home" / "configs")
+    for number, flag in enumerate(
+        (["--config-dir=~/configs"], ["--config-dir", "~/configs"], ["-cd=~/configs"])
+    ):
+        typed = [*flag, COUNT, "prompt=~", "budget=smoke", f"out=~/run {number}"]
+        assert galatea(*typed, own_configs=False).status == 0
+        config = yaml.safe_load((tmp_path / "home" / f"run {number}" / "config.yaml").read_text())
+        assert config["prompt"] == "~"
+        assert config["out"] == str(tmp_path / "home" / f"run {number}")
+    outcome = galatea(COUNT, "prompt=x", "out=~nosuchuser/x")
+    assert outcome.status == 2
+    (line,) = outcome.err
+    assert "out is '~nosuchuser/x', but ~nosuchuser is no user's home folder" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b"num_steps:\t1\n\tx: 2\n", ["line 4", "a tab stands where"]),
+        (b"# caf\xe9\nnum_steps: 1\n", ["line 4", "0xe9 is no UTF-8"]),
+        (b"num_steps: 1\nprompt: [a\n", ["line 6"]),
+        (b"num_steps: 'a\n", ["line 5"]),
+    ],
+)
+@pytest.mark.parametrize("where", ["experiment/my/own.yaml", "budget/counting/own.yaml"])
+def test_a_config_that_cannot_be_read_is_named(
+    galatea: Galatea, tmp_path: Path, where: str, content: bytes, parts: list[str]
+) -> None:
+    configs = tmp_path / "configs"
+    shutil.copytree(ROOT / "tests" / "experiments" / "configs", configs)
+    good = b"# @package _global_\ndefaults: [test/counting]\n# more\n"
+    for name in ("experiment/my/own.yaml", "budget/counting/own.yaml", "budget/own.yaml"):
+        (configs / name).parent.mkdir(exist_ok=True)
+        (configs / name).write_bytes(
+            good if name.startswith("exp") else b"# @package _global_\nbudget: own\n"
+        )
+    (configs / where).write_bytes(
+        (good if where.startswith("exp") else b"# @package _global_\n#\n#\n") + content
+    )
+    before = everything_in(tmp_path)
+    outcome = galatea(
+        "--config-dir",
+        str(configs),
+        "experiment=my/own",
+        "prompt=x",
+        "budget=own",
+        "out=made",
+        own_configs=False,
+    )
+    assert outcome.status == 2
+    (line,) = outcome.err
+    for part in [str(configs / where), *parts]:
+        assert part in line
+    assert everything_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "defaults: 3\n", "", "num_steps: 1\n", "defaults: [3]\n"])
+def test_a_config_that_is_no_experiment_is_named(galatea: Galatea, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "configs" / "experiment" / "my" / "own.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    outcome = galatea(f"--config-dir={tmp_path}/configs", "experiment=my/own", own_configs=False)
+    assert outcome.status == 2
+    (line,) = outcome.err
+    assert str(file) in line
+    assert "- /task: NAME" in line
+
+
+def test_every_registered_backbone_can_be_chosen_and_no_other_is_offered(galatea: Galatea) -> None:
+    from diffusion import registry
+
+    for name in registry.names():
+        outcome = galatea("experiment=sample/multiview", "prompt=x", f"backbone={name}", "--cfg", "job")
+        assert yaml.safe_load(outcome.out)["backbone"]["name"] == name
+        assert f"{name}" in galatea("--help").out
+    (line,) = galatea("experiment=sample/multiview", "prompt=x", "backbone=nope").err
+    assert f"must be one of {', '.join(sorted(registry.names()))}, or a folder" in line
 
 
 def test_exit_status_of_the_process(tmp_path: Path, subprocess_environment: dict[str, str]) -> None:

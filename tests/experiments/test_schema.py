@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import copy
+import math
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments.run.schema import build, to_plain, twin
+from experiments import catalog, tasks
+from experiments.errors import UnknownKey
+from experiments.run.schema import build, fields_of, literal_keys, to_plain, twin
 from experiments.run.seeding import derive_seed, make_generator, resolve_device
+from experiments.run.settings import FilePath, FolderPath, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,22 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
     optional: Inner | None = None
     any_component: Any = None
+
+
+@dataclass(frozen=True)
+class MarkedInner:
+    folder: FolderPath = "f"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked:
+    words: Text = ""
+    maybe: FilePath | None = None
+    files: tuple[FilePath, ...] = ()
+    some: tuple[Text, ...] | None = None
+    name: str = ""
+    kind: Literal["text"] = "text"
+    inner: MarkedInner = field(default_factory=MarkedInner)
 
 
 def composed(*overrides: str) -> Any:
@@ -77,7 +100,6 @@ def test_plain_round_trip() -> None:
 
 
 def test_every_task_has_a_schema() -> None:
-    from experiments import tasks
 
     for name in tasks.TASKS:
         node = OmegaConf.structured(twin(tasks.config(name)))
@@ -96,6 +118,126 @@ def test_settings_are_read_without_torch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+# Fields that are no free text and no path, so that the command line's own grammar is right for them.
+NEITHER_TEXT_NOR_PATH = {
+    "task": "a name of ours",
+    "experiment": "a name of a config; a comma sweeps",
+    "budget": "a name of a config; a comma sweeps",
+    "method": "a name of a config",
+    "asset_budget": "a name of a config",
+    "device": "cpu or cuda:N; a comma sweeps",
+    "fps": "a number or a fraction; a comma sweeps",
+}
+
+
+def is_text(annotation: Any) -> bool:
+    """Whether a value of that type, or an element of it, may be any text."""
+    return annotation is str or any(is_text(part) for part in get_args(annotation) if part is not Ellipsis)
+
+
+def every_field() -> list[tuple[str, str, Any]]:
+    return [(task, *field) for task in tasks.TASKS for field in fields_of(tasks.config(task))]
+
+
+def test_every_text_is_marked_or_has_a_reason_not_to_be() -> None:
+    seen = set()
+    for task, key, annotation in every_field():
+        if get_origin(annotation) is not Literal and is_text(annotation):
+            marked = key in literal_keys(tasks.config(task))
+            assert marked != (key in NEITHER_TEXT_NOR_PATH), (
+                f"{task}: mark {key} as Text, FilePath or FolderPath"
+            )
+            seen.add(key)
+    assert seen >= NEITHER_TEXT_NOR_PATH.keys()
+    assert {"prompt", "portrait", "face_model", "backbone.name", "recipe.sampling.background"} <= seen
+
+
+def test_marks_are_found_in_options_and_lists() -> None:
+    assert literal_keys(Marked) == {
+        "words": False, "maybe": False, "files": True, "some": True, "inner.folder": False,
+    }  # fmt: skip
+
+
+def test_home_folders_of_marked_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = {"words": "~", "maybe": "~/a", "files": ["~/b", "c~"], "some": ["~"], "inner": {"folder": "~"}}
+    built = build(Marked, DictConfig(config))
+    assert built == Marked(
+        words="~", maybe="/home/me/a", files=("/home/me/b", "c~"), some=("~",), inner=MarkedInner("/home/me")
+    )
+    with pytest.raises(ValueError, match="files is '~nosuchuser/b', but ~nosuchuser is no user's home"):
+        build(Marked, DictConfig({**config, "files": ["~nosuchuser/b"]}))
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_text_and_paths_of_every_task_are_taken_as_typed(galatea: Callable[..., Any], task: str) -> None:
+    typed = "a, 'b' \"c\" [1] (x)=y {z} \\ #1 \u00e9 ~ 1e3"
+    keys = {key: listed for key, listed in literal_keys(tasks.config(task)).items() if key != "backbone.name"}
+    settings = [f"{key}=[x=1,'p, q']" if listed else f"{key}={typed}" for key, listed in keys.items()]
+    outcome = galatea(f"experiment={experiment_of(task)}", *settings, "--cfg", "job")
+    assert outcome.status == 0, outcome.err
+    config = OmegaConf.create(outcome.out)
+    for key, listed in keys.items():
+        assert OmegaConf.select(config, key) == (["x=1", "p, q"] if listed else typed), key
+
+
+def experiment_of(task: str) -> str:
+    return next(name for name in catalog.experiments() if catalog.task_of(name) == task)
+
+
+def is_number(annotation: Any) -> bool:
+    return annotation is float or any(
+        is_number(part) for part in get_args(annotation) if part is not Ellipsis
+    )
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_every_number_of_every_task_is_finite(galatea: Callable[..., Any], task: str) -> None:
+    composed = OmegaConf.create(galatea(f"experiment={experiment_of(task)}", "--cfg", "job").out)
+    cls = tasks.config(task)
+    for key, _ in fields_of(cls):
+        if OmegaConf.is_missing(composed, key):
+            OmegaConf.update(composed, key, "x")
+    assert isinstance(build(cls, composed), cls)
+    for key, annotation in fields_of(cls):
+        if not is_number(annotation):
+            continue
+        for value in (math.nan, math.inf, -math.inf, 1e39):
+            with pytest.raises(ValueError, match=rf"^{re.escape(key)}(\.\d)? is {re.escape(str(value))}; "):
+                build(cls, changed(composed, key, annotation, value))
+        for value in (1e30, -1e30):
+            if re.search("guidance_scale|azimuth|elevation|fovy", key):
+                with pytest.raises(ValueError, match="guidance_scale|azimuth|elevation|fovy"):
+                    build(cls, changed(composed, key, annotation, value))
+
+
+def changed(config: Any, key: str, annotation: Any, value: float) -> Any:
+    """A copy of the config with another value at `key`, or as the last of several there."""
+    several = "tuple" in str(annotation)
+    config = copy.deepcopy(config)
+    OmegaConf.update(
+        config, key, [*list(OmegaConf.select(config, key) or [0])[:-1], value] if several else value
+    )
+    return config
+
+
+def test_numbers_anywhere_are_finite() -> None:
+    for override in ("inner.rate=nan", "pair=[1,inf]", "any_component={a: [0, {b: .nan}]}"):
+        with pytest.raises(ValueError, match="must be a finite number"):
+            build(Outer, composed("name=n", override))
+    with pytest.raises(ValueError, match="sizes.0 is 1000000000000000000000; no computation"):
+        build(Outer, composed("name=n", "sizes=[1000000000000000000000]"))
+
+
+def test_unknown_keys_are_refused_at_every_level() -> None:
+    for key in ("other", "inner.other", "optional.other"):
+        node = composed("name=n", "optional={rate: 1}")
+        with open_dict(node):
+            OmegaConf.update(node, key, 1, force_add=True)
+        with pytest.raises(UnknownKey, match=f"unknown key '{key}'"):
+            build(Outer, node)
 
 
 def test_streams_are_independent_and_repeat() -> None:
