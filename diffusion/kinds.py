@@ -94,9 +94,8 @@ def _kind(folder: Path, index: Mapping[str, Any], configs: Mapping[str, Mapping[
         words = _BY_CHANNELS.get(channels, "a model for another task")
         return f"{words}: its UNet takes {channels} channels, and its VAE makes {latent_channels}"
     labels = unet.get("class_embed_type") or unet.get("num_class_embeds")
-    if (labels and unet.get("projection_class_embeddings_input_dim") != CAMERA_DIM) or unet.get(
-        "addition_embed_type"
-    ):
+    no_camera = labels and unet.get("projection_class_embeddings_input_dim") != CAMERA_DIM
+    if no_camera or unet.get("addition_embed_type"):
         return f"a model whose UNet wants more than text ({pipeline or 'unnamed'})"
     return None
 

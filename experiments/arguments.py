@@ -61,7 +61,7 @@ class Arguments:
         made: list[str] = []
         for setting in self.settings:
             found = _ASSIGNMENT.fullmatch(setting)
-            made += _override(*found.groups(), literal, self.multirun) if found else [setting]
+            made += _override(found, literal, self.multirun) if found else [setting]
         return made
 
     def argv(self, literal: Mapping[str, bool]) -> list[str]:
@@ -178,7 +178,8 @@ def _check_settings(parsed: Arguments) -> None:
             )
 
 
-def _override(plus: str, key: str, value: str, literal: Mapping[str, bool], multirun: bool) -> list[str]:
+def _override(found: re.Match[str], literal: Mapping[str, bool], multirun: bool) -> list[str]:
+    plus, key, value = found.groups()
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

@@ -51,7 +51,8 @@ Keys every experiment has
   device=cuda      cpu unless you say otherwise
   overwrite=true   begin again in a folder that holds a finished or another run
 
-Text and paths (prompt=, negative_prompt=, out=, ...) are taken as typed: quote them for your shell and nothing else.
+Text and paths (prompt=, out=, portrait=, ...) are taken as typed: quote them for your shell and nothing else. With -m,
+choice(a,b) sweeps over texts; one with a comma stands in "..." or '...', where \\" is a quote.
 
 Examples
   galatea experiment=text_to_3d/quickstart prompt="a red mushroom" out=out/mushroom

@@ -60,7 +60,7 @@ def load_measures(backbone: Backbone, folder: str | None) -> tuple[MouthReader, 
     Raises:
         UserError: there is no reader of mouths.
     """
-    where = Path(folder).expanduser() if folder else (Path(str(backbone.folder)) / MOUTH).parent
+    where = Path(folder) if folder else (Path(str(backbone.folder)) / MOUTH).parent
     mouth, sync = where / Path(MOUTH).name, where / Path(SYNC).name
     if not mouth.is_file():
         raise UserError(

@@ -38,7 +38,7 @@ def choose(config: Mapping[str, Any], *, one_of_many: bool = False, base: Path =
     """
     digest = identity_hash(config)
     if config.get("out"):
-        folder = Path(config["out"]).expanduser()
+        folder = Path(config["out"])
         return folder / digest if one_of_many else folder
     parent = base / config["task"]
     earlier = sorted(parent.glob(f"????-??-??-{digest}")) if parent.is_dir() else []

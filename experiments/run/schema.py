@@ -4,7 +4,8 @@ Why not register the dataclasses as they are: OmegaConf makes frozen ones read-o
 applied, and knows neither `Literal` nor classes of its own. So the schema is a mutable twin that remembers its
 class; Hydra merges YAML and overrides into the twin with its type checks, and `build` turns the result into the
 real thing, so that each component's own `__post_init__` has the last word. Two rules hold for every field alike and
-stand here alone: a number must be one that float32 (or a 64-bit integer) can hold, and `~` in a path is the home folder.
+stand here alone: a number must be one that float32 (or a 64-bit integer) can hold, and `~` in a path is the home
+folder.
 """
 
 from __future__ import annotations

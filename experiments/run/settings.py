@@ -14,8 +14,8 @@ from typing import Annotated, Any
 NOT_IDENTITY = frozenset({"budget", "checkpoint_every", "experiment", "out", "overwrite", "threads"})
 
 # What the text in a field of a Config is. The command line takes all of these as typed (`schema.literal_keys` collects
-# them), and `schema.build` puts the home folder for a leading `~` of a path. A library, which imports nothing from here,
-# writes `Annotated[str, "text"]` itself. A plain `str` is left to Hydra's grammar: names of configs, numbers.
+# them), and `schema.build` puts the home folder for a leading `~` of a path. A library, which imports nothing from
+# here, writes `Annotated[str, "text"]` itself. A plain `str` is left to Hydra's grammar: names of configs, numbers.
 TEXT, FILE, FOLDER = "text", "file", "folder"
 Text = Annotated[str, TEXT]
 FilePath = Annotated[str, FILE]

@@ -6,6 +6,7 @@ How to add one. Write its settings and its work, add a line to `TASKS`, and writ
     # configs/my_task.py, beside the module of the work; it imports nothing that imports torch
     @dataclass(frozen=True, kw_only=True)
     class Config(Settings):              # experiments.run.settings: seed, device, out, checkpoint_every, ...
+        caption: Text                    # Text, FilePath, FolderPath: taken as typed at the command line
         learning_rate: float = 1e-4      # fields may be other components' frozen dataclasses
         def __post_init__(self) -> None: # checks here fail before anything is written
             super().__post_init__()

@@ -38,7 +38,7 @@ _CAPTIONS = "captions.json"
 def cases_of(config: Config) -> list[Case]:
     """The captions of this benchmark."""
     if config.prompts is not None:
-        return read_cases(Path(config.prompts).expanduser())
+        return read_cases(Path(config.prompts))
     return default_cases(config.num_things, config.num_pairs, config.num_heads)
 
 
@@ -55,7 +55,7 @@ def run(config: Config, run: Run) -> None:
         forget_assets(run.folder)
     _keep_captions(run.folder / _CAPTIONS, cases, again=config.overwrite)
     if config.prompts is not None:
-        run.inputs["prompts"] = describe_file(Path(config.prompts).expanduser())
+        run.inputs["prompts"] = describe_file(Path(config.prompts))
     load_average = circumstances.load_average()
     assets = _make(config, run, cases)
     with run.stage("clip"):

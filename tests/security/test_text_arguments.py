@@ -162,7 +162,7 @@ def test_a_sweep_that_cannot_be_read(typed: str, part: str) -> None:
 
 
 def test_a_list_of_files_is_a_list() -> None:
-    with pytest.raises(UserError, match="files is 'me.png'; it must be a list"):
+    with pytest.raises(UserError, match=r"files is 'me\.png'; it must be a list"):
         parse(["files=me.png"]).overrides(KEYS)
 
 
