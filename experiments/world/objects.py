@@ -127,20 +127,37 @@ def _rest_on(a: _Solid, b: _Solid, seat: tuple[float, float, float] | None) -> _
     for growth in (1.0, 1.3, 1.7, 2.2, 3.0):
         a = small.scaled(growth)
         a = a.at(x - a.centre(0), b.high[1] - a.low[1], z - a.centre(2))
-        # Where above b each column of a's underside would meet it.
-        columns = _columns(x, z, 0.5 * max(a.size(0), a.size(2)))
-        gap = _first_hit(a.parts, columns, a.low[1] - 0.02, up=True) - _first_hit(
-            b.parts, columns, b.high[1] + 0.02, up=False
-        )
-        gaps = gap[torch.isfinite(gap)].sort().values
+        gaps = _gaps(a, b, x, z)
         if len(gaps) > 0:
             break
     else:
-        raise AssertionError("the upper thing misses the lower one at any size")
+        a, gaps = _on_the_highest_place(small, b)
+        if len(gaps) == 0:  # thinner than the columns lie apart: it stands where its box touches
+            return a
     # A point of contact alone would look (and print) loose: sink until a few columns overlap.
     least, most = (share * a.size(1) for share in _SINK)
     wanted = float(gaps[min(len(gaps) - 1, 8)] - gaps[0])
     return a.at(0.0, -float(gaps[0]) - min(max(wanted, least), most), 0.0)
+
+
+def _gaps(a: _Solid, b: _Solid, x: float, z: float) -> Tensor:
+    """How far a, whose middle is at (x, z), is above b in each column that meets both, the least first: `[N]`."""
+    columns = _columns(x, z, 0.5 * max(a.size(0), a.size(2)))
+    gap = _first_hit(a.parts, columns, a.low[1] - 0.02, up=True) - _first_hit(
+        b.parts, columns, b.high[1] + 0.02, up=False
+    )
+    return gap[torch.isfinite(gap)].sort().values
+
+
+def _on_the_highest_place(a: _Solid, b: _Solid) -> tuple[_Solid, Tensor]:
+    """Thing a with its lowest place above b's highest, and its `_gaps` there: beside a ring's hole, on its rim."""
+    a = a.at(-a.centre(0), b.high[1] - a.low[1], -a.centre(2))
+    feet = _columns(0.0, 0.0, 0.5 * max(a.size(0), a.size(2)))
+    foot = feet[_first_hit(a.parts, feet, a.low[1] - 0.02, up=True).argmin()]
+    tops = _columns(b.centre(0), b.centre(2), 0.5 * max(b.size(0), b.size(2)))
+    x, z = (tops[_first_hit(b.parts, tops, b.high[1] + 0.02, up=False).argmax()] - foot).tolist()
+    a = a.at(x, 0.0, z)
+    return a, _gaps(a, b, x, z)
 
 
 def _support(b: _Solid, seat: tuple[float, float, float] | None) -> tuple[float, float, float]:
