@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.run.inputs import as_typed, spooled
+from experiments.run.spool import as_typed, spooled
 
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
 
@@ -37,8 +37,10 @@ def test_a_pipe_can_be_read_as_often_as_wanted(tmp_path: Path) -> None:
 
 @posix
 def test_the_copy_is_gone_when_the_process_ends() -> None:
-    code = "from experiments.run.inputs import spooled; print(spooled('/dev/stdin'), spooled('/dev/stdin').read_text())"
-    done = subprocess.run([sys.executable, "-c", code], input="abc", text=True, capture_output=True, check=True)
+    code = "from experiments.run.spool import spooled; print(spooled('/dev/stdin'), spooled('/dev/stdin').read_text())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="abc", text=True, capture_output=True, check=True
+    )
     copy, content = done.stdout.split()
     assert content == "abc"
     assert not Path(copy).parent.exists()
