@@ -49,9 +49,11 @@ class Crop:
         _check(image)
         rows = torch.arange(self.y, self.y + self.size, device=image.device).clamp(0, image.shape[1] - 1)
         columns = torch.arange(self.x, self.x + self.size, device=image.device).clamp(0, image.shape[2] - 1)
-        return _resize(image[:, rows[:, None], columns], size)
+        return _resize(image[:, rows[:, None], columns], size, size)
 
-    def paste(self, frame: Tensor, image: Tensor, feather: float = 0.08) -> Tensor:
+    def paste(
+        self, frame: Tensor, image: Tensor, feather: float = 0.08, share: Tensor | None = None
+    ) -> Tensor:
         """[3, s, s] made for this crop, laid into [3, H, W].
 
         Pixels outside the crop keep their bits. Along the crop's border frame and picture are blended, except
@@ -59,6 +61,7 @@ class Crop:
 
         Args:
             feather: width of the blended border in sides of the crop, 0 ... 0.5.
+            share: [1, s, s] in [0, 1], how much of each pixel is the frame's (`Backdrop.share`); None for all of it.
         """
         _check(image)
         _check(frame)
@@ -71,16 +74,21 @@ class Crop:
         left, right = max(self.x, 0), min(self.x + self.size, image.shape[2])
         if top >= bottom or left >= right:
             return out
-        fitted = _resize(frame.to(image), self.size)[
-            :, top - self.y : bottom - self.y, left - self.x : right - self.x
-        ]
+        inside = slice(top - self.y, bottom - self.y), slice(left - self.x, right - self.x)
+        fitted = _resize(frame.to(image), self.size, self.size)[:, inside[0], inside[1]]
         width = feather * self.size
         rows = _ramp(bottom - top, self.y > 0, self.y + self.size < image.shape[1], width).to(image)
         columns = _ramp(right - left, self.x > 0, self.x + self.size < image.shape[2], width).to(image)
-        out[:, top:bottom, left:right] = torch.lerp(
-            image[:, top:bottom, left:right], fitted, rows[:, None] * columns
-        )
+        weight = rows[:, None] * columns
+        if share is not None:
+            fine = F.interpolate(share.to(image)[None], (self.size, self.size), mode="bilinear")
+            weight = weight * fine[0, 0][inside]
+        out[:, top:bottom, left:right] = torch.lerp(image[:, top:bottom, left:right], fitted, weight)
         return out
+
+    def scaled(self, factor: float) -> Crop:
+        """The crop in a picture whose sides are `factor` times as long, to the nearest pixel."""
+        return Crop(round(self.x * factor), round(self.y * factor), max(round(self.size * factor), 1))
 
     def to_crop(self, box: FaceBox, size: int) -> FaceBox:
         """A box of the picture in the pixels of `cut(image, size)`."""
@@ -93,11 +101,21 @@ class Crop:
         return FaceBox(box.x * scale + self.x, box.y * scale + self.y, box.size * scale)
 
 
-def _resize(image: Tensor, size: int) -> Tensor:
-    if image.shape[1:] == (size, size):
+def shrunk(image: Tensor, max_size: int) -> Tensor:
+    """[3, H, W] as it is, or antialiased so that its longer side is `max_size` pixels; sides are even then."""
+    _check(image)
+    longest = max(image.shape[1:])
+    if longest <= max_size:
+        return image
+    height, width = (max(side * max_size // longest // 2 * 2, 2) for side in image.shape[1:])
+    return _resize(image, height, width)
+
+
+def _resize(image: Tensor, height: int, width: int) -> Tensor:
+    if image.shape[1:] == (height, width):
         return image
     # Bicubic overshoots at edges.
-    return F.interpolate(image[None], (size, size), mode="bicubic", antialias=True)[0].clamp(0.0, 1.0)
+    return F.interpolate(image[None], (height, width), mode="bicubic", antialias=True)[0].clamp(0.0, 1.0)
 
 
 def _ramp(length: int, fade_in: bool, fade_out: bool, width: float) -> Tensor:

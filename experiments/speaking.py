@@ -13,8 +13,9 @@ from torch import Tensor
 
 from avatar.audio import AudioError, AudioFile
 from avatar.audio_features import FrameFeatures, LogMelConfig
-from avatar.face import FaceBox
-from avatar.face_crop import Crop
+from avatar.backdrop import Backdrop
+from avatar.face import MIN_FACE, FaceBox
+from avatar.face_crop import Crop, shrunk
 from avatar.face_regions import face_mask, regions
 from avatar.model import TalkingModel
 from avatar.pipeline import Face, TalkingClip, animate
@@ -25,6 +26,7 @@ from experiments.run.files import atomic_path, sha256_of_file
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import version
 from experiments.run.run_dir import Run
+from experiments.run.spool import as_typed, spooled
 from experiments.tasks.configs.speaking import SpeakSettings, rate
 from video.config import EncodeConfig
 from video.encode import encode
@@ -34,6 +36,7 @@ ADAPTERS, MOUTH, SYNC = "talking/model.safetensors", "talking/mouth.safetensors"
 
 _CLIPS = "checkpoints/clips"  # where overwrite=true clears them away too
 _PREVIEW_FRAMES = 7
+_LARGEST_VIDEO = 36_864  # blocks of 16 x 16 pixels, H.264 level 5.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -63,14 +66,14 @@ class Sitter:
 def listen(path: str) -> AudioFile:
     """Open a recording; UserError for one that cannot be used."""
     try:
-        return AudioFile(Path(path).expanduser())
+        return AudioFile(spooled(path))
     except (AudioError, OSError) as error:
-        raise UserError(f"audio: {describe(error)[0]}") from None
+        raise UserError(f"audio: {as_typed(describe(error)[0], path)}") from None
 
 
 def adapters_file(backbone: Backbone, path: str | None) -> Path:
     """The file of adapters, ``path`` or that beside the backbone; UserError where there is none."""
-    file = Path(path).expanduser() if path is not None else None
+    file = spooled(path) if path is not None else None
     if file is None and backbone.folder is not None:
         file = backbone.folder / ADAPTERS
     if file is None or not file.is_file():
@@ -97,25 +100,31 @@ def write_talk(
     sitter: Sitter,
     sound: AudioFile,
     *,
+    max_size: int | None = None,
     on_clip: Callable[[TalkingClip], None] | None = None,
 ) -> None:
     """Animate the portrait clip by clip, and write talk.mp4 and talk.png.
 
     Every finished clip is kept, so that a run that was stopped goes on behind the last one, unless the adapters are
-    others by then (UserError). on_clip: called after each
-    clip that was made now.
+    others by then (UserError). max_size: of the video's longer side where it shows the whole picture, pixels.
+    on_clip: called after each clip that was made now.
     """
     run.made_with("talking", sha256_of_file(adapters_file(backbone, config.talking)))
     for remark in sound.remarks:
         run.note(f"the recording {remark}")
     features = LogMelConfig().build().of(sound, rate(config.fps))
     face = sitter.face(backbone.image_size)
-    picture = _even(sitter.picture)
     frames = _frames(config, run, backbone, model, face, features, on_clip)
     shown: list[Tensor] = []
     frames = _kept_some(frames, shown, features.num_frames)
+    with torch.no_grad():
+        seen = backbone.decode(backbone.encode(face.image.to(backbone.device))).float().cpu()
+    backdrop = Backdrop.of(face.image, seen, sitter.crop.to_crop(sitter.box, backbone.image_size))
     if config.frame == "picture":
-        frames = (sitter.crop.paste(frame, picture) for frame in frames)
+        picture, crop = _canvas(run, sitter, max_size)
+        frames = (crop.paste(frame, picture, share=backdrop.share(frame)) for frame in frames)
+    else:
+        frames = (torch.lerp(face.image, frame, backdrop.share(frame)) for frame in frames)
     encode(
         frames,
         run.artefact("talk.mp4", kind="video"),
@@ -128,6 +137,26 @@ def write_talk(
     save_png(grid(torch.stack([face.image, *shown])[None]), run.artefact("talk.png", kind="image"))
     run.metrics["frames"] = features.num_frames
     shutil.rmtree(run.folder / _CLIPS)
+
+
+def _canvas(run: Run, sitter: Sitter, max_size: int | None) -> tuple[Tensor, Crop]:
+    """The picture as the video shows it, and the square in it that speaks; what changes its size is noted."""
+    height, width = sitter.picture.shape[1:]
+    picture = sitter.picture if max_size is None else shrunk(sitter.picture, max_size)
+    factor = picture.shape[2] / width
+    if picture is not sitter.picture:
+        small = factor * sitter.box.size
+        run.note(
+            f"the picture of {width} x {height} pixels is scaled to {picture.shape[2]} x {picture.shape[1]} in the "
+            f"video (max_size={max_size}; max_size=null keeps it)"
+            + (f", where the face is {small:.0f} pixels wide" if small < MIN_FACE else "")
+        )
+    elif -(-height // 16) * -(-width // 16) > _LARGEST_VIDEO:
+        run.note(
+            f"the video of {width} x {height} pixels is beyond what most players and phones show (4096 x 2304); "
+            "max_size=1280 makes it smaller and faster"
+        )
+    return _even(picture), sitter.crop.scaled(factor)
 
 
 def _even(picture: Tensor) -> Tensor:

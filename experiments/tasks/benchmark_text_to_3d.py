@@ -28,6 +28,7 @@ from experiments.run.files import write_json, write_text
 from experiments.run.images import read_row
 from experiments.run.provenance import describe_file
 from experiments.run.run_dir import Run
+from experiments.run.spool import spooled
 from experiments.tasks.configs.benchmark_text_to_3d import Config
 from gen3d.asset import Mesh
 from gen3d.export import load_glb
@@ -38,7 +39,7 @@ _CAPTIONS = "captions.json"
 def cases_of(config: Config) -> list[Case]:
     """The captions of this benchmark."""
     if config.prompts is not None:
-        return read_cases(Path(config.prompts))
+        return read_cases(spooled(config.prompts))
     return default_cases(config.num_things, config.num_pairs, config.num_heads)
 
 
@@ -55,7 +56,7 @@ def run(config: Config, run: Run) -> None:
         forget_assets(run.folder)
     _keep_captions(run.folder / _CAPTIONS, cases, again=config.overwrite)
     if config.prompts is not None:
-        run.inputs["prompts"] = describe_file(Path(config.prompts))
+        run.inputs["prompts"] = describe_file(spooled(config.prompts))
     load_average = circumstances.load_average()
     assets = _make(config, run, cases)
     with run.stage("clip"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from avatar.face import FaceError, MediaPipeDetector, find_face
 from avatar.pipeline import TalkingClip
@@ -12,6 +11,7 @@ from experiments.errors import UserError
 from experiments.run.backbones import load_into
 from experiments.run.provenance import describe_file
 from experiments.run.run_dir import Run
+from experiments.run.spool import as_typed, spooled
 from experiments.speaking import Sitter, listen, load_talking, write_talk
 from experiments.tasks.configs.talk import Config
 
@@ -25,8 +25,8 @@ def validate(config: Config) -> None:
 def run(config: Config, run: Run) -> None:
     """Animate the portrait and write the video."""
     sound, sitter = listen(config.audio), _look(config)
-    run.inputs["portrait"] = describe_file(Path(config.portrait).expanduser())
-    run.inputs["audio"] = describe_file(Path(config.audio).expanduser())
+    run.inputs["portrait"] = describe_file(spooled(config.portrait))
+    run.inputs["audio"] = describe_file(spooled(config.audio))
     backbone = load_into(run, config.backbone)
     model = load_talking(backbone, config.talking)
     made, began = 0, time.monotonic()
@@ -38,18 +38,18 @@ def run(config: Config, run: Run) -> None:
         if (clip.index + 1) % config.checkpoint_every == 0:
             run.save(clip.index + 1, {"past": clip.past})
 
-    write_talk(config, run, backbone, model, sitter, sound, on_clip=on_clip)
+    write_talk(config, run, backbone, model, sitter, sound, max_size=config.max_size, on_clip=on_clip)
     run.metrics["frames_per_second"] = round(made / (time.monotonic() - began), 2)
 
 
 def _look(config: Config) -> Sitter:
     try:
-        detector = None if config.face_model is None else MediaPipeDetector(config.face_model)
+        detector = None if config.face_model is None else MediaPipeDetector(spooled(config.face_model))
     except FaceError as error:
         raise UserError(f"face_model: {error}") from None
     try:
-        picture = load_portrait(Path(config.portrait).expanduser())
+        picture = load_portrait(spooled(config.portrait))
         box = find_face(picture, face=config.face, face_box=config.face_box, detector=detector)
         return Sitter(picture=picture, box=box)
     except (PortraitError, FaceError) as error:
-        raise UserError(f"portrait: {error}") from None
+        raise UserError(f"portrait: {as_typed(str(error), config.portrait)}") from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from avatar.face import FaceError, find_face
@@ -13,6 +11,7 @@ from experiments.run.backbones import load_into
 from experiments.run.images import save_png
 from experiments.run.provenance import describe_file
 from experiments.run.run_dir import Run
+from experiments.run.spool import spooled
 from experiments.speaking import Sitter, listen, load_talking, write_talk
 from experiments.tasks import text_to_3d
 from experiments.tasks.configs.text_to_talk import Config
@@ -32,7 +31,7 @@ def validate(config: Config) -> None:
 def run(config: Config, run: Run) -> None:
     """Make the mesh and everything about it, then the portrait, then the video."""
     sound = listen(config.audio)
-    run.inputs["audio"] = describe_file(Path(config.audio).expanduser())
+    run.inputs["audio"] = describe_file(spooled(config.audio))
     backbone = load_into(run, config.backbone)
     model = load_talking(backbone, config.talking)  # before minutes are spent on the mesh
     mesh = text_to_3d.make_and_write(config, run, backbone)

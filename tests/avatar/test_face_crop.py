@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from avatar.face_box import FaceBox
-from avatar.face_crop import MARGIN, RISE, Crop
+from avatar.face_crop import MARGIN, RISE, Crop, shrunk
 
 
 def _smooth(height: int, width: int) -> Tensor:
@@ -120,3 +120,26 @@ def test_bad_pictures_are_named() -> None:
         crop.paste(image[:, :, :7], image)
     with pytest.raises(ValueError, match="feather must lie between"):
         crop.paste(image, image, 0.6)
+
+
+def test_a_large_picture_is_shrunk_to_even_sides_and_a_small_one_kept() -> None:
+    image = _smooth(96, 120)
+    assert shrunk(image, 120) is image
+    for size, shape in ((60, (48, 60)), (119, (94, 118)), (33, (26, 32))):
+        assert shrunk(image, size).shape[1:] == shape
+    assert shrunk(_smooth(1000, 32), 64).shape == (3, 64, 2)
+    assert (shrunk(image, 60) - image[:, ::2, ::2]).abs().max() < 0.1
+
+
+def test_a_crop_is_found_again_in_the_shrunk_picture() -> None:
+    assert Crop(100, -40, 301).scaled(0.25) == Crop(25, -10, 75)
+    assert Crop(0, 0, 1).scaled(0.1).size == 1
+
+
+def test_a_share_keeps_the_picture_where_it_is_zero() -> None:
+    image, frame = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    share = torch.zeros(1, 20, 20)
+    share[:, :10] = 1.0
+    pasted = Crop(0, 0, 40).paste(frame, image, share=share)
+    assert torch.equal(pasted[:, 22:], image[:, 22:])
+    assert torch.equal(pasted[:, :18], frame[:, :18])

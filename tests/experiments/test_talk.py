@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,73 @@ def test_a_video_with_its_sound(galatea: Galatea, inputs: Path) -> None:
     assert not (folder / "checkpoints/clips").exists()
     with Image.open(folder / "talk.png") as sheet:
         assert sheet.size == (8 * 130 - 2, 128)
+
+
+def test_a_large_picture_is_scaled_in_the_video_and_said(galatea: Galatea, inputs: Path) -> None:
+    with Image.open(inputs / "face.png") as picture:
+        picture.resize((1280, 1204), Image.Resampling.BICUBIC).save(inputs / "face.png")
+    box = "face_box=[420,280,480]"  # in the pixels of the picture as it is
+    outcome = galatea(*QUICK, box, "max_size=320", "out=made")
+    assert outcome.status == 0, outcome.err
+    small = decode(inputs / "made/talk.mp4").frames
+    assert small.shape[1:] == (3, 300, 320)
+    (note,) = json.loads((inputs / "made/report.json").read_text())["notes"]
+    assert note.startswith(
+        "the picture of 1280 x 1204 pixels is scaled to 320 x 300 in the video (max_size=320;"
+    )
+    # The face speaks at the same place of the picture that keeps its size.
+    assert galatea(*QUICK, box, "max_size=null", "out=whole").status == 0
+    whole = decode(inputs / "whole/talk.mp4").frames
+    assert whole.shape[1:] == (3, 1204, 1280)
+    assert json.loads((inputs / "whole/report.json").read_text())["notes"] == []
+    again = torch.nn.functional.interpolate(whole[:3], (300, 320), mode="bilinear", antialias=True)
+    assert float((again - small[:3]).abs().mean()) < 0.02
+    # The square alone is no whole picture: it is as large as the model makes it.
+    assert galatea(*QUICK, box, "max_size=64", "frame=face", "out=square").status == 0
+    assert decode(inputs / "square/talk.mp4").frames.shape[1:] == (3, 128, 128)
+
+
+def test_a_video_that_few_players_show_is_said(galatea: Galatea, inputs: Path) -> None:
+    wide = Image.new("RGB", (6208, 1552), (90, 120, 150))
+    with Image.open(inputs / "face.png") as picture:
+        wide.paste(picture, (3000, 600))
+    wide.save(inputs / "face.png")
+    soundfile.write(inputs / "speech.wav", np.full(1600, 0.1), 16_000)
+    face = "face_box=[3110,620,120]"
+    assert galatea(*QUICK, face, "out=made").status == 0
+    (note,) = json.loads((inputs / "made/report.json").read_text())["notes"]
+    assert note.endswith("where the face is 25 pixels wide")
+    assert galatea(*QUICK, face, "max_size=null", "out=whole").status == 0
+    (note,) = json.loads((inputs / "whole/report.json").read_text())["notes"]
+    assert note.startswith("the video of 6208 x 1552 pixels is beyond what most players and phones show")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_inputs_from_pipes(galatea: Galatea, inputs: Path) -> None:
+    assert galatea(*QUICK, "out=files").status == 0
+    writers = []
+    for name in ("face.png", "speech.wav", "talking.safetensors"):
+        content = (inputs / name).read_bytes()
+        (inputs / name).unlink()
+        os.mkfifo(inputs / name)
+        writers.append(threading.Thread(target=(inputs / name).write_bytes, args=(content,), daemon=True))
+        writers[-1].start()
+    outcome = galatea(*QUICK, "out=pipes")
+    assert outcome.status == 0, outcome.err
+    assert (inputs / "pipes/talk.mp4").read_bytes() == (inputs / "files/talk.mp4").read_bytes()
+    described = [
+        json.loads((inputs / out / "report.json").read_text())["inputs"] for out in ("files", "pipes")
+    ]
+    assert described[0] == described[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_pipe_that_holds_no_picture_is_named_as_typed(galatea: Galatea, inputs: Path) -> None:
+    os.mkfifo(inputs / "typed")
+    threading.Thread(target=(inputs / "typed").write_bytes, args=(b"words",), daemon=True).start()
+    outcome = galatea(*QUICK, "portrait=typed", "out=made")
+    assert outcome.status == 2
+    assert outcome.err[-1].startswith("galatea: portrait: typed is no picture")
 
 
 def test_an_interrupted_video_ends_in_the_same_bytes(galatea: Galatea, inputs: Path) -> None:

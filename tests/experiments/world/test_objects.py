@@ -217,9 +217,9 @@ def test_a_set_of_another_seed_is_made() -> None:
 def test_everything_rests_on_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thing on each support in several proportions, about a thousand layouts; with fewer columns more slips by."""
     monkeypatch.setattr(objects, "_COLUMNS", 12)
-    solids = {(thing, seed): _solid(thing, seed) for thing in {*THINGS, *SUPPORTS} for seed in range(3)}
-    for number, (thing, support, seed) in enumerate(product(THINGS, SUPPORTS, range(3))):
-        b = solids[support, number % 3]
+    solids = {(thing, seed): _solid(thing, seed) for thing in {*THINGS, *SUPPORTS} for seed in range(2)}
+    for number, (thing, support, seed) in enumerate(product(THINGS, SUPPORTS, range(2))):
+        b = solids[support, number % 2]
         placed = _rest_on(solids[thing, seed], b, _SEATS.get(support))
         assert all(np.isfinite([*placed.low, *placed.high]))
         # A plate may lie in a mug, but everything is above the lower thing's foot and touches what is under it.
