@@ -13,6 +13,8 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
+from avatar.picture_kinds import HEAD, HEIC, RAW, PictureKind, is_raw, kind_of
+
 MIN_SIDE = 32
 MAX_SIDE = 16_384
 MAX_PIXELS = 64_000_000
@@ -31,7 +33,8 @@ def load_portrait(path: str | Path) -> Tensor:
     """A picture file as [3, H, W] float32 sRGB in [0, 1].
 
     The camera's rotation (EXIF) is applied, transparency laid on white, an embedded colour profile converted to
-    sRGB, and an animation gives its first frame. 16-bit greyscale keeps its precision.
+    sRGB, and an animation gives its first frame. 16-bit greyscale keeps its precision. HEIC is read where pi-heif is
+    installed.
 
     Raises:
         PortraitError: the file is missing, a folder, may not be read, holds no picture or a damaged one, or the
@@ -41,23 +44,23 @@ def load_portrait(path: str | Path) -> Tensor:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            start = file.read(1)
+            head = file.read(HEAD)
     except FileNotFoundError as error:
         raise PortraitError(f"there is no file {path}; check the name and the folder") from error
     except IsADirectoryError as error:
         raise PortraitError(f"{path} is a folder; name one picture file in it") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise PortraitError(f"{str(path)!r} cannot be opened: {error}") from error
-    if not start:
+    if not head:
         raise PortraitError(f"{path} is an empty file")
     with warnings.catch_warnings():
         # Pillow warns of large pictures, which are measured here, and of damaged metadata, which is not used.
         warnings.simplefilter("ignore")
-        return _load(path)
+        return _load(path, kind_of(head))
 
 
-def _load(path: Path) -> Tensor:
-    with _open(path) as image:
+def _load(path: Path, kind: PictureKind | None) -> Tensor:
+    with _open(path, kind) as image:
         _check_size(path, *image.size)
         try:
             image.load()
@@ -66,18 +69,20 @@ def _load(path: Path) -> Tensor:
         except PortraitError:
             raise
         except Exception as error:  # decoders raise anything at all on damaged files
+            reason = " ".join(str(error).split())
             raise PortraitError(
-                f"{path} is a damaged {image.format} picture and cannot be decoded ({error}); "
+                f"{path} is a damaged {image.format} picture and cannot be decoded ({reason}); "
                 "save or download it again"
             ) from error
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, kind: PictureKind | None) -> Image.Image:
     Image.init()
-    known = [name for name in _FORMATS if name in Image.OPEN]
+    heif = ("HEIF",) if kind is HEIC and _can_read_heic() else ()
+    known = [name for name in (*_FORMATS, *heif) if name in Image.OPEN]
     try:
-        return Image.open(path, formats=known)
+        image = Image.open(path, formats=known)
     except Image.DecompressionBombError as error:
         # Pillow refuses twice its own limit before the size can be asked for, but names the number of pixels.
         found = re.search(r"\((\d+) pixels\)", str(error))
@@ -85,7 +90,29 @@ def _open(path: Path) -> Image.Image:
             path, f"{int(found[1]) / 1e6:.1f} megapixels" if found else "a huge picture"
         ) from error
     except Exception as error:  # as above: anything
-        raise PortraitError(f"{path} is no picture that can be read; {_READABLE}") from error
+        if heif:
+            raise PortraitError(f"{path} is a damaged HEIC picture; save or download it again") from error
+        raise _unreadable(path, kind) from error
+    if kind is RAW or is_raw(image, path.name):
+        image.close()
+        raise _unreadable(path, RAW)
+    return image
+
+
+def _can_read_heic() -> bool:
+    """Have Pillow read HEIC, where the optional pi-heif is installed."""
+    try:
+        from pi_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _unreadable(path: Path, kind: PictureKind | None) -> PortraitError:
+    if kind is None:
+        return PortraitError(f"{path} is no picture that can be read; {_READABLE}")
+    return PortraitError(f"{path} is {kind.name}, which cannot be read; {kind.advice}")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

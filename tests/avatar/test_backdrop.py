@@ -59,7 +59,7 @@ def test_a_head_that_moves_is_shown_and_what_it_leaves_too() -> None:
     assert float((shown - moved)[:, changed].abs().max()) < 0.03
     # A change grows into sight: no threshold at which a pixel jumps.
     last = torch.zeros(1, _SIZE, _SIZE)
-    for levels in range(0, 30):
+    for levels in range(30):
         share = backdrop.share((backdrop.seen + levels / 255).clamp(0, 1))
         assert bool((share >= last - 1e-6).all())
         assert float((share - last).abs().max()) < (0.3 if levels else 1.1)

@@ -3,18 +3,20 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 from torch import Tensor
 
 from avatar.portrait import MAX_SIDE, MIN_SIDE, PortraitError, load_portrait
 
 _HEIGHT, _WIDTH = 40, 56
+_ASSETS = Path(__file__).parent / "assets"
 
 
 def _picture() -> np.ndarray:
@@ -174,7 +176,81 @@ def test_no_picture(tmp_path: Path) -> None:
     assert "PNG, JPEG" in message
     # Encapsulated PostScript would start another program.
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n")
-    assert "no picture that can be read" in _error(path)
+    assert "a PostScript document, which cannot be read; save it as" in _error(path)
+
+
+def _brands(*brands: bytes) -> bytes:
+    """The first box of a file of MP4's family: its major brand, a version, and the others."""
+    body = brands[0] + bytes(4) + b"".join(brands[1:])
+    return struct.pack(">I", 8 + len(body)) + b"ftyp" + body
+
+
+@pytest.mark.parametrize(
+    ("head", "words", "advice"),
+    [
+        (b"\xff\x0a\x7f", "a JPEG XL picture", "djxl"),
+        (b"\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a", "a JPEG XL picture", "djxl"),
+        (b"\x00\x00\x00\x0cjP  \x0d\x0a\x87\x0a", "a JPEG 2000 picture", "JPEG or PNG"),
+        (b"%PDF-1.7\n", "a PDF document", "pdftoppm"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- me -->\n<svg xmlns='x'>", "an SVG drawing", "as PNG"),
+        (b"<svg viewBox='0 0 9 9'/>", "an SVG drawing", "as PNG"),
+        (b"\n<!DOCTYPE html><html>", "a web page", "download the picture"),
+        (_brands(b"isom", b"avc1"), "a video", "-frames:v 1"),
+        (_brands(b"qt  "), "a video", "-frames:v 1"),
+        (b"\x1aE\xdf\xa3webm", "a video", "-frames:v 1"),
+        (b"RIFF\x10\x00\x00\x00AVI LIST", "a video", "-frames:v 1"),
+        (_brands(b"M4A ", b"isom"), "a sound file", "name a picture"),
+        (b"RIFF\x10\x00\x00\x00WAVEfmt ", "a sound file", "name a picture"),
+        (_brands(b"crx ", b"isom"), "a camera's raw file", "develop it"),
+        (b"II*\x00\x10\x00\x00\x00CR\x02\x00", "a camera's raw file", "develop it"),
+        (b"FUJIFILMCCD-RAW 0201", "a camera's raw file", "develop it"),
+        (b"8BPS\x00\x01", "a Photoshop document", "JPEG or PNG"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS", "git lfs pull"),
+    ],
+)
+def test_other_kinds_of_files_are_named(tmp_path: Path, head: bytes, words: str, advice: str) -> None:
+    # Whatever the name says.
+    (tmp_path / "a.jpg").write_bytes(head + bytes(500))
+    message = _error(tmp_path / "a.jpg")
+    assert f"a.jpg is {words}, which cannot be read; " in message
+    assert advice in message
+
+
+def test_raw_files_that_look_like_tiff_are_not_taken_for_their_preview(tmp_path: Path) -> None:
+    preview = Image.fromarray(_picture())
+    camera, preview_only = TiffImagePlugin.ImageFileDirectory_v2(), TiffImagePlugin.ImageFileDirectory_v2()
+    camera[50_706] = b"\x01\x04\x00\x00"  # DNGVersion
+    preview_only[254], preview_only[271], preview_only[330] = 1, "NIKON CORPORATION", 8
+    for name, tags in (("a.tif", camera), ("b.tif", preview_only), ("c.NEF", {})):
+        preview.save(tmp_path / name, format="TIFF", tiffinfo=tags)
+        assert "is a camera's raw file, which cannot be read; develop it" in _error(tmp_path / name)
+    scan = TiffImagePlugin.ImageFileDirectory_v2()
+    scan[271] = "A scanner"
+    preview.save(tmp_path / "d.tif", tiffinfo=scan)
+    assert load_portrait(tmp_path / "d.tif").shape == (3, _HEIGHT, _WIDTH)
+
+
+@pytest.mark.parametrize("name", ["quarters.heic", "turned.heic"])
+def test_heic_is_read_upright(name: str) -> None:
+    pytest.importorskip("pi_heif")
+    found = _array(load_portrait(_ASSETS / name))
+    assert found.shape == (48, 64, 3)
+    for place, color in {(5, 5): "dc2828", (5, -5): "28c83c", (-5, 5): "323cd2", (-5, -5): "e6dc5a"}.items():
+        assert np.abs(found[place] - np.array(list(bytes.fromhex(color)), np.float32)).max() < 6
+
+
+def test_heic_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (_ASSETS / "quarters.heic").read_bytes()
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pi_heif", None)  # as if it were not installed
+        (tmp_path / "a.jpg").write_bytes(data)
+        message = _error(tmp_path / "a.jpg")
+        assert "is a HEIC picture (HEIF), which cannot be read; install pi-heif" in message
+        assert "save it as JPEG or PNG" in message
+    pytest.importorskip("pi_heif")
+    for share in (0.3, 0.7):
+        (tmp_path / "a.jpg").write_bytes(data[: int(share * len(data))])
+        assert "is a damaged HE" in _error(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.gif", "a.tiff"])
