@@ -271,7 +271,24 @@ def _hydra_message(error: BaseException) -> str | None:
     key, text = cause.full_key, one_line(str(cause.msg or cause).splitlines()[0])
     if "is not in struct" in str(cause) or "not in '" in str(cause):
         return f"unknown key {key!r}.{_similar_keys(key)}"
-    return f"{key}: {text}" if key else text
+    return _list_message(key) or (f"{key}: {text}" if key else text)
+
+
+def _list_message(key: str | None) -> str | None:
+    """What to say of a setting that must be a list and is not, or of one of its values; None for all others."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    from experiments.run.schema import class_of, list_form
+
+    name = (key or "").partition("[")[0]
+    nodes = ConfigStore.instance().repo.get("task", {}).values()
+    forms = (list_form(class_of(OmegaConf.get_type(node.node)), name) for node in nodes)
+    form = next((form for form in forms if form), None)
+    if form is None:
+        return None
+    typed = next((each.partition("=")[2] for each in _typed if each.lstrip("+").startswith(f"{name}=")), None)
+    return f"{name} must be {form}" + (f", got {typed!r}" if typed is not None else "")
 
 
 def _composition_message(error: BaseException) -> str:

@@ -51,6 +51,14 @@ class Sitter:
         """The square that is made to speak."""
         return Crop.around(self.box)
 
+    def close_up(self) -> Sitter:
+        """The same square without the rest of the picture, so that many sitters fit into memory."""
+        crop, box = self.crop, self.box
+        # An even number of pixels is cut off, so that halves are rounded as before.
+        left, top = max(crop.x, 0) // 2 * 2, max(crop.y, 0) // 2 * 2
+        part = self.picture[:, top : crop.y + crop.size, left : crop.x + crop.size].clone()
+        return Sitter(picture=part, box=FaceBox(box.x - left, box.y - top, box.size))
+
     def face(self, size: int) -> Face:
         """The square at the backbone's size, and its regions."""
         box = self.crop.to_crop(self.box, size)

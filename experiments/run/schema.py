@@ -32,6 +32,7 @@ _PLAIN = (int, float, bool, str)
 _CLASS = "__config_class__"
 _UNIONS = (Union, types.UnionType)
 _LARGEST = 3.4028234e38  # of float32, in which everything is computed
+_MANY = {int: "whole numbers", float: "numbers", str: "texts", bool: "values true or false"}
 
 
 def fields_of(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -205,6 +206,36 @@ def build(cls: type[T], config: DictConfig) -> T:
     )
     assert isinstance(merged, DictConfig)
     return _build(cls, merged, "")
+
+
+def class_of(twin_class: Any) -> type:
+    """The class that a `twin` stands for."""
+    return getattr(twin_class, _CLASS)
+
+
+def list_form(cls: type, key: str) -> str | None:
+    """What a setting that is a list must look like, such as 'a list of 3 numbers, [x,y,size]'; None for all others.
+
+    key: dotted. A field may name its values in its metadata: `form`.
+    """
+    name, _, rest = key.partition(".")
+    field = next((field for field in dataclasses.fields(cls) if field.name == name), None)
+    if field is None:
+        return None
+    annotation = typing.get_type_hints(cls)[name]
+    parts = (annotation, *get_args(annotation))
+    if rest:
+        inner = (typing.cast(type, part) for part in parts if dataclasses.is_dataclass(part))
+        return next((form for form in (list_form(part, rest) for part in inner) if form), None)
+    listed = next((part for part in parts if get_origin(part) in (tuple, list)), None)
+    if listed is None:
+        return None
+    items = get_args(listed)
+    count = "" if Ellipsis in items or len(items) == 1 else f"{len(items)} "
+    form = field.metadata.get("form", "")
+    if not form and isinstance(field.default, tuple) and field.default:
+        form = "such as [" + ",".join(map(str, field.default)) + "]"
+    return f"a list of {count}{_MANY.get(items[0], 'values')}" + (f", {form}" if form else "")
 
 
 def to_plain(config: Any) -> Any:

@@ -111,7 +111,7 @@ def _read(config: Config) -> tuple[list[_Speaker], dict[str, str], list[str]]:
     def sitter(path: Path) -> Sitter:
         picture = load_portrait(path)
         try:
-            return Sitter(picture=picture, box=find_face(picture, face=config.face))
+            return Sitter(picture=picture, box=find_face(picture, face=config.face)).close_up()
         except FaceError as error:
             raise UserError(f"portrait_dir: {path.name}: {error}") from None
 

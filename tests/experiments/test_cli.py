@@ -122,6 +122,39 @@ def test_bad_input_is_one_line_status_2_and_writes_nothing(
     assert everything_in(tmp_path) == []
 
 
+_TALK = ("experiment=talk/quickstart", "portrait=a.png", "audio=a.wav")
+_FIGURE = ("experiment=text_to_3d/quickstart", "prompt=a duck")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*_TALK, "face_box=abc"), "face_box must be a list of 3 numbers, [x,y,size], got 'abc'"),
+        ((*_TALK, "face_box=[10,x,9]"), "face_box must be a list of 3 numbers, [x,y,size], got '[10,x,9]'"),
+        ((*_TALK, "face_box=[10,9]"), "face_box has 2 values; it must have 3"),
+        (
+            ("experiment=text_to_talk/quickstart", "prompt=a", "audio=a.wav", "background=red"),
+            "background must be a list of 3 numbers, such as [0.83,0.83,0.83], got 'red'",
+        ),
+        (
+            (*_FIGURE, "recipe.multiview.timesteps=4"),
+            "recipe.multiview.timesteps must be a list of whole numbers, such as [800,600,450,300,200], got '4'",
+        ),
+        (
+            ("experiment=train/tiny_vae", "model=m", "channels=8"),
+            "channels must be a list of whole numbers, such as [64,128,128], got '8'",
+        ),
+    ],
+)
+def test_what_is_no_list_is_told_what_the_list_holds(
+    galatea: Galatea, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    outcome = galatea(*arguments, "out=made")
+    assert outcome.status == 2
+    assert outcome.err == [f"galatea: {message}"]
+    assert everything_in(tmp_path) == []
+
+
 def test_a_bug_of_ours_is_one_line_status_1(galatea: Galatea, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.run.report.cpu_name", lambda: 1 / 0)
     outcome = galatea(COUNT, "prompt=x", "num_steps=1", "out=made")

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments import catalog, tasks
 from experiments.errors import UnknownKey
-from experiments.run.schema import build, fields_of, literal_keys, to_plain, twin
+from experiments.run.schema import build, class_of, fields_of, list_form, literal_keys, to_plain, twin
 from experiments.run.seeding import derive_seed, make_generator, resolve_device
 from experiments.run.settings import FilePath, FolderPath, Text
 
@@ -248,3 +248,19 @@ def test_streams_are_independent_and_repeat() -> None:
     # Golden: a changed derivation would silently change every published result.
     assert derive_seed(0, "main") == 4345725771834183194
     assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_what_a_list_must_look_like() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Lists:
+        box: tuple[float, float, float] | None = field(default=None, metadata={"form": "[x,y,size]"})
+        names: tuple[str, ...] = ()
+        outer: Outer | None = None
+
+    assert list_form(Lists, "box") == "a list of 3 numbers, [x,y,size]"
+    assert list_form(Lists, "names") == "a list of texts"
+    assert list_form(Lists, "outer.pair") == "a list of 2 numbers, such as [0.0,1.0]"
+    assert list_form(Lists, "outer.sizes") == "a list of whole numbers, such as [1,2]"
+    for key in ("outer", "outer.name", "outer.inner.rate", "names.more", "missing", "outer.missing", ""):
+        assert list_form(Lists, key) is None
+    assert class_of(twin(Lists)) is Lists

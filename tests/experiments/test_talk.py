@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from PIL import Image
 from skimage import data
 
 from avatar.config import TINY
+from avatar.face import FaceBox
 from avatar.model import TalkingModel
 from avatar.storage import save_adapters
 from diffusion.backbone import load
 from experiments.run.checkpoint import CheckpointStore
+from experiments.speaking import Sitter
 from tests.avatar.talking import randomise
 from video.decode import decode, decode_audio
 
@@ -75,6 +78,19 @@ def test_a_video_with_its_sound(galatea: Galatea, inputs: Path) -> None:
     assert not (folder / "checkpoints/clips").exists()
     with Image.open(folder / "talk.png") as sheet:
         assert sheet.size == (8 * 130 - 2, 128)
+
+
+@pytest.mark.parametrize(
+    "box", [(10.5, 8, 33), (11, 41, 40.5), (300.5, 7.25, 61), (301, 139, 50), (150, 70, 90)]
+)
+def test_a_close_up_makes_the_same_face(box: tuple[float, float, float]) -> None:
+    picture = torch.rand(3, 191, 367, generator=torch.Generator().manual_seed(0))
+    sitter = Sitter(picture=picture, box=FaceBox(*box))
+    near = sitter.close_up()
+    assert near.picture.numel() < 0.6 * picture.numel()
+    for found, wanted in zip(astuple(near.face(64)), astuple(sitter.face(64)), strict=True):
+        assert torch.equal(found, wanted)
+    assert near.crop.to_crop(near.box, 64) == sitter.crop.to_crop(sitter.box, 64)
 
 
 def test_a_large_picture_is_scaled_in_the_video_and_said(galatea: Galatea, inputs: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from avatar.settings import FaceChoice
 from experiments.run.settings import FilePath
@@ -22,7 +22,7 @@ class Config(SpeakSettings):
 
     portrait: FilePath
     face: FaceChoice = "auto"
-    face_box: tuple[float, float, float] | None = None
+    face_box: tuple[float, float, float] | None = field(default=None, metadata={"form": "[x,y,size]"})
     face_model: FilePath | None = None
     max_size: int | None = 1280
 
