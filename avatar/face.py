@@ -8,12 +8,12 @@ from typing import get_args
 from torch import Tensor
 
 from avatar.face_box import FaceBox, FaceError, face_box_of
-from avatar.face_detect import CascadeConfig, CascadeDetector, Detector, MediaPipeDetector
+from avatar.face_detect import BlazeDetector, Detector, MediaPipeDetector, SearchConfig
 from avatar.settings import FaceChoice
 
 __all__ = [
-    "MIN_FACE", "CascadeConfig", "CascadeDetector", "Detector", "FaceBox", "FaceChoice", "FaceError",
-    "MediaPipeDetector", "face_box_of", "find_face",
+    "MIN_FACE", "BlazeDetector", "Detector", "FaceBox", "FaceChoice", "FaceError", "MediaPipeDetector",
+    "SearchConfig", "face_box_of", "find_face",
 ]  # fmt: skip
 
 MIN_FACE = 32.0
@@ -37,7 +37,7 @@ def find_face(
         face: "auto" wants exactly one face; "largest" takes the largest of several, "best" the one the detector is
             surest of; "center" looks for none and takes a square of 0.65 shorter sides in the middle.
         face_box: x, y of the top left corner and side, in pixels; then nothing is searched for.
-        detector: of faces; None for the embedded `CascadeDetector`.
+        detector: of faces; None for the embedded `BlazeDetector`.
 
     Raises:
         FaceError: no face, several with "auto", or one that is too small or leaves the picture; the message lists
@@ -53,7 +53,7 @@ def find_face(
     if face == "center":
         size = _CENTER_SHARE * min(width, height)
         return _checked(FaceBox((width - size) / 2, (height - size) / 2, size), width, height, "the middle")
-    found = (detector or CascadeDetector())(image)
+    found = (detector or BlazeDetector())(image)
     if not found:
         raise FaceError(
             f"no face was found in the picture of {width} x {height} pixels; where it shows one, say where with "

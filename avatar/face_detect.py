@@ -1,31 +1,32 @@
-"""Finding faces: a cascade of local binary patterns that comes with scikit-image, or MediaPipe where it is installed.
+"""Finding faces: BlazeFace over tiles of the picture, each face then measured by MediaPipe's face mesh.
 
-The cascade is OpenCV's (Liao et al., 2007, "Learning multi-scale block local binary patterns for face recognition"):
-quick, without weights to fetch, made for faces seen from the front. It is weak on dark skin, on faces turned by more
-than some 15 degrees, behind thick frames of glasses and beards; a face box given by hand always works.
+Both networks come with the package. The mesh tells where eyes and mouth are, from which the box follows, and whether
+there is a face at all: what looks like one from afar only is left out. MediaPipe itself is asked where it is wanted.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import skimage
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
-from skimage.feature import Cascade
 from torch import Tensor
 
+from avatar import blaze_face, face_landmarks
 from avatar.face_box import FaceBox, FaceError, face_box_of
 
-_CASCADE = Path(str(skimage.__file__)).parent / "data" / "lbpcascade_frontalface_opencv.xml"
-_WINDOW = 24  # pixels of the smallest face the cascade sees
+_BATCH = 64  # tiles looked at together
+_MESH_MARGIN = 1.5  # side of the square that the mesh sees in sides of BlazeFace's box
+_LOOKS = 3  # of the mesh at a face, each about what the one before saw
+_SETTLED = 0.7  # overlap of the last two looks' boxes
+_MEASURED = 16  # candidates among tiles of one size, at most
+_CLEAR = 0.25  # sides of a tile that a face fills which is seen for certain
 
 
 class Detector(Protocol):
@@ -37,84 +38,78 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CascadeConfig:
-    """How the cascade searches.
+class SearchConfig:
+    """How a picture is searched.
 
-    working_side: pixels of the longer side of the picture that is searched; larger finds smaller faces, slower.
-    smallest: shortest face searched for, in shorter sides of the picture; where none is found, the search goes on to
-        the next. Most of the time goes into small faces.
-    weight: a face needs overlapping hits of this weight; a hit weighs its size in shorter sides of the picture. Six
-        searches hit a clear face that fills half the picture some forty times, which weighs 20.
-    relative: a face is left out when it weighs less than this share of the heaviest.
+    sure, sure_of_mesh: of a face BlazeFace and the mesh must be so sure at least, 0 to 1.
+    smallest_tile: pixels. The whole picture is looked at first, then tiles of half the side, and so on until a face
+        fills a quarter of a tile's side or tiles would be smaller than this.
+    relative: a face is left out when its side is less than this share of the largest one's.
     """
 
-    working_side: int = 256
-    smallest: tuple[float, ...] = (0.15, 0.08)
-    weight: float = 2.0
+    sure: float = 0.5
+    sure_of_mesh: float = 0.9
+    smallest_tile: int = 128
     relative: float = 0.4
 
     def __post_init__(self) -> None:
-        if self.working_side < 2 * _WINDOW:
-            raise ValueError(f"working_side must be at least {2 * _WINDOW}, got {self.working_side}")
-        if not self.smallest or not all(0.0 < size <= 1.0 for size in self.smallest):
-            raise ValueError(f"smallest must be one or more numbers above 0 and up to 1, got {self.smallest}")
-        if not self.weight > 0.0:
-            raise ValueError(f"weight must be above 0, got {self.weight:g}")
-        if not 0.0 <= self.relative <= 1.0:
-            raise ValueError(f"relative must lie in [0, 1], got {self.relative:g}")
+        for name in ("sure", "sure_of_mesh", "relative"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name):g}")
+        if self.smallest_tile < 32:
+            raise ValueError(f"smallest_tile must be at least 32 pixels, got {self.smallest_tile}")
 
 
-class CascadeDetector:
-    """The embedded default.
+class BlazeDetector:
+    """The embedded default; the same picture gives the same boxes."""
 
-    Each picture is searched in brightness, in its red (where skin is light and eyes are dark in most people), and in
-    red without detail (which glasses lose most of), each also mirrored; hits are pooled. The same picture gives the
-    same boxes.
-    """
-
-    def __init__(self, config: CascadeConfig | None = None) -> None:
-        self.config = config or CascadeConfig()
-        if not _CASCADE.is_file():
-            raise FaceError(
-                f"scikit-image's file {_CASCADE} is missing: install scikit-image again, or use face_box=[x,y,size]"
-            )
-        self._cascade = Cascade(str(_CASCADE))
+    def __init__(self, config: SearchConfig | None = None) -> None:
+        self.config = config or SearchConfig()
+        self._blaze = blaze_face.load_blaze_face()
+        self._mesh = face_landmarks.load_face_landmarks()
 
     def __call__(self, image: Tensor) -> list[FaceBox]:
-        small, scale = _fit(image, self.config.working_side)
-        views, shorter = list(_views(small)), min(small.shape[:2])
-        for smallest in self.config.smallest:
-            size = max(_WINDOW, round(smallest * shorter))
-            hits = np.concatenate([self._search(view, size) for view in views])
-            if found := merge_hits(hits, self.config.weight * shorter, self.config.relative):
-                return [box.scaled(1.0 / scale) for box in found]
-        return []
+        image, found = image.detach().float().cpu(), []
+        for side in _tile_sides(image, self.config.smallest_tile):
+            sure, points = self._candidates(image, side)
+            measured = (self._measure(image, each) for each in merge_candidates(sure, points)[:_MEASURED])
+            found = _apart([*found, *(box for box in measured if box is not None)])
+            # Among small faces there may be others, and larger ones, that such large tiles do not show.
+            if any(box.size >= _CLEAR * side for box in found):
+                break
+        least = self.config.relative * max((box.size for box in found), default=0.0)
+        return [box for box in found if box.size >= least]
 
-    def _search(self, view: np.ndarray, smallest: int) -> np.ndarray:
-        """[N, 3] float64 x, y, size of all windows that pass in [H, W]; mirrored too, so that no side is favoured."""
-        height, width = view.shape
-        shorter = min(height, width)
-        found = []
-        for mirrored in (False, True):
-            # A threshold above 1: the cascade's own merging depends on the order of its threads.
-            boxes = self._cascade.detect_multi_scale(
-                img=np.ascontiguousarray(view[:, ::-1] if mirrored else view),
-                scale_factor=1.1,
-                step_ratio=1.0,
-                min_size=(smallest, smallest),
-                max_size=(shorter, shorter),
-                min_neighbor_number=1,
-                intersection_score_threshold=1.01,
-            )
-            hits = np.array([(b["c"], b["r"], b["width"]) for b in boxes], np.float64).reshape(-1, 3)
-            if mirrored:
-                hits[:, 0] = width - hits[:, 0] - hits[:, 2]
-            found.append(hits)
-        return np.concatenate(found)
+    def _candidates(self, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """What BlazeFace sees in tiles of this side: how sure [N], and points [N, 8, 2] in the picture's pixels."""
+        tiles, corners, scale = _tiles(image, side)
+        sure, points = [], []
+        for some, places in zip(tiles.split(_BATCH), corners.split(_BATCH), strict=True):
+            scores, seen = self._blaze.look(some)
+            hits = scores >= self.config.sure
+            sure.append(scores[hits])
+            points.append(((seen + places[:, None, None]) / scale)[hits])
+        return torch.cat(sure), torch.cat(points)
+
+    def _measure(self, image: Tensor, points: Tensor) -> FaceBox | None:
+        """The box by eyes and mouth of a candidate [8, 2]; None where the mesh sees no face, or each time another."""
+        low, high, right, left = points[:4]
+        along, boxes = left - right, []
+        for _ in range(_LOOKS):
+            side = _MESH_MARGIN * float((high - low).max())
+            square, matrix = _upright(image, (low + high) / 2, side, along)
+            mesh, sure = self._mesh.look(square)
+            if float(sure) < self.config.sure_of_mesh:
+                return None
+            mesh = _placed(mesh[0], matrix)
+            eyes, mouth = face_landmarks.eyes_and_mouth(mesh)
+            boxes.append(face_box_of(eyes, mouth))
+            low, high, along = mesh.amin(dim=0), mesh.amax(dim=0), eyes[1] - eyes[0]
+        return boxes[-1] if boxes[-1].overlap(boxes[-2]) >= _SETTLED else None
 
 
 class MediaPipeDetector:
-    """Google's BlazeFace by MediaPipe's Tasks API; finds turned and partly hidden faces too.
+    """Google's face detectors by MediaPipe's Tasks API.
 
     model_path: a `blaze_face_*.tflite` file, which MediaPipe's pages offer.
 
@@ -152,56 +147,90 @@ class MediaPipeDetector:
         return [_box_of_keypoints(detection.keypoints, width, height) for detection in found]
 
 
-def merge_hits(hits: np.ndarray, least: float, relative: float) -> list[FaceBox]:
-    """Hits [N, 3] (x, y, size) -> faces, heaviest first; a face weighs the sum of its hits' sizes.
+def merge_candidates(sure: Tensor, points: Tensor) -> list[Tensor]:
+    """Candidates [N] and [N, 8, 2] -> the points [8, 2] of each face, the surest first.
 
-    Hits that overlap by more than 0.4 (intersection over union) with the one of most neighbours become one group,
-    whose mean is the face; what is left is grouped in the same way. Groups lighter than `least`, or than `relative`
-    times the heaviest, are dropped, and those that lie by half in a heavier one.
+    As BlazeFace's paper has it: candidates whose boxes overlap by more than 0.3 (intersection over union) with the
+    surest one are that face, at their mean, weighted by how sure they are; what is left is grouped in the same way.
     """
-    groups: list[tuple[float, FaceBox]] = []
-    hits = hits[np.lexsort(hits.T)]
-    near = _overlaps(hits) > 0.4
-    left = np.ones(len(hits), bool)
-    while left.any():
-        counts = (near & left).sum(axis=1) * left
-        members = near[int(counts.argmax())] & left
-        x, y, size = hits[members].mean(axis=0)
-        groups.append((float(hits[members, 2].sum()), FaceBox(float(x), float(y), float(size))))
-        left &= ~members
-    groups.sort(key=lambda group: -group[0])
+    order = torch.sort(sure, descending=True, stable=True).indices
+    sure, points = sure[order], points[order]
+    faces = []
+    while len(sure):
+        near = _overlap(points[0], points) > 0.3
+        near[0] = True
+        weights = sure[near, None, None]
+        faces.append((weights * points[near]).sum(dim=0) / weights.sum())
+        sure, points = sure[~near], points[~near]
+    return faces
+
+
+def _overlap(one: Tensor, others: Tensor) -> Tensor:
+    """[N] intersection over union of the boxes of points [8, 2] and [N, 8, 2]."""
+    low, high = torch.maximum(one[0], others[:, 0]), torch.minimum(one[1], others[:, 1])
+    shared = (high - low).clamp(min=0.0).prod(dim=1)
+    areas = (others[:, 1] - others[:, 0]).prod(dim=1) + (one[1] - one[0]).prod()
+    return shared / (areas - shared)
+
+
+def _apart(boxes: Sequence[FaceBox]) -> list[FaceBox]:
+    """Without boxes that lie by half in one before them: other tiles show the same face."""
     kept: list[FaceBox] = []
-    for weight, box in groups:
-        heavy = weight >= max(least, relative * groups[0][0])
-        if heavy and all(box.shared(other) <= 0.5 * min(box.size, other.size) ** 2 for other in kept):
+    for box in boxes:
+        if all(box.shared(other) <= 0.5 * min(box.size, other.size) ** 2 for other in kept):
             kept.append(box)
     return kept
 
 
-def _overlaps(hits: np.ndarray) -> np.ndarray:
-    """[N, N] intersection over union."""
-    low, size = hits[:, :2], hits[:, 2]
-    high = low + size[:, None]
-    span = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
-    shared = np.clip(span, 0.0, None).prod(axis=-1)
-    return shared / (size[:, None] ** 2 + size[None] ** 2 - shared)
+def _tile_sides(image: Tensor, smallest: int) -> Iterator[int]:
+    """The longer side, then its half, and so on down to `smallest`; a long strip's sides begin with the shorter."""
+    side = max(image.shape[1:])
+    yield side
+    side = min((side + 1) // 2, min(image.shape[1:]))
+    while side >= smallest:
+        yield side
+        side = (side + 1) // 2
 
 
-def _fit(image: Tensor, side: int) -> tuple[np.ndarray, float]:
-    """[3, H, W] -> [H', W', 3] float64 whose longer side is `side`, and by how much it was scaled."""
-    scale = side / max(image.shape[1:])
-    height, width = (max(round(n * scale), 1) for n in image.shape[1:])
-    small = F.interpolate(
-        image[None].detach().float().cpu(), (height, width), mode="bicubic", antialias=True
-    )[0]
-    return small.clamp(0.0, 1.0).permute(1, 2, 0).double().numpy(), scale
+def _tiles(image: Tensor, side: int) -> tuple[Tensor, Tensor, float]:
+    """Tiles of this side that overlap by half, [N, 3, 128, 128], their corners [N, 2] x, y, and by how much the
+    picture was scaled for both; black lies where a tile is larger than the picture."""
+    n = blaze_face.SIDE
+    scale = n / side
+    height, width = (max(round(length * scale), 1) for length in image.shape[1:])
+    small = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
+    small = F.pad(small, (0, max(n - width, 0), 0, max(n - height, 0)))
+    rows, columns = (_starts(length, n) for length in small.shape[1:])
+    tiles = torch.stack([small[:, y : y + n, x : x + n] for y in rows for x in columns])
+    return tiles, torch.tensor([(x, y) for y in rows for x in columns], dtype=torch.float32), scale
 
 
-def _views(rgb: np.ndarray) -> Iterator[np.ndarray]:
-    red = rgb[..., 0]
-    yield rgb @ np.array([0.299, 0.587, 0.114])
-    yield red
-    yield gaussian_filter(red, max(rgb.shape) / 64)
+def _starts(length: int, n: int) -> list[int]:
+    """Where tiles of n pixels begin that cover a length and overlap by half at least."""
+    steps = math.ceil((length - n) / (n / 2))
+    return [round(i * (length - n) / max(steps, 1)) for i in range(steps + 1)]
+
+
+def _upright(image: Tensor, middle: Tensor, side: float, along: Tensor) -> tuple[Tensor, Tensor]:
+    """A square of the picture as the mesh sees it, [1, 3, 192, 192], `along` [2] being its rows' direction, and the
+    matrix [2, 3] from its pixels to the picture's; black lies beyond the picture."""
+    n = face_landmarks.SIDE
+    ahead = along / torch.linalg.vector_norm(along).clamp(min=1e-6)
+    axes = torch.stack([ahead, torch.stack([-ahead[1], ahead[0]])], dim=1) * (side / n)
+    matrix = torch.cat([axes, (middle - axes @ torch.tensor([n / 2, n / 2]))[:, None]], dim=1)
+    # Sampling reads single pixels: a large face is made small first, or it would alias.
+    shrunk = min(n / side, 1.0)
+    size = [max(round(length * shrunk), 1) for length in image.shape[1:]]
+    small = F.interpolate(image[None], size, mode="bilinear", antialias=True) if shrunk < 1.0 else image[None]
+    places = torch.arange(n) + 0.5
+    grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), dim=-1)
+    within = _placed(grid, matrix) / torch.tensor([image.shape[2], image.shape[1]]) * 2.0 - 1.0
+    return F.grid_sample(small, within[None], align_corners=False), matrix
+
+
+def _placed(points: Tensor, matrix: Tensor) -> Tensor:
+    """[..., 2] through a matrix [2, 3]."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def _box_of_keypoints(keypoints: Sequence[Any], width: int, height: int) -> FaceBox:
