@@ -24,6 +24,7 @@ from avatar.face_box import FaceBox, FaceError, face_box_of
 _BATCH = 64  # tiles looked at together
 _MESH_MARGIN = 1.5  # side of the square that the mesh sees in sides of BlazeFace's box
 _LOOKS = 3  # of the mesh at a face, each about what the one before saw
+_HOPELESS = 0.2  # where the first look is less sure, there is no second
 _SETTLED = 0.7  # overlap of the last two looks' boxes
 _MEASURED = 16  # candidates among tiles of one size, at most
 _CLEAR = 0.25  # sides of a tile that a face fills which is seen for certain
@@ -41,19 +42,18 @@ class Detector(Protocol):
 class SearchConfig:
     """How a picture is searched.
 
-    sure, sure_of_mesh: of a face BlazeFace and the mesh must be so sure at least, 0 to 1.
+    sure: how sure BlazeFace is of a face times how sure the mesh is of it, at least; 0 to 1.
     smallest_tile: pixels. The whole picture is looked at first, then tiles of half the side, and so on until a face
         fills a quarter of a tile's side or tiles would be smaller than this.
     relative: a face is left out when its side is less than this share of the largest one's.
     """
 
     sure: float = 0.5
-    sure_of_mesh: float = 0.9
     smallest_tile: int = 128
     relative: float = 0.4
 
     def __post_init__(self) -> None:
-        for name in ("sure", "sure_of_mesh", "relative"):
+        for name in ("sure", "relative"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name):g}")
         if self.smallest_tile < 32:
@@ -71,8 +71,8 @@ class BlazeDetector:
     def __call__(self, image: Tensor) -> list[FaceBox]:
         image, found = image.detach().float().cpu(), []
         for side in _tile_sides(image, self.config.smallest_tile):
-            sure, points = self._candidates(image, side)
-            measured = (self._measure(image, each) for each in merge_candidates(sure, points)[:_MEASURED])
+            candidates = merge_candidates(*self._candidates(image, side))[:_MEASURED]
+            measured = (self._measure(image, sure, points) for sure, points in candidates)
             found = _apart([*found, *(box for box in measured if box is not None)])
             # Among small faces there may be others, and larger ones, that such large tiles do not show.
             if any(box.size >= _CLEAR * side for box in found):
@@ -91,21 +91,23 @@ class BlazeDetector:
             points.append(((seen + places[:, None, None]) / scale)[hits])
         return torch.cat(sure), torch.cat(points)
 
-    def _measure(self, image: Tensor, points: Tensor) -> FaceBox | None:
+    def _measure(self, image: Tensor, blaze: float, points: Tensor) -> FaceBox | None:
         """The box by eyes and mouth of a candidate [8, 2]; None where the mesh sees no face, or each time another."""
         low, high, right, left = points[:4]
-        along, boxes = left - right, []
+        along, boxes, sure = left - right, [], 0.0
         for _ in range(_LOOKS):
             side = _MESH_MARGIN * float((high - low).max())
             square, matrix = _upright(image, (low + high) / 2, side, along)
-            mesh, sure = self._mesh.look(square)
-            if float(sure) < self.config.sure_of_mesh:
+            mesh, looks_so = self._mesh.look(square)
+            sure = max(sure, float(looks_so))
+            if sure < _HOPELESS:
                 return None
             mesh = _placed(mesh[0], matrix)
             eyes, mouth = face_landmarks.eyes_and_mouth(mesh)
             boxes.append(face_box_of(eyes, mouth))
             low, high, along = mesh.amin(dim=0), mesh.amax(dim=0), eyes[1] - eyes[0]
-        return boxes[-1] if boxes[-1].overlap(boxes[-2]) >= _SETTLED else None
+        settled = boxes[-1].overlap(boxes[-2]) >= _SETTLED
+        return boxes[-1] if settled and blaze * sure >= self.config.sure else None
 
 
 class MediaPipeDetector:
@@ -147,8 +149,8 @@ class MediaPipeDetector:
         return [_box_of_keypoints(detection.keypoints, width, height) for detection in found]
 
 
-def merge_candidates(sure: Tensor, points: Tensor) -> list[Tensor]:
-    """Candidates [N] and [N, 8, 2] -> the points [8, 2] of each face, the surest first.
+def merge_candidates(sure: Tensor, points: Tensor) -> list[tuple[float, Tensor]]:
+    """Candidates [N] and [N, 8, 2] -> how sure and the points [8, 2] of each face, the surest first.
 
     As BlazeFace's paper has it: candidates whose boxes overlap by more than 0.3 (intersection over union) with the
     surest one are that face, at their mean, weighted by how sure they are; what is left is grouped in the same way.
@@ -160,7 +162,7 @@ def merge_candidates(sure: Tensor, points: Tensor) -> list[Tensor]:
         near = _overlap(points[0], points) > 0.3
         near[0] = True
         weights = sure[near, None, None]
-        faces.append((weights * points[near]).sum(dim=0) / weights.sum())
+        faces.append((float(sure[0]), (weights * points[near]).sum(dim=0) / weights.sum()))
         sure, points = sure[~near], points[~near]
     return faces
 
@@ -218,14 +220,26 @@ def _upright(image: Tensor, middle: Tensor, side: float, along: Tensor) -> tuple
     ahead = along / torch.linalg.vector_norm(along).clamp(min=1e-6)
     axes = torch.stack([ahead, torch.stack([-ahead[1], ahead[0]])], dim=1) * (side / n)
     matrix = torch.cat([axes, (middle - axes @ torch.tensor([n / 2, n / 2]))[:, None]], dim=1)
+    part, left, top = _part(image, middle, side)
     # Sampling reads single pixels: a large face is made small first, or it would alias.
     shrunk = min(n / side, 1.0)
-    size = [max(round(length * shrunk), 1) for length in image.shape[1:]]
-    small = F.interpolate(image[None], size, mode="bilinear", antialias=True) if shrunk < 1.0 else image[None]
+    size = [max(round(length * shrunk), 1) for length in part.shape[1:]]
+    small = F.interpolate(part[None], size, mode="bilinear", antialias=True) if shrunk < 1.0 else part[None]
     places = torch.arange(n) + 0.5
     grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), dim=-1)
-    within = _placed(grid, matrix) / torch.tensor([image.shape[2], image.shape[1]]) * 2.0 - 1.0
-    return F.grid_sample(small, within[None], align_corners=False), matrix
+    within = (_placed(grid, matrix) - torch.tensor([left, top])) / torch.tensor(
+        [part.shape[2], part.shape[1]]
+    )
+    return F.grid_sample(small, within[None] * 2.0 - 1.0, align_corners=False), matrix
+
+
+def _part(image: Tensor, middle: Tensor, side: float) -> tuple[Tensor, int, int]:
+    """What of the picture a square of any direction about `middle` reaches, and its left and top."""
+    reach = 0.75 * side + 2.0
+    left, top = ((middle - reach).floor().int().clamp(min=0)).tolist()
+    right, bottom = ((middle + reach).ceil().int()).tolist()
+    left, top = min(left, image.shape[2] - 1), min(top, image.shape[1] - 1)
+    return image[:, top : max(bottom, top + 1), left : max(right, left + 1)], left, top
 
 
 def _placed(points: Tensor, matrix: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avatar.blaze_face import WEIGHTS, BlazeBlock, filled, same
@@ -50,7 +49,8 @@ class FaceLandmarks(nn.Module):
 
     @torch.no_grad()
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 3, 192, 192] in [0, 1] -> the mesh's points [B, 468, 2], x, y in pixels, and how sure it is, [B] in [0, 1]."""
+        """[B, 3, 192, 192] in [0, 1] -> the mesh's points [B, 468, 2], x, y in pixels, and how sure it is that there
+        is a face, [B] in [0, 1]."""
         points, presence = self(images)
         return points[..., :2], presence.sigmoid()
 

@@ -73,7 +73,12 @@ def face_landmarks(path: Path) -> dict[str, np.ndarray]:
     names = ["stem", "activation"] + [n for i in range(14) for n in block(f"blocks.{i}", prelu=True)]
     names += block("points.0", prelu=True) + block("points.1", prelu=True)
     # From here on the file's two branches take turns.
-    presence = [*block("presence.0", prelu=True), "presence.1", "presence.2", *block("presence.3", prelu=True)]
+    presence = [
+        *block("presence.0", prelu=True),
+        "presence.1",
+        "presence.2",
+        *block("presence.3", prelu=True),
+    ]
     points = [*block("points.2", prelu=True), "points.3", "points.4", *block("points.5", prelu=True)]
     turns = zip([*presence, "presence.4"], [*points, "points.6"], strict=True)
     return named(operators(path), [*names, *(name for pair in turns for name in pair)])

@@ -34,6 +34,10 @@ _EXPLAINED = (
     "Stillness: variance of the opening in silence over that in speech; lower is better.",
     "Static: PSNR where the truth does not move. Identity: cosine of CLIP embeddings with the portrait's.",
     "Joins: change from frame to frame where clips meet, over that inside them; 1 is invisible.",
+    (
+        "Made: about the face box that the world knows. The face found: about the box that is found in the portrait, "
+        "cropped and put back as the task talk does; its overlap with the true box is intersection over union."
+    ),
     "Sync-C, Sync-D: of the miniature SyncNet of this world; they do not compare with the public one's.",
     "The mouth opening is read by a small network; the world's own frames show what it can read at best.",
 )
@@ -42,15 +46,24 @@ _EXPLAINED = (
 def markdown(result: Mapping[str, Any]) -> str:
     """The whole report."""
     header = ["", *(title for title, _ in COLUMNS.values())]
+    found = result["found"]
     rows = [["**made**", *_cells(result["scores"])]]
+    if found["clips"]:
+        rows.append([f"**the face found**, {found['clips']} clips", *_cells(found["scores"])])
+        rows.append(["made, the same clips", *_cells(found["true_face"])])
     controls, speed, memory = result["controls"], result["frames_per_second"], result["peak_memory_mb"]
     rows += [[title, *_cells(controls[key])] for key, title in CONTROLS.items() if key in controls]
-    clips = [[_name(each), *_cells(each["scores"])] for each in result["clips"]]
+    clips = []
+    for each in result["clips"]:
+        clips.append([_name(each), cell(each["box_overlap"], 2), *_cells(each["scores"])])
+        if "found" in each:
+            clips.append(["... the face found", "", *_cells(each["found"])])
     lines = [
         *heading(result),
         f"- weights: SHA-256 of the adapters {result['adapters'][:16]}...",
         f"- animation: {result['animation']}",
         f"- speed: {speed:.2f} frames a second, decoding included; peak memory {memory:.0f} MB",
+        f"- faces: {_faces(found, len(result['clips']))}",
         f"- clips: {len(result['clips'])} of held-out people, voices and sentences, {result['num_frames']} frames each",
         "",
         *(f"- {text}" for text in _EXPLAINED),
@@ -59,10 +72,18 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         "## Clips",
         "",
-        *table(["clip", *header[1:]], clips),
+        *table(["clip", "overlap", *header[1:]], clips),
         "",
     ]
     return "\n".join(lines)
+
+
+def _faces(found: Mapping[str, Any], count: int) -> str:
+    median, worst = found["overlap_median"], found["overlap_worst"]
+    return (
+        f"found in {found['faces']} of {count} portraits; overlap with the true box {median:.2f} (median), "
+        f"{worst:.2f} (worst)"
+    )
 
 
 def _name(clip: Mapping[str, Any]) -> str:
@@ -77,6 +98,7 @@ def summary(result: Mapping[str, Any]) -> str:
     """A few lines for the terminal."""
     shown = ("r", "in_step", "closures", "stillness", "static_psnr_db", "identity")
     lines = [f"{'':10} " + " ".join(f"{COLUMNS[key][0]:>12}" for key in shown)]
-    for name, scores in {"made": result["scores"], **result["controls"]}.items():
+    found = {"found": result["found"]["scores"]} if result["found"]["clips"] else {}
+    for name, scores in {"made": result["scores"], **found, **result["controls"]}.items():
         lines.append(f"{name:10} " + " ".join(f"{cell(scores.get(k), COLUMNS[k][1]):>12}" for k in shown))
     return "\n".join([*lines, f"{result['frames_per_second']:.2f} frames a second"])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from avatar.audio import AudioClip
 from avatar.audio_features import LogMelConfig
+from avatar.face import FaceBox, FaceError, find_face
 from avatar.model import TalkingModel
 from avatar.pipeline import animate
 from diffusion.backbone import Backbone
@@ -58,9 +60,11 @@ def run(config: Config, run: Run) -> None:
     judge = TalkJudge(reader=reader, sync=sync, backbone=backbone)
     folder, adapters = made_folder(run, backbone, config.talking)
     clips = _clips(config, run)
-    made, seconds = _animate(config, run, backbone, model, clips, folder)
+    boxes = [_found(clip) for clip in clips]
+    made, about_found, seconds = _animate(config, run, backbone, model, clips, boxes, folder)
     with run.stage("score", len(clips)):
         entries = _score(config, run, judge, clips, made)
+        found = _score_found(config, judge, clips, boxes, about_found, entries)
     settings = config.animate
     result = {
         **circumstances.head(
@@ -79,10 +83,13 @@ def run(config: Config, run: Run) -> None:
             for name in talk_table.CONTROLS
             if any(name in entry["controls"] for entry in entries)
         },
+        "found": found,
         "clips": entries,
     }
     with run.stage("write"):
-        run.metrics.update({name: result[name] for name in ("scores", "controls", "frames_per_second")})
+        run.metrics.update(
+            {name: result[name] for name in ("scores", "found", "controls", "frames_per_second")}
+        )
         write_json(run.artefact("talk.json", kind="table"), result)
         write_text(run.artefact("talk.md", kind="table"), talk_table.markdown(result))
         _draw(config, run, clips, made, entries)
@@ -101,35 +108,70 @@ def _clips(config: Config, run: Run) -> list[Clip]:
     return list(TalkingClips(run.collect("truth", making, wanted.num_shards)))
 
 
+def _found(clip: Clip) -> FaceBox | None:
+    """The face box that is found in the portrait."""
+    try:
+        return find_face(clip.portrait.float() / 255, face="best")
+    except FaceError:
+        return None
+
+
 def _animate(
-    config: Config, run: Run, backbone: Backbone, model: TalkingModel, clips: list[Clip], folder: Path
-) -> tuple[list[Tensor], float]:
-    """Frames [F, 3, S, S] uint8 of every clip's window, and the seconds that so many take; kept ones are read back."""
-    made, seconds = [], 0.0
-    with run.stage("animate", len(clips)):
+    config: Config,
+    run: Run,
+    backbone: Backbone,
+    model: TalkingModel,
+    clips: list[Clip],
+    boxes: list[FaceBox | None],
+    folder: Path,
+) -> tuple[list[Tensor], dict[int, Tensor], float]:
+    """Frames [F, 3, S, S] uint8 of every clip's window, by index those of some clips about the face that was found,
+    and the seconds that the first take; kept ones are read back."""
+    made, about_found, seconds = [], {}, 0.0
+    again = [index for index, box in enumerate(boxes[: config.num_found]) if box is not None]
+    with run.stage("animate", len(clips) + len(again)):
         for index, clip in enumerate(clips):
-            frames, spent = kept(
-                folder / f"{index:04d}.safetensors",
-                partial(_frames, config, run, backbone, model, clip, index),
-            )
+            window = slice(clip.first_frame, clip.first_frame + config.num_frames)
+            make = partial(_frames, config, run, backbone, model, clip, index)
+            frames, spent = kept(folder / f"{index:04d}.safetensors", make)
             seconds += spent * config.num_frames / len(frames)
-            made.append(frames[clip.first_frame : clip.first_frame + config.num_frames])
+            made.append(frames[window])
             run.display.update(index + 1, {})
-    return made, seconds
+        for index in again:
+            clip = clips[index]
+            window = slice(clip.first_frame, clip.first_frame + config.num_frames)
+            make = partial(_frames, config, run, backbone, model, clip, index, boxes[index])
+            about_found[index] = kept(folder / f"{index:04d}-found.safetensors", make)[0][window]
+            run.display.update(len(clips) + len(about_found), {})
+    return made, about_found, seconds
 
 
 def _frames(
-    config: Config, run: Run, backbone: Backbone, model: TalkingModel, clip: Clip, index: int
+    config: Config,
+    run: Run,
+    backbone: Backbone,
+    model: TalkingModel,
+    clip: Clip,
+    index: int,
+    found: FaceBox | None = None,
 ) -> Iterator[Tensor]:
+    """About the true face the portrait speaks as it is; about one that was found its crop does, and is put back."""
     portrait = clip.portrait.float() / 255
-    face = Sitter(picture=portrait, box=portrait_box(clip.portrait_landmarks)).whole(backbone.image_size)
+    sitter = Sitter(picture=portrait, box=found or portrait_box(clip.portrait_landmarks))
+    size = backbone.image_size
     features = LogMelConfig().build().of(AudioClip(clip.audio), Fraction(clip.fps))
     made = animate(
-        model, backbone, face, features,
+        model, backbone, sitter.face(size) if found else sitter.whole(size), features,
         fps=Fraction(clip.fps), generators=lambda name: run.generator(f"{index}/{name}"), config=config.animate,
     )  # fmt: skip
     # What comes after the window has no truth to be held against.
-    return until(made, clip.first_frame + config.num_frames)
+    for frames in until(made, clip.first_frame + config.num_frames):
+        yield torch.stack([_put_back(sitter, frame) for frame in frames]) if found else frames
+
+
+def _put_back(sitter: Sitter, frame: Tensor) -> Tensor:
+    """A crop [3, S, S] uint8 in its picture, uint8."""
+    return (sitter.crop.paste(frame.float() / 255, sitter.picture) * 255).round().byte()
 
 
 def _score(
@@ -161,6 +203,31 @@ def _score(
         )  # fmt: skip
         run.display.update(index + 1, {})
     return entries
+
+
+def _score_found(
+    config: Config,
+    judge: TalkJudge,
+    clips: list[Clip],
+    boxes: list[FaceBox | None],
+    about_found: dict[int, Tensor],
+    entries: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """How well faces are found, what is made about them, and the same clips about their true faces."""
+    for entry, clip, box in zip(entries, clips, boxes, strict=True):
+        true = portrait_box(clip.portrait_landmarks)
+        entry["box_overlap"] = 0.0 if box is None else round(true.overlap(box), 4)
+    for index, frames in about_found.items():
+        entries[index]["found"] = judge.score(frames.float() / 255, clips[index])
+    overlaps = sorted(entry["box_overlap"] for entry in entries)
+    return {
+        "faces": sum(box is not None for box in boxes),
+        "overlap_median": median(overlaps),
+        "overlap_worst": overlaps[0],
+        "clips": len(about_found),
+        "scores": mean_scores([entries[index]["found"] for index in about_found]),
+        "true_face": mean_scores([entries[index]["scores"] for index in about_found]),
+    }
 
 
 def _draw(

@@ -15,6 +15,8 @@ class Config(Settings):
     """num_clips: how many held-out people speak; num_frames: how many frames of each are scored, at 25 a second.
 
     speech: "espeak" says sentences and needs the extra 'world'; "formants" babbles and needs nothing.
+    num_found: how many of the clips are made a second time about the face that is found in the portrait, as the task
+        `talk` makes them; the others take the true face, which the world knows.
     num_videos: of how many clips a video shows the truth beside what was made.
     measures: a folder with mouth.safetensors and, if there is one, sync.safetensors; None takes those beside the
         adapters.
@@ -23,6 +25,7 @@ class Config(Settings):
     num_clips: int = 24
     num_frames: int = 120
     speech: Literal["espeak", "formants"] = "espeak"
+    num_found: int = 8
     num_videos: int = 3
     backbone: BackboneConfig
     talking: FilePath | None = None
@@ -36,3 +39,5 @@ class Config(Settings):
             raise ValueError(f"num_clips is {self.num_clips}; it must be at least 1")
         if self.num_frames < 6:
             raise ValueError(f"num_frames is {self.num_frames}; it must be at least 6")
+        if self.num_found < 0:
+            raise ValueError(f"num_found is {self.num_found}; it must be at least 0")
