@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 SIDE = 128
 """Pixels a side of the picture that is looked at."""
@@ -103,7 +106,7 @@ def load_blaze_face() -> BlazeFace:
     return filled(BlazeFace(), WEIGHTS / "blaze_face_short_range.safetensors")
 
 
-def filled(network: nn.Module, file: Path) -> nn.Module:
+def filled(network: Network, file: Path) -> Network:
     """The network with weights from a file of ours, ready to be used; as float32 whatever the file holds."""
     network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
     return network.eval().requires_grad_(False)

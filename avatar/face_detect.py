@@ -25,7 +25,7 @@ _BATCH = 64  # tiles looked at together
 _MESH_MARGIN = 1.5  # side of the square that the mesh sees in sides of BlazeFace's box
 _LOOKS = 3  # of the mesh at a face, each about what the one before saw
 _HOPELESS = 0.2  # where the first look is less sure, there is no second
-_SETTLED = 0.7  # overlap of the last two looks' boxes
+_SETTLED = 0.7  # overlap of the last two looks' boxes, and of the last one with where a face is known to be
 _MEASURED = 16  # candidates among tiles of one size, at most
 _CLEAR = 0.25  # sides of a tile that a face fills which is seen for certain
 
@@ -61,10 +61,14 @@ class SearchConfig:
 
 
 class BlazeDetector:
-    """The embedded default; the same picture gives the same boxes."""
+    """The embedded default; the same picture gives the same boxes.
 
-    def __init__(self, config: SearchConfig | None = None) -> None:
-        self.config = config or SearchConfig()
+    expected: where a face is known to be, as of a figure whose place is known: what BlazeFace sees there counts
+        however unsure the mesh is, which blurred faces leave in doubt.
+    """
+
+    def __init__(self, config: SearchConfig | None = None, *, expected: FaceBox | None = None) -> None:
+        self.config, self.expected = config or SearchConfig(), expected
         self._blaze = blaze_face.load_blaze_face()
         self._mesh = face_landmarks.load_face_landmarks()
 
@@ -100,14 +104,15 @@ class BlazeDetector:
             square, matrix = _upright(image, (low + high) / 2, side, along)
             mesh, looks_so = self._mesh.look(square)
             sure = max(sure, float(looks_so))
-            if sure < _HOPELESS:
+            if sure < _HOPELESS and self.expected is None:
                 return None
             mesh = _placed(mesh[0], matrix)
             eyes, mouth = face_landmarks.eyes_and_mouth(mesh)
             boxes.append(face_box_of(eyes, mouth))
             low, high, along = mesh.amin(dim=0), mesh.amax(dim=0), eyes[1] - eyes[0]
+        as_expected = self.expected is not None and boxes[-1].overlap(self.expected) >= _SETTLED
         settled = boxes[-1].overlap(boxes[-2]) >= _SETTLED
-        return boxes[-1] if settled and blaze * sure >= self.config.sure else None
+        return boxes[-1] if settled and (as_expected or blaze * sure >= self.config.sure) else None
 
 
 class MediaPipeDetector:
@@ -188,7 +193,7 @@ def _tile_sides(image: Tensor, smallest: int) -> Iterator[int]:
     """The longer side, then its half, and so on down to `smallest`; a long strip's sides begin with the shorter."""
     side = max(image.shape[1:])
     yield side
-    side = min((side + 1) // 2, min(image.shape[1:]))
+    side = min((side + 1) // 2, *image.shape[1:])
     while side >= smallest:
         yield side
         side = (side + 1) // 2

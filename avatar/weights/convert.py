@@ -3,6 +3,7 @@
 Networks keep the numbers of the files, half precision included; only the order of axes changes. Needs the packages
 `tflite` and `safetensors`, and nothing of the project.
 """
+# pyright: reportMissingImports=false
 
 import argparse
 from pathlib import Path

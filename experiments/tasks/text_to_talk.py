@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from avatar.face import FaceError, find_face
+from avatar.face import BlazeDetector, FaceBox, FaceError, find_face
 from avatar.portrait import load_portrait
 from experiments.errors import UserError
 from experiments.run.backbones import load_into
@@ -53,14 +53,19 @@ def portrait_of(mesh: Mesh, size: int, background: tuple[float, float, float]) -
 
 
 def _sitter(config: Config, run: Run, picture: torch.Tensor) -> Sitter:
+    usual = usual_face(picture.shape[-1])
     try:
-        return Sitter(picture=picture, box=find_face(picture, face=config.face))
+        detector = BlazeDetector(expected=usual)
+        return Sitter(picture=picture, box=find_face(picture, face=config.face, detector=detector))
     except FaceError as error:
         if config.face == "auto":
             raise UserError(f"portrait.png: {error}") from None
         run.note("no face was found in the portrait; the usual place of a bust's face is taken")
-        points = make_head(HeadSpec()).landmarks()
-        seen = project(
-            portrait_camera(), torch.stack([points[name] for name in LANDMARKS]), picture.shape[-1]
-        )
-        return Sitter(picture=picture, box=portrait_box(seen))
+        return Sitter(picture=picture, box=usual)
+
+
+def usual_face(size: int) -> FaceBox:
+    """Where busts have their face in a portrait of this side."""
+    points = make_head(HeadSpec()).landmarks()
+    seen = project(portrait_camera(), torch.stack([points[name] for name in LANDMARKS]), size)
+    return portrait_box(seen)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from avatar.face import (
@@ -138,6 +139,24 @@ def test_the_marked_box_moves_and_grows_with_its_landmarks(dx: float, dy: float,
     moved = face_box_of(eyes.flip(0) * scale + shift, mouth * scale + shift)
     expected = (box.x * scale + dx, box.y * scale + dy, box.size * scale)
     assert (moved.x, moved.y, moved.size) == pytest.approx(expected, abs=1e-2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "pixels"),
+    [
+        (HeadSpec(gender="woman", hair_style="curly", hair_color="red"), 6),
+        (HeadSpec(gender="man", beard=True, hair_color="black", glasses="round"), 5),
+    ],
+)
+def test_a_blurred_face_is_found_where_one_is_known_to_be(spec: HeadSpec, pixels: int) -> None:
+    head = make_head(spec)
+    marked = _marked(head)
+    blurred = torch.from_numpy(gaussian_filter(_portrait(head).numpy(), (0, pixels, pixels)))
+    assert BlazeDetector()(blurred) == []
+    assert BlazeDetector(expected=marked)(blurred)[0].overlap(marked) > 0.7
+    # Where there is nothing like a face, or it is elsewhere, knowing does not help.
+    assert BlazeDetector(expected=marked)(torch.full((3, 128, 128), 0.6)) == []
+    assert BlazeDetector(expected=FaceBox(70, 70, 40))(blurred) == []
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])

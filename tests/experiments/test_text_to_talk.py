@@ -14,9 +14,12 @@ import torch
 from PIL import Image
 
 from avatar.config import TINY
+from avatar.face import BlazeDetector, find_face
 from avatar.model import TalkingModel
 from avatar.storage import save_adapters
 from diffusion.backbone import load
+from experiments.tasks.text_to_talk import portrait_of, usual_face
+from experiments.world.scene import scene_from_caption
 from video.decode import decode
 
 QUICK = (
@@ -69,3 +72,13 @@ def test_what_is_refused(galatea: Callable[..., Any], inputs: Path, setting: str
     assert outcome.status == 2
     assert words in "\n".join(outcome.err)
     assert not (inputs / "made" / "mesh.glb").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "caption", ["a portrait of a woman with curly red hair", "a bust of a bald man with a beard"]
+)
+def test_the_face_of_a_mesh_is_found_where_busts_have_it(caption: str) -> None:
+    picture = portrait_of(scene_from_caption(caption, seed=0).mesh(96), 256, (0.83, 0.83, 0.83))
+    usual = usual_face(256)
+    assert find_face(picture, face="best", detector=BlazeDetector(expected=usual)).overlap(usual) > 0.75

@@ -35,8 +35,23 @@ def test_measures_writes_and_continues(galatea: Callable[..., Any], tmp_path: Pa
     assert result["controls"]["static"]["r"] == 0.0
     assert result["controls"]["oracle"]["static_psnr_db"] == pytest.approx(100.0)
     assert {"r", "in_step", "identity", "static_psnr_db"} <= result["scores"].keys()
+    # The second way in: about the face that is found.
+    found = result["found"]
+    assert found["faces"] == 2
+    assert found["clips"] == 1
+    assert found["overlap_worst"] > 0.7
+    assert {"r", "static_psnr_db"} <= found["scores"].keys() & found["true_face"].keys()
+    assert [("found" in clip) for clip in result["clips"]] == [True, False]
+    assert all(clip["box_overlap"] >= found["overlap_worst"] for clip in result["clips"])
     text = (folder / "talk.md").read_text()
-    for part in ("mouth r", "the world's own frames", "frames a second", result["adapters"][:16]):
+    for part in (
+        "mouth r",
+        "found in 2 of 2 portraits",
+        "**the face found**, 1 clips",
+        "the world's own frames",
+        "frames a second",
+        result["adapters"][:16],
+    ):
         assert part in text
     assert decode(folder / "clip_00.mp4").frames.shape == (8, 3, 128 + 24, 2 * 128 + 2)
 
@@ -57,6 +72,7 @@ def test_what_is_refused(galatea: Callable[..., Any], tmp_path: Path, talking: P
         ("measures=talking", "no mouth can be read"),
         ("num_clips=0", "num_clips is 0"),
         ("num_frames=3", "num_frames is 3"),
+        ("num_found=-1", "num_found is -1"),
         ("talking=none.safetensors", "has no talking adapters"),
     ):
         outcome = galatea(*BENCHMARK, *MODEL, setting, "out=made")
