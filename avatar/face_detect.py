@@ -21,13 +21,13 @@ from torch import Tensor
 from avatar import blaze_face, face_landmarks
 from avatar.face_box import FaceBox, FaceError, face_box_of
 
-_BATCH = 64  # tiles looked at together
+_BATCH = 8  # tiles looked at together: their maps stay in a processor's cache
 _MESH_MARGIN = 1.5  # side of the square that the mesh sees in sides of BlazeFace's box
 _LOOKS = 3  # of the mesh at a face, each about what the one before saw
 _HOPELESS = 0.2  # where the first look is less sure, there is no second
 _SETTLED = 0.7  # overlap of the last two looks' boxes, and of the last one with where a face is known to be
 _MEASURED = 16  # candidates among tiles of one size, at most
-_CLEAR = 0.25  # sides of a tile that a face fills which is seen for certain
+_CLEAR = 0.125  # sides of a tile that the largest face fills where smaller tiles need not be looked at
 
 
 class Detector(Protocol):
@@ -44,7 +44,7 @@ class SearchConfig:
 
     sure: how sure BlazeFace is of a face times how sure the mesh is of it, at least; 0 to 1.
     smallest_tile: pixels. The whole picture is looked at first, then tiles of half the side, and so on until a face
-        fills a quarter of a tile's side or tiles would be smaller than this.
+        fills an eighth of a tile's side or tiles would be smaller than this.
     relative: a face is left out when its side is less than this share of the largest one's.
     """
 
