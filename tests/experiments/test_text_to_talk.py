@@ -74,7 +74,6 @@ def test_what_is_refused(galatea: Callable[..., Any], inputs: Path, setting: str
     assert not (inputs / "made" / "mesh.glb").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "caption", ["a portrait of a woman with curly red hair", "a bust of a bald man with a beard"]
 )
