@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from avatar.config import Config
 from avatar.model import TalkingModel
+from diffusion.files import save_tensors
 
 _FORMAT = "galatea-talking-1"
 
@@ -39,12 +38,7 @@ def save_adapters(path: str | Path, model: TalkingModel, *, dtype: torch.dtype =
         "config": json.dumps(model.config.to_dict()),
         "unet": "" if model.config.tune_unet == "all" else fingerprint(model.unet),
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        save_file(tensors, str(temporary), metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_tensors(path, tensors, metadata)
 
 
 def load_adapters(path: str | Path, unet: UNet2DConditionModel, *, any_weights: bool = False) -> TalkingModel:

@@ -251,6 +251,7 @@ def load(
         folder, found_revision = _fetch(registry.find(name), revision, offline)
     elif Path(name).is_dir():
         folder, found_revision = Path(name), None
+        name = folder.resolve().name  # it gets into reports, and where the folder lies is private
     elif Path(name).exists() or "/" in name or "\\" in name:
         raise BackboneError(
             f"{name} is not a folder; give a folder in diffusers layout or one of "

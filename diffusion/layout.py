@@ -9,7 +9,8 @@
     vae/ unet/           AutoencoderKL, UNet2DConditionModel
     scheduler/           scheduler_config.json
 
-The `galatea` block may be absent, as in a public Stable Diffusion folder.
+The `galatea` block may be absent, as in a public Stable Diffusion folder. Large weights may lie in several
+files, shards, with a `*.safetensors.index.json` that says which tensor is where.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from diffusion.errors import BackboneError
+from diffusion.files import as_os_error, write_bytes, write_error
 from diffusion.kinds import refuse_other_kinds
 
 MODEL_INDEX = "model_index.json"
@@ -78,7 +80,24 @@ def download_patterns(variant: str | None) -> list[str]:
     patterns = [MODEL_INDEX, "tokenizer/*", "scheduler/scheduler_config.json", "feature_extractor/*.json"]
     for part, (_, stem, _) in _MODELS.items():
         patterns += [f"{part}/*.json", f"{part}/{_weights_name(stem, variant)}"]
+        patterns.append(
+            f"{part}/{_weights_name(stem, variant).replace('.safetensors', '-*-of-*.safetensors')}"
+        )
     return patterns
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files that `read_folder` reads: what decides what the backbone does."""
+    found = [
+        folder / MODEL_INDEX,
+        *(folder / "tokenizer").glob("*"),
+        folder / "scheduler" / "scheduler_config.json",
+    ]
+    found += (folder / "feature_extractor").glob("*.json")
+    for part, (_, stem, _) in _MODELS.items():
+        weights = _find_weights(folder / part, stem)
+        found += [*(folder / part).glob("*.json"), *(weights.files if weights else [])]
+    return sorted(file for file in found if file.is_file())
 
 
 def read_folder(folder: Path, dtype: torch.dtype) -> Parts:
@@ -136,6 +155,9 @@ def write_folder(
         try:
             _save_part(value, temporary, dtype)
             _replace_folder(temporary, folder / part)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)  # the room it takes may be what is missing
+            raise _write_error(error, folder / part, value, dtype) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         library = (
@@ -143,9 +165,18 @@ def write_folder(
         )
         index[part] = [library, type(value).__name__]
     index["galatea"] = {**index.get("galatea", {}), **settings}
-    temporary_index = folder / f".{MODEL_INDEX}.tmp"
-    temporary_index.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary_index, index_file)
+    write_bytes(index_file, (json.dumps(index, indent=2) + "\n").encode())
+
+
+def _write_error(error: Exception, path: Path, part: Any, dtype: torch.dtype) -> Exception:
+    """The error of writing a part, with its folder named."""
+    found = as_os_error(error)
+    if not isinstance(found, OSError):
+        return found
+    numbers = (
+        sum(value.numel() for value in part.state_dict().values()) if isinstance(part, torch.nn.Module) else 0
+    )
+    return write_error(found, path, f"over {numbers * dtype.itemsize:,} bytes")
 
 
 def _save_part(value: Any, folder: Path, dtype: torch.dtype) -> None:
@@ -192,13 +223,14 @@ def _check_folder(folder: Path) -> dict[str, Any]:
             continue
         if not (folder / part / "config.json").is_file():
             missing.append(f"{part}/config.json")
-        variant = _find_variant(folder / part, stem)
-        if variant is False:
+        found = _find_weights(folder / part, stem)
+        if found is None:
             pickled = any((folder / part).glob("*.bin")) or any((folder / part).glob("*.ckpt"))
             hint = " (only pickled weights are there: convert them to safetensors)" if pickled else ""
             missing.append(f"{part}/{_weights_name(stem, None)}{hint}")
         else:
-            weights.append(folder / part / _weights_name(stem, variant))
+            missing += [f"{part}/{file.name}" for file in found.files if not file.is_file()]
+            weights += found.files
     if missing:
         raise BackboneError(f"{folder} is no backbone in diffusers layout; missing: {', '.join(missing)}")
     for file in weights:
@@ -226,10 +258,11 @@ def _class_of(folder: Path, part: str, index: dict[str, Any]) -> Any:
 def _load_model(folder: Path, part: str, index: dict[str, Any], dtype: torch.dtype) -> Any:
     library, stem, _ = _MODELS[part]
     cls = _class_of(folder, part, index)
-    variant = _find_variant(folder / part, stem)
+    weights = _find_weights(folder / part, stem)
+    assert weights is not None, "the folder was checked"
     options: dict[str, Any] = {"dtype" if library == "transformers" else "torch_dtype": dtype}
-    if variant:
-        options["variant"] = variant
+    if weights.variant:
+        options["variant"] = weights.variant
     try:
         model, info = cls.from_pretrained(
             str(folder / part),
@@ -243,7 +276,7 @@ def _load_model(folder: Path, part: str, index: dict[str, Any], dtype: torch.dty
     absent = sorted(str(key) for key in info["missing_keys"])
     if absent:
         raise BackboneError(
-            f"{folder / part / _weights_name(stem, variant or None)} does not fit its config.json: "
+            f"{folder / part / _weights_name(stem, weights.variant)} does not fit its config.json: "
             f"{len(absent)} tensors are missing, such as {absent[0]}"
         )
     return model.eval().requires_grad_(False)
@@ -257,15 +290,39 @@ def _load_scheduler(folder: Path) -> Any:
     return cls.from_config({key: value for key, value in config.items() if not key.startswith("_")})
 
 
-def _find_variant(folder: Path, stem: str) -> str | bool | None:
-    """The variant whose weight file is there, plain before half precision; False when none is."""
+@dataclass(frozen=True, kw_only=True)
+class _Weights:
+    """The weights of a part. files: one, or the shards that its index names, which need not be there."""
+
+    variant: str | None
+    files: list[Path]
+
+
+def _find_weights(folder: Path, stem: str) -> _Weights | None:
+    """The weights in a part's folder, plain before half precision, and whole before sharded; None when none are."""
     for variant in _VARIANTS:
-        if (folder / _weights_name(stem, variant)).is_file():
-            return variant
-    return False
+        file = folder / _weights_name(stem, variant)
+        if file.is_file():
+            return _Weights(variant=variant, files=[file])
+        index = folder / f"{stem}.safetensors.index{f'.{variant}' if variant else ''}.json"
+        if index.is_file():
+            return _Weights(variant=variant, files=_shards(index))
+    return None
 
 
-def _weights_name(stem: str, variant: str | bool | None) -> str:
+def _shards(index: Path) -> list[Path]:
+    """The files that an index of shards names."""
+    content = _read_json(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    names = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
+    if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
+        raise BackboneError(
+            f"{index} must have a 'weight_map' that names safetensors files beside it, tensor by tensor; fetch it again"
+        )
+    return [index.parent / name for name in names]
+
+
+def _weights_name(stem: str, variant: str | None) -> str:
     return f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
 
 

@@ -118,6 +118,8 @@ def _command(typed: list[str]) -> int:
 
 
 def _dispatch(typed: list[str]) -> int:
+    from experiments.run import caches
+
     parsed = arguments.parse(typed)
     _typed[:] = typed
     hydra_only = any(
@@ -131,6 +133,7 @@ def _dispatch(typed: list[str]) -> int:
         raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
     tasks = [catalog.task_of(name, parsed.config_dir) for name in names]
     _check_backbone(parsed)
+    caches.prepare()
     with contextlib.ExitStack() as stack:
         if parsed.multirun and not _launched_elsewhere(parsed, names):
             stack.enter_context(_sweep_folder())

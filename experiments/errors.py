@@ -11,6 +11,8 @@ import os
 import re
 from collections.abc import Iterable
 
+from diffusion.files import NO_ROOM
+
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -50,7 +52,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def describe(error: BaseException) -> tuple[str, int]:
     """The line to print for `error`, and the exit status it means."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return one_line(f"{error.filename}: {error.strerror}"), EXIT_USAGE
+        line = one_line(f"{error.filename}: {error.strerror}")
+        helps = NO_ROOM.get(error.errno or 0)
+        return f"{line}; {helps}, and the same command goes on" if helps else line, EXIT_USAGE
     # A JSON or unicode decoding error is a ValueError too, but is no sentence for a user on its own.
     if isinstance(error, (ValueError, OSError)):
         return one_line(error) or type(error).__name__, EXIT_USAGE

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from avatar.audio import AudioError, AudioFile
@@ -21,9 +22,11 @@ from avatar.model import TalkingModel
 from avatar.pipeline import Face, TalkingClip, animate
 from avatar.storage import load_adapters
 from diffusion.backbone import Backbone
+from diffusion.files import save_tensors
 from experiments.errors import UserError, describe
-from experiments.run.files import atomic_path, sha256_of_file
+from experiments.run.files import sha256_of_file
 from experiments.run.images import grid, save_png
+from experiments.run.inputs import place_of
 from experiments.run.provenance import version
 from experiments.run.run_dir import Run
 from experiments.run.spool import as_typed, spooled
@@ -90,6 +93,16 @@ def adapters_file(backbone: Backbone, path: str | None) -> Path:
             "talking=FILE, or train some: galatea experiment=train/tiny_talk"
         )
     return file
+
+
+def beside_backbone(config: Any) -> dict[str, Path]:
+    """What a task that lets portraits speak reads without a setting that names it: adapters, and measures if it has
+    any, beside the backbone. `config`: its settings."""
+    folder = place_of(config.backbone.name)
+    if folder is None:
+        return {}
+    found = {"talking": folder / ADAPTERS, "measures": (folder / MOUTH).parent}
+    return {key: path for key, path in found.items() if getattr(config, key, path) is None}
 
 
 def load_talking(backbone: Backbone, path: str | None) -> TalkingModel:
@@ -201,10 +214,7 @@ def _frames(
         fps=rate(config.fps), generators=run.generator, config=config.animate, first_clip=done, past=past,
     )  # fmt: skip
     for clip in clips:
-        with atomic_path(_clip_file(folder, clip.index)) as temporary:
-            save_file(
-                {"latents": clip.latents.cpu().contiguous(), "past": clip.past.cpu().contiguous()}, temporary
-            )
+        save_tensors(_clip_file(folder, clip.index), {"latents": clip.latents, "past": clip.past})
         yield from clip.images.cpu()
         run.display.update(clip.start + len(clip.images), {})
         if on_clip is not None:

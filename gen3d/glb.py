@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion.files import write_bytes
 from gen3d.asset import Material, Mesh
 from gen3d.color import linear_to_srgb, srgb_to_linear
-from gen3d.files import decode_png, encode_png, write_atomic
+from gen3d.files import decode_png, encode_png
 from gen3d.meshing import with_normals
 
 GENERATOR = "Galatea"
@@ -130,7 +131,7 @@ def save_glb(
     mesh: Mesh, path: str | Path, *, name: str = "mesh", extras: dict[str, Any] | None = None
 ) -> None:
     """Write the mesh as GLB, atomically. The same mesh gives the same bytes."""
-    write_atomic(Path(path), glb_bytes(mesh, name=name, extras=extras))
+    write_bytes(Path(path), glb_bytes(mesh, name=name, extras=extras))
 
 
 def read_glb(data: bytes, source: str = "the file") -> tuple[dict[str, Any], bytes]:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion.files import write_bytes
 from gen3d.asset import Material, Mesh
-from gen3d.files import decode_png, encode_png, write_atomic
+from gen3d.files import decode_png, encode_png
 from gen3d.meshing import merge_positions, with_normals
 from gen3d.texture import texture_to_vertex_colors
 
@@ -37,9 +38,9 @@ def save_obj(mesh: Mesh, path: str | Path) -> list[Path]:
     else:
         files.append(path.with_suffix(".png"))
         material += ["Kd 1 1 1", f"map_Kd {files[2].name}"]
-        write_atomic(files[2], encode_png(texture))
+        write_bytes(files[2], encode_png(texture))
     material += [f"Pr {mesh.material.roughness:.9g}", f"Pm {mesh.material.metallic:.9g}"]
-    write_atomic(files[1], ("\n".join(material) + "\n").encode())
+    write_bytes(files[1], ("\n".join(material) + "\n").encode())
 
     columns = [mesh.vertices]
     if texture is None and mesh.vertex_colors is not None:
@@ -54,7 +55,7 @@ def save_obj(mesh: Mesh, path: str | Path) -> list[Path]:
     template = "f " + " ".join([corner] * 3)
     repeats = 3 if uvs is not None else 2
     lines += [template % tuple(row) for row in np.repeat(faces, repeats, axis=1).tolist()]
-    write_atomic(path, ("\n".join(lines) + "\n").encode())
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
     return files
 
 
@@ -136,7 +137,7 @@ def save_ply(mesh: Mesh, path: str | Path) -> None:
     header = ["ply", "format binary_little_endian 1.0", "comment Galatea", f"element vertex {len(vertices)}"]
     header += [f"property {kinds[dtype]} {name}" for name, dtype in fields]
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
-    write_atomic(Path(path), ("\n".join(header) + "\n").encode() + vertices.tobytes() + faces.tobytes())
+    write_bytes(Path(path), ("\n".join(header) + "\n").encode() + vertices.tobytes() + faces.tobytes())
 
 
 def load_ply(path: str | Path) -> Mesh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain
@@ -44,7 +45,7 @@ def encode(
 
     Frames and sound are read and written in step: of a generator, nothing is kept but what the encoders look ahead (a
     few seconds), and the file's index. The file appears under `path` when it is whole; an error leaves what was there
-    before.
+    before. Where the disk is full, it is an OSError that names `path`.
     """
     config, path = config or EncodeConfig(), Path(path)
     rate = _check_rate(config.fps if fps is None else fps)
@@ -60,6 +61,14 @@ def encode(
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if str(error.filename) != str(temporary):
+            raise  # of another file: frames and sound may come from some
+        written = temporary.stat().st_size if temporary.exists() else 0
+        temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        words = f"{error.strerror} (over {written:,} bytes are needed, {free:,} are free)"
+        raise OSError(error.errno, words, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     return count

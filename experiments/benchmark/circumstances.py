@@ -8,6 +8,7 @@ import shlex
 from datetime import datetime, timezone
 from typing import Any
 
+from experiments.run.inputs import without_places
 from experiments.run.provenance import code_commit, version
 from experiments.run.report import cpu_name
 from experiments.run.run_dir import Run
@@ -21,13 +22,13 @@ def command(config: Settings, plain: Settings) -> str:
     """The command line that asks for `config`, with every setting in which it differs from `plain`, the defaults."""
     parts = ["galatea", f"experiment={config.experiment}", f"budget={config.budget}"]
     defaults = flatten(to_plain(plain))
-    for key, value in flatten(to_plain(config)).items():
+    for key, value in without_places(flatten(to_plain(config)), config).items():
         if key.split(".")[0] in _SAID_APART or value == defaults.get(key):
             continue
         if key == "backbone.name":
             key = "backbone"
         parts.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
-    return shlex.join([*parts, f"out={config.out or '...'}"])
+    return shlex.join([*parts, f"out={without_places(config.out, config) or '...'}"])
 
 
 def load_average() -> float | None:

@@ -13,7 +13,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from experiments.run.files import atomic_path
+from diffusion.files import write_bytes
+from experiments.run.images import png_bytes
 
 _Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _TEXT_WIDTH, _GAP, _BETWEEN, _HEADER = 230, 2, 14, 24
@@ -58,8 +59,7 @@ def draw(rows: Sequence[Row], titles: Sequence[str]) -> Image.Image:
 
 def save(rows: Sequence[Row], path: Path, titles: Sequence[str]) -> None:
     """Write the sheet as PNG, atomically."""
-    with atomic_path(path) as temporary:
-        draw(rows, titles).save(temporary, format="PNG")
+    write_bytes(path, png_bytes(draw(rows, titles)))
 
 
 def _write(pen: ImageDraw.ImageDraw, font: _Font, at: tuple[int, int], row: Row, size: int) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avatar.mouth import MouthReader
 from avatar.pipeline import TalkingClip
 from avatar.syncnet import SyncNet
 from diffusion.backbone import Backbone
+from diffusion.files import save_tensors
 from experiments.errors import UserError, one_line
-from experiments.run.files import atomic_path, sha256_of_file
+from experiments.run.files import sha256_of_file
 from experiments.run.run_dir import Run
 from experiments.speaking import MOUTH, SYNC, adapters_file
 
@@ -40,8 +41,7 @@ def kept(file: Path, make: Callable[[], Iterator[Tensor]]) -> tuple[Tensor, floa
         began = time.monotonic()
         frames = torch.cat(list(make()))
         spent = torch.tensor(time.monotonic() - began, dtype=torch.float64)
-        with atomic_path(file) as temporary:
-            save_file({"frames": frames, "seconds": spent}, temporary)
+        save_tensors(file, {"frames": frames, "seconds": spent})
     found = load_file(file)
     return found["frames"], float(found["seconds"])
 

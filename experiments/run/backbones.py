@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.run.settings import BackboneName, Text
@@ -47,6 +46,7 @@ def load_into(run: Run, config: BackboneConfig) -> Backbone:
     """
     from experiments.run.fingerprint import fingerprint
 
+    announce_slowness(run, config)
     with run.stage("load"):
         loaded = config.build(run.device)
         weights = fingerprint(loaded)
@@ -57,13 +57,21 @@ def load_into(run: Run, config: BackboneConfig) -> Backbone:
 
 def describe(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
     """A backbone for the report: id, revision, dtype. A local folder is named by its last part only."""
-    name = Path(config.name).name if "/" in config.name and Path(config.name).exists() else config.name
     return {
-        "name": name,
+        "name": backbone.name,
         "revision": backbone.revision,
         "dtype": config.dtype,
         "num_views": backbone.num_views,
     }
+
+
+def announce_slowness(run: Run, config: BackboneConfig) -> None:
+    """Say, and put into the report, that a CPU is slow at what saves memory on a GPU."""
+    if run.device.type == "cpu" and config.dtype == "float16":
+        run.note(
+            "backbone.dtype=float16 is many times slower than float32 on a CPU, which computes halves one by one; "
+            "leave it out, or give device=cuda"
+        )
 
 
 def check_prompt(prompt: str) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
-from experiments.run.files import fsync, sha256_of_file
+from diffusion.files import save_tensors
+from experiments.run.files import fsync, sha256_of_file, write_text
 
 STATE, DIGEST = "state.safetensors", "state.sha256"
 _FOLDER = re.compile(r"step_(\d{8,})")
@@ -71,16 +71,20 @@ class CheckpointStore:
         for stale in self.folder.glob(".tmp-*"):
             shutil.rmtree(stale)  # left by a process that was killed while writing
         temporary, final = self.folder / f".tmp-{step:08d}", self.path(step)
-        temporary.mkdir()
         # safetensors refuses tensors that share storage, so each is saved as a copy of its own.
-        own = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-        save_file(own, temporary / STATE, metadata=dict(metadata or {}))
-        (temporary / DIGEST).write_text(sha256_of_file(temporary / STATE) + "\n", encoding="ascii")
-        for path in (temporary / STATE, temporary / DIGEST, temporary):
-            fsync(path)
-        if final.exists():
-            shutil.rmtree(final)  # damaged, or the run was set back to an older one
-        temporary.rename(final)
+        own = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        temporary.mkdir()
+        try:
+            save_tensors(temporary / STATE, own, metadata)
+            write_text(temporary / DIGEST, sha256_of_file(temporary / STATE) + "\n")
+            if final.exists():
+                shutil.rmtree(final)  # damaged, or the run was set back to an older one
+            temporary.rename(final)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(final)) from error
+        finally:
+            # An unfinished one is of no use, and takes room where that may be what is missing.
+            shutil.rmtree(temporary, ignore_errors=True)
         fsync(self.folder)
         # Checkpoints of later steps belong to a future that the run was set back from.
         steps = self.steps()

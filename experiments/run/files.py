@@ -1,38 +1,16 @@
-"""Files that are either whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Text, JSON and checksums of files. Files appear whole or not at all, see `diffusion.files`."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diffusion.files import atomic_path, fsync, write_bytes
 
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, with the same suffix, that takes the place of `path` on success."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        fsync(temporary)
-        os.replace(temporary, path)
-        fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def fsync(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open folders
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+__all__ = ["atomic_path", "fsync", "sha256_of_file", "sha256_of_text", "write_json", "write_text"]
 
 
 def expand_home(path: str, name: str) -> str:
@@ -48,8 +26,7 @@ def expand_home(path: str, name: str) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

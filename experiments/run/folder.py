@@ -5,11 +5,13 @@ No user text ever becomes part of a path, except `out` itself, which is a path.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from diffusion.files import is_temporary
 from experiments.errors import UserError, one_line
-from experiments.run.files import write_text
+from experiments.run.files import write_json, write_text
 from experiments.run.settings import differences, flatten, identity_hash
 
 CONFIG, METRICS, REPORT, PAGE, PROVENANCE = (
@@ -28,7 +31,12 @@ CONFIG, METRICS, REPORT, PAGE, PROVENANCE = (
     "report.html",
     "provenance.json",
 )
-CHECKPOINTS, WEIGHTS, LOCK = "checkpoints", ".weights.json", ".lock"
+CHECKPOINTS, RECORD, LOCK = "checkpoints", ".run.json", ".lock"
+# What systems and tools put into folders unasked, in lower case.
+_CLUTTER = frozenset(
+    (".directory", ".ds_store", ".gitignore", ".gitkeep", ".keep", ".localized", ".trashes", "@eadir", "desktop.ini",
+     "ehthumbs.db", "icon\r", "lost+found", "thumbs.db")
+)  # fmt: skip
 
 
 def choose(config: Mapping[str, Any], *, one_of_many: bool = False, base: Path = Path("outputs")) -> Path:
@@ -77,12 +85,21 @@ def refuse_foreign(folder: Path) -> None:
     """UserError when `folder` holds files and none of them says that it is a run."""
     if not folder.is_dir() or read_config(folder) is not None:
         return
-    foreign = sorted(path.name for path in folder.iterdir() if path.name != LOCK and ".tmp" not in path.name)
+    foreign = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name != LOCK and not is_temporary(path) and not is_clutter(path.name)
+    )
     if foreign:
         listing = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise UserError(
             f"out: {folder} holds files that are no run ({listing}); choose an empty or new folder"
         )
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file of this name says nothing about its folder: .DS_Store, Thumbs.db, .gitkeep and their like."""
+    return name.lower() in _CLUTTER or name.startswith(("._", ".nfs"))
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -142,17 +159,79 @@ def artefact_names(folder: Path) -> list[str] | None:
 
 def remove(folder: Path) -> None:
     """Remove a run's own files from its folder, and nothing else that lies there."""
-    for name in (artefact_names(folder) or []) + [METRICS, REPORT, PAGE, PROVENANCE, WEIGHTS]:
-        (folder / name).unlink(missing_ok=True)
-    if (folder / CHECKPOINTS).is_dir():
-        shutil.rmtree(folder / CHECKPOINTS)
-    # Last, because it is what marks the folder as ours: a removal that is cut short can be repeated.
-    (folder / CONFIG).unlink(missing_ok=True)
+    for path in own_files(folder):
+        if path.name == CHECKPOINTS and path.is_dir():
+            shutil.rmtree(path)
+        elif path.is_file() or path.is_symlink():
+            path.unlink()
+
+
+def own_files(folder: Path) -> list[Path]:
+    """What `remove` removes: a run's own files and its folder of checkpoints, in that order.
+
+    The record, which knows of artefacts that no report lists yet, comes late, and the config last, because it is what
+    marks the folder as ours: a removal that is cut short can be repeated.
+    """
+    try:
+        recorded = list(read_record(folder).artefacts)
+    except UserError:  # damaged
+        recorded = []
+    names = [*(artefact_names(folder) or []), *recorded, METRICS, REPORT, PAGE, PROVENANCE, CHECKPOINTS]
+    return [folder / name for name in dict.fromkeys([*names, RECORD, CONFIG])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a run notes as it goes. inputs: SHA-256 of what it was begun with, by name. artefacts: names of the files
+    that it has begun to write."""
+
+    inputs: dict[str, str]
+    artefacts: dict[str, str]
+
+
+def read_record(folder: Path) -> Record:
+    """The record of the run in `folder`; UserError when it is damaged."""
+    path = folder / RECORD
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return Record(
+            inputs={str(key): str(value) for key, value in found.get("inputs", {}).items()},
+            artefacts={
+                name: str(kind)
+                for name, kind in found.get("artefacts", {}).items()
+                if Path(name).name == name
+            },
+        )
+    except (ValueError, AttributeError):
+        raise UserError(
+            f"{path}, which records what the run was begun with, is damaged; choose another out=DIR, or "
+            "overwrite=true to begin again"
+        ) from None
+
+
+def remember(
+    folder: Path, *, inputs: Mapping[str, str] | None = None, artefacts: Mapping[str, str] | None = None
+) -> None:
+    """Add to the record of the run in `folder`."""
+    known = read_record(folder)
+    record = {
+        "inputs": {**known.inputs, **(inputs or {})},
+        "artefacts": {**known.artefacts, **(artefacts or {})},
+    }
+    if record != dataclasses.asdict(known):
+        write_json(folder / RECORD, record)
+
+
+def forget_temporary(folder: Path) -> None:
+    """Remove the half-written files that a killed process left in a run's folder, which is locked."""
+    for path in folder.iterdir():
+        if is_temporary(path) and path.is_file():
+            path.unlink()
 
 
 def forget_if_empty(folder: Path) -> None:
     """Take back a folder in which nothing was made yet, so that a corrected command can use it."""
-    own = {CONFIG, LOCK, METRICS, WEIGHTS}
+    own = {CONFIG, LOCK, METRICS, RECORD}
     if folder.is_dir() and all(path.name in own for path in folder.iterdir()):
         for name in own:
             (folder / name).unlink(missing_ok=True)

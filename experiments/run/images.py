@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from experiments.run.files import atomic_path
+from diffusion.files import write_bytes
 
 
 def save_png(image: torch.Tensor, path: Path) -> None:
@@ -18,8 +19,14 @@ def save_png(image: torch.Tensor, path: Path) -> None:
     pixels = (
         (image.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous()
     )
-    with atomic_path(path) as temporary:
-        Image.fromarray(pixels.numpy()).save(temporary, format="PNG")
+    write_bytes(path, png_bytes(Image.fromarray(pixels.numpy())))
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """The picture as a PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def read_row(path: Path, gap: int = 2) -> torch.Tensor:

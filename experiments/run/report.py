@@ -14,16 +14,18 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from experiments.run import folder as folders
 from experiments.run.files import write_json, write_text
+from experiments.run.inputs import without_places
 from experiments.run.provenance import provenance
 
 if TYPE_CHECKING:
     from experiments.run.run_dir import Run
 
 ASSETS = Path(__file__).parent / "assets"
-# A page is a convenience; a video larger than this is linked, not embedded.
+# A page is a convenience; a file larger than this is linked, not embedded.
 MAX_EMBEDDED_BYTES = 24 * 2**20
 _MIME = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".glb": "model/gltf-binary"}
 
@@ -66,10 +68,10 @@ def write(run: Run, config: Mapping[str, Any], config_hash: str) -> None:
         "peak_memory_mb": peak_memory_mb(),
         "peak_gpu_memory_mb": peak_gpu_memory_mb(run.device),
         "metrics": run.metrics,
-        "notes": run.notes,
+        "notes": without_places(run.notes, run.config),
     }
     write_json(run.folder / folders.PROVENANCE, record)
-    write_text(run.folder / folders.PAGE, page(run.folder, config, full))
+    write_text(run.folder / folders.PAGE, page(run.folder, without_places(config, run.config), full))
     write_json(run.folder / folders.REPORT, full)
 
 
@@ -118,8 +120,13 @@ def _curves(folder: Path) -> str:
 
 def _media(path: Path, kind: str) -> str:
     name = html.escape(path.name)
-    if path.suffix not in _MIME or path.stat().st_size > MAX_EMBEDDED_BYTES:
+    if path.suffix not in _MIME:
         return ""
+    if not _is_embedded(path):
+        size = f"{path.stat().st_size / 1e6:.0f} MB"
+        return (
+            f'<figure><a href="{quote(path.name)}">{name}</a> ({size}) is too large for this page.</figure>'
+        )
     if path.suffix == ".mp4":
         return (
             f'<figure><video src="{data_uri(path)}" controls loop muted playsinline></video>'
@@ -132,6 +139,10 @@ def _media(path: Path, kind: str) -> str:
         )
     small = ' class="small"' if kind == "texture" else ""
     return f'<figure{small}><img src="{data_uri(path)}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+
+
+def _is_embedded(path: Path) -> bool:
+    return path.stat().st_size <= MAX_EMBEDDED_BYTES
 
 
 def _rows(value: Mapping[str, Any]) -> str:
@@ -148,7 +159,7 @@ def page(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> 
     media.sort(key=lambda one: one[1] == "texture")
     figures = "".join(_media(path, kind) for path, kind in media)
     script = ""
-    if any(path.suffix == ".glb" for path, _ in media):
+    if any(path.suffix == ".glb" and _is_embedded(path) for path, _ in media):
         # "</script" inside a script would end it; the vendored file holds none, and this keeps it so.
         source = (
             (ASSETS / "model-viewer.min.js").read_text(encoding="utf-8").replace("</script", "<\\/script")

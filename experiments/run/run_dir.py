@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import shlex
@@ -11,15 +12,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from diffusion.files import write_error
 from experiments.errors import EXIT_INTERRUPTED, EXIT_OK, RunFailed, UserError
 from experiments.run import folder as folders
-from experiments.run import report, seeding
+from experiments.run import inputs, report, seeding
 from experiments.run.checkpoint import Checkpoint, CheckpointStore
-from experiments.run.files import write_json
 from experiments.run.progress import ProgressDisplay
 from experiments.run.schema import to_plain
 from experiments.run.settings import Settings, identity_hash
@@ -34,8 +35,9 @@ class Run:
     """What a task works with.
 
     folder: the run folder. device: torch device. resumed: the newest whole checkpoint, or None for a fresh run.
-    inputs: name -> `provenance.describe_text(...)` or `describe_file(...)`. facts: more for provenance and report
-    (backbone id and revision). metrics: numbers for the report; may be nested.
+    reads: files outside the run that it is made from -> the settings that name them. inputs: name ->
+    `provenance.describe_text(...)` or `describe_file(...)`. facts: more for provenance and report (backbone id and
+    revision). metrics: numbers for the report; may be nested.
     """
 
     def __init__(self, folder: Path, config: Settings, *, display: ProgressDisplay | None = None) -> None:
@@ -49,9 +51,10 @@ class Run:
         self.facts: dict[str, Any] = {"device": describe_device(self.device)}
         self.metrics: dict[str, Any] = {}
         self.artefacts: dict[str, str] = {}
+        self.reads: dict[Path, str] = {}
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
-        self._log: TextIO | None = None
+        self._log: io.FileIO | None = None
         self._lines = 0
         self._stage, self._stage_began = "", 0.0
         if self.resumed is not None:
@@ -63,9 +66,9 @@ class Run:
         """Open metrics.jsonl, cut to the lines that were there when the checkpoint was written."""
         path = self.folder / folders.METRICS
         kept = path.read_bytes().splitlines(keepends=True)[:keep] if path.is_file() else []
-        path.write_bytes(b"".join(kept))
         self._lines = len(kept)
-        self._log = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+        self._log = open(path, "ab", buffering=0)  # noqa: SIM115 (closed in close)
+        self._log.truncate(sum(map(len, kept)))
 
     def generator(self, name: str = "main", device: torch.device | str = "cpu") -> torch.Generator:
         """A generator of its own for the stream `name`; the same run gives the same stream every time."""
@@ -128,8 +131,13 @@ class Run:
                     f"{name} is {value} in stage {self._stage or 'run'!r} at step {step}; {self.kept()}"
                 )
         assert self._log is not None
-        self._log.write(json.dumps({"stage": self._stage, "step": step, **values}) + "\n")
-        self._log.flush()
+        line = (json.dumps({"stage": self._stage, "step": step, **values}) + "\n").encode()
+        try:
+            # On a disk that is nearly full a part of it is written, and the rest is refused.
+            while line:
+                line = line[self._log.write(line) :]
+        except OSError as error:
+            raise write_error(error, self.folder / folders.METRICS, f"{len(line):,} bytes") from error
         self._lines += 1
         self.display.update(step, values)
 
@@ -154,29 +162,25 @@ class Run:
             UserError: the run was begun with other weights, and results of both would be mixed; or the record of
                 them is damaged.
         """
-        path = self.folder / folders.WEIGHTS
-        try:
-            known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError:
-            known = None
-        if not isinstance(known, dict):
-            raise UserError(
-                f"{path}, which records the weights that the run was begun with, is damaged; choose another out=DIR, "
-                "or overwrite=true to begin again"
-            )
-        if known.get(what, digest) != digest:
-            raise UserError(
-                f"{what} has other weights than when {self.folder} was begun; choose another out=DIR, or "
-                "overwrite=true to begin again"
-            )
-        write_json(path, {**known, what: digest})
+        if folders.read_record(self.folder).inputs.get(what, digest) != digest:
+            raise UserError(inputs.changed(what, self.folder))
+        folders.remember(self.folder, inputs={what: digest})
 
     def artefact(self, name: str, *, kind: str) -> Path:
-        """Name a file in the run folder as a result; returns its path. It must be there when the task ends."""
+        """Name a file in the run folder as a result; returns its path. It must be there when the task ends.
+
+        Raises:
+            UserError: the run reads that very file.
+        """
         if Path(name).name != name:
             raise ValueError(f"artefact {name!r} is no plain file name")
+        path = self.folder / name
+        if path.resolve() in self.reads:
+            key = self.reads[path.resolve()]
+            raise UserError(f"{key}: {path} is a file that this run would write; choose another out=DIR")
         self.artefacts[name] = kind
-        return self.folder / name
+        folders.remember(self.folder, artefacts={name: kind})
+        return path
 
     def close(self) -> None:
         """Close the log and give the terminal back."""
@@ -213,22 +217,33 @@ def execute(
     seeding.resolve_device(config.device)
     if hasattr(module, "validate"):
         module.validate(config)
+    reads = inputs.input_paths(module, config)
     folder = folders.choose(plain, one_of_many=one_of_many)
     folders.refuse_foreign(folder)  # before the lock, which is a file too
+    if config.overwrite:
+        inputs.refuse_own(folder, reads, inputs.written_paths(config))
     existed = folder.exists()
     with folders.lock(folder), contextlib.ExitStack() as after_an_error:
         if not existed:
             after_an_error.callback(folders.forget_if_empty, folder)
         command = continue_command(typed, None if one_of_many else folder)
-        status = _execute_locked(module, config, plain, folder, command)
+        status = _execute_locked(module, config, plain, folder, command, reads)
         after_an_error.pop_all()
         return status
 
 
 def _execute_locked(
-    module: ModuleType, config: Settings, plain: dict[str, Any], folder: Path, command: str
+    module: ModuleType,
+    config: Settings,
+    plain: dict[str, Any],
+    folder: Path,
+    command: str,
+    reads: Mapping[str, Path],
 ) -> int:
     saved = folders.check(folder, plain)
+    digests = inputs.digests(reads)
+    if saved is not None:
+        inputs.refuse_changed(folder, digests, reads)
     if saved is not None and folders.finished(folder):
         print(f"{folder} is finished already (overwrite=true makes it again)", file=sys.stderr)
         return EXIT_OK
@@ -238,7 +253,10 @@ def _execute_locked(
     )
     if saved is None:
         folders.write_config(folder, plain)
+    folders.remember(folder, inputs=digests)
+    folders.forget_temporary(folder)
     run = Run(folder, config)
+    run.reads = {file.resolve(): key for key, path in reads.items() for file in inputs.contents(path)}
     run.facts["determinism"] = determinism
     began = time.monotonic()
     try:

@@ -29,7 +29,11 @@ around timed parts, `run.log(step, loss=...)` inside; `run.artefact("mesh.glb", 
 written; `run.inputs[...]`, `run.facts[...]`, `run.metrics[...]` for the report; `run.say("...")` for the user.
 Saying that the run is finished, locking, provenance.json and report.json are done by the caller.
 
-A task may also define `validate(config) -> None` for checks that need files or models but no work.
+A task may also define `validate(config) -> None` for checks that need files or models but no work, and
+`inputs(config) -> dict[str, Path]` for files that it reads although no setting names them. Files and folders that
+settings name are known by the fields' types (`FilePath`, `FolderPath`): the caller tells them by their content, refuses
+to continue a run whose inputs have changed, and never removes one. A setting whose folder is written to is listed in
+`experiments.run.inputs.WRITTEN`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text
 from experiments.run.report import peak_memory_mb
 from experiments.run.run_dir import Run
-from experiments.speaking import Sitter, load_talking
+from experiments.speaking import Sitter, beside_backbone, load_talking
 from experiments.tasks.configs.benchmark_talk import Config
 from experiments.training.talking import portrait_box
 from experiments.world.config import TalkingConfig
@@ -41,6 +41,9 @@ from video.sound import SoundTrack
 
 _TRUTH = "truth"
 _SHEET_FRAMES = 8
+
+
+inputs = beside_backbone
 
 
 def validate(config: Config) -> None:

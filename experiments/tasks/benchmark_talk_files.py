@@ -30,13 +30,16 @@ from experiments.run.files import write_json, write_text
 from experiments.run.provenance import describe_file
 from experiments.run.report import peak_memory_mb
 from experiments.run.run_dir import Run
-from experiments.speaking import Sitter, load_talking
+from experiments.speaking import Sitter, beside_backbone, load_talking
 from experiments.tasks.configs.benchmark_talk_files import Config
 from experiments.tasks.configs.speaking import rate
 from video.encode import encode
 from video.sound import SoundTrack
 
 _SHEET_FRAMES = 8
+
+
+inputs = beside_backbone
 
 
 def validate(config: Config) -> None:

@@ -23,7 +23,7 @@ from experiments.benchmark.scoring import failed_scores, score_mesh
 from experiments.benchmark.summary import summarise
 from experiments.benchmark.truth import Truth, grey_sphere
 from experiments.errors import RunFailed, UserError, one_line
-from experiments.run.backbones import BackboneConfig, describe
+from experiments.run.backbones import BackboneConfig, announce_slowness, describe
 from experiments.run.files import write_json, write_text
 from experiments.run.images import read_row
 from experiments.run.provenance import describe_file
@@ -117,6 +117,7 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
         *config.asset_settings,
     ]
     assets = []
+    announce_slowness(run, config.backbone)
     run.begin_stage("assets", len(cases))
     with closing(make_assets(cases, run.folder, settings, at_once=config.assets_at_once)) as made:
         for done, (case, asset) in enumerate(zip(cases, made, strict=True), start=1):

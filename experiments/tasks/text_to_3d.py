@@ -11,6 +11,7 @@ import torch
 from diffusion.backbone import Backbone
 from experiments.benchmark.truth import TrueViews
 from experiments.errors import UserError
+from experiments.run import folder as folders
 from experiments.run.backbones import announce_truncation, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text, version
@@ -111,6 +112,8 @@ def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
 def _write(config: Config, run: Run, backbone: Backbone, mesh: Mesh) -> None:
     with run.stage("export"):
         extras = {"generator": f"Galatea {version()}", "prompt": config.prompt, "seed": config.seed}
+        for suffix, kind in _KINDS.items():  # noted before they are there: a run may be killed in between
+            folders.remember(run.folder, artefacts={f"mesh{suffix}": kind})
         exported = export_asset(mesh, run.folder, cameras=ring(4), extras=extras)
         for path in (Path(file) for one in exported.values() for file in one["files"]):
             run.artefact(path.name, kind=_KINDS[path.suffix])

@@ -12,7 +12,7 @@ from experiments.run.images import save_png
 from experiments.run.provenance import describe_file
 from experiments.run.run_dir import Run
 from experiments.run.spool import spooled
-from experiments.speaking import Sitter, listen, load_talking, write_talk
+from experiments.speaking import Sitter, beside_backbone, listen, load_talking, write_talk
 from experiments.tasks import text_to_3d
 from experiments.tasks.configs.text_to_talk import Config
 from experiments.training.talking import portrait_box
@@ -20,6 +20,8 @@ from experiments.world.heads import HeadSpec, make_head
 from experiments.world.talking import LANDMARKS, portrait_camera, project
 from gen3d.asset import Mesh
 from gen3d.render.shading import render_mesh
+
+inputs = beside_backbone
 
 
 def validate(config: Config) -> None:

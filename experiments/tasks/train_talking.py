@@ -8,15 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from avatar import config as architectures
 from avatar.model import TalkingModel
 from avatar.storage import load_adapters, save_adapters
 from diffusion.backbone import Backbone
+from diffusion.files import save_tensors
 from experiments.errors import UserError
 from experiments.run.backbones import load_into
-from experiments.run.files import atomic_path
 from experiments.run.run_dir import Run
 from experiments.run.seeding import resolve_device
 from experiments.speaking import ADAPTERS, MOUTH, SYNC
@@ -149,5 +148,4 @@ def _save(recipe: Recipe, folder: Path) -> None:
         (MOUTH, recipe.reader) if isinstance(recipe, MouthRecipe) else (SYNC, recipe.modules["sync"])
     )
     (folder / file).parent.mkdir(exist_ok=True)
-    with atomic_path(folder / file) as temporary:
-        save_file({name: value.half().contiguous() for name, value in module.state_dict().items()}, temporary)
+    save_tensors(folder / file, {name: value.half() for name, value in module.state_dict().items()})

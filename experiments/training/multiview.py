@@ -10,13 +10,13 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffusion.adapters.camera import camera_condition
 from diffusion.backbone import Backbone
+from diffusion.files import save_tensors
 from diffusion.schedule import Schedule
-from experiments.run.files import atomic_path
 from experiments.training.channels import pixel_weights
 from experiments.training.config import NoiseConfig, Weighting
 from experiments.training.models import build_scheduler, build_unet
@@ -155,8 +155,7 @@ def cached_latents(backbone: Backbone, images: Tensor, cache: Path | None) -> Te
     latents = torch.cat(parts)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            save_file({"latents": latents.contiguous()}, temporary)
+        save_tensors(path, {"latents": latents})
     return latents
 
 

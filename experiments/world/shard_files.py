@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusion.files import save_tensors, write_bytes
 from experiments.errors import RunFailed
 
 
@@ -53,7 +53,7 @@ def make_shards(
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if shutil.disk_usage(folder).free < num_bytes * len(missing) // max(num_shards, 1):
         raise ValueError(f"{folder} has too little room for {num_shards} shards: free some or make fewer")
-    record.write_text(wanted)
+    write_bytes(record, wanted.encode())
     others = multiprocessing.active_children()
     with (
         TemporaryDirectory(prefix="unfinished_", dir=folder) as unfinished,
@@ -93,4 +93,4 @@ def _make_one(make: Callable[[int, Path], None], index: int, unfinished: Path, p
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, object]) -> None:
     """Write tensors and, as JSON in the header, words."""
-    save_file(dict(tensors), path, metadata={name: json.dumps(value) for name, value in words.items()})
+    save_tensors(path, tensors, {name: json.dumps(value) for name, value in words.items()})

@@ -11,12 +11,13 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection
 
 from diffusion import registry
 from diffusion.backbone import Backbone, Conditioning, load, save_backbone
 from diffusion.errors import BackboneError
+from diffusion.layout import files_of
 from tests.diffusion.models import CAPTIONS, MAX_TOKENS, make_parts, make_unet, orbit
 
 
@@ -112,6 +113,62 @@ def test_half_precision_variants_and_vocab_files_of_public_folders_load(
     assert (loaded.num_views, loaded.image_size) == (1, 64)
     assert loaded.unet.dtype == torch.float32
     assert torch.equal(loaded.encode_prompt(CAPTIONS).embeds, backbone.encode_prompt(CAPTIONS).embeds)
+
+
+def shard(part: Path, variant: str = "") -> Path:
+    """Put the weights of a part into two files, as large public models have them; returns the index."""
+    (file,) = part.glob("*.safetensors")
+    stem, tensors = file.name.partition(".")[0], load_file(file)
+    names = sorted(tensors)
+    places = {name: f"{stem}{variant}-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
+    for place in set(places.values()):
+        save_file(
+            {n: tensors[n] for n in names if places[n] == place}, part / place, metadata={"format": "pt"}
+        )
+    file.unlink()
+    index = part / f"{stem}.safetensors.index{variant}.json"
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    index.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}))
+    return index
+
+
+@pytest.mark.parametrize("variant", ["", ".fp16"])
+def test_weights_in_several_files_load(copied: Path, variant: str) -> None:
+    whole = load(copied)
+    for part in ("unet", "text_encoder", "vae"):
+        shard(copied / part, variant)
+    loaded = load(copied)
+    for part in ("unet", "text_encoder", "vae"):
+        found = getattr(loaded, part).state_dict()
+        for name, value in getattr(whole, part).state_dict().items():
+            assert torch.equal(found[name], value), name
+    assert all(file in files_of(copied) for file in copied.glob("*/*-of-*.safetensors"))
+
+
+def test_shards_that_are_missing_damaged_or_elsewhere_are_named(copied: Path) -> None:
+    index = shard(copied / "unet")
+    second = copied / "unet" / "diffusion_pytorch_model-00002-of-00002.safetensors"
+    content = second.read_bytes()
+    second.write_bytes(content[:-9])
+    with pytest.raises(BackboneError, match=r"00002-of-00002\.safetensors is damaged or cut short"):
+        load(copied)
+    second.unlink()
+    with pytest.raises(
+        BackboneError, match=r"missing: unet/diffusion_pytorch_model-00002-of-00002\.safetensors"
+    ):
+        load(copied)
+    for places in ({"x": "../../secret.safetensors"}, {"x": "weights.bin"}, {}, "none"):
+        index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        with pytest.raises(
+            BackboneError, match=r"index\.json must have a 'weight_map' that names safetensors"
+        ):
+            load(copied)
+
+
+def test_a_folder_gives_its_name_and_not_its_place(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(copied).name == copied.name
+    monkeypatch.chdir(copied)
+    assert load(".").name == copied.name
 
 
 def test_schedulers_of_other_kinds_are_read(copied: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_run_and_its_folder(galatea: Galatea, tmp_path: Path) -> None:
     assert outcome.status == 0
     folder = tmp_path / "a b" / "c"
     names = ["checkpoints", "config.yaml", "metrics.jsonl", "provenance.json", "report.html", "report.json"]
-    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == [*names, "x.safetensors"]
+    assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == [*names, "x.safetensors"]
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["prompt"], config["num_steps"], config["budget"]) == ("a, b", 4, "smoke")
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4

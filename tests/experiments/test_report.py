@@ -14,9 +14,13 @@ import pytest
 import torch
 
 from experiments.run import provenance
+from experiments.run.backbones import BackboneConfig, announce_slowness
 from experiments.run.files import atomic_path, write_json
 from experiments.run.images import grid, read_row, save_png
+from experiments.run.inputs import without_places
 from experiments.run.report import curve_svg, page, read_log
+from experiments.run.run_dir import Run
+from tests.experiments.counting import Config
 
 COUNT = "experiment=test/counting"
 
@@ -106,6 +110,41 @@ def test_page_is_self_contained(made: Path) -> None:
     assert "<polyline" in text
     outside_script = text.partition("<script>")[0]
     assert not re.search(r"(src|href)=[\"']?(https?:|/|\.)", outside_script)
+
+
+def test_what_is_too_large_for_the_page_is_linked(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.run.report.MAX_EMBEDDED_BYTES", 10)
+    report = json.loads((made / "report.json").read_text(encoding="utf-8"))
+    for name, kind in (("mesh.glb", "mesh"), ("turn #1.mp4", "video"), ("view.png", "image")):
+        (made / name).write_bytes(b"x" * 11)
+        report["artefacts"].append({"file": name, "kind": kind, "bytes": 11, "sha256": ""})
+    text = page(made, {"task": "t", "budget": "cpu"}, report)
+    for link in ("mesh.glb", "turn%20%231.mp4", "view.png"):
+        assert f'<a href="{link}">' in text
+    assert "base64" not in text.partition("<h2>")[0]
+    assert "<script>" not in text, "there is no mesh to turn"
+
+
+def test_no_page_or_note_says_where_files_lie(galatea: Callable[..., Any], tmp_path: Path) -> None:
+    assert galatea(COUNT, "prompt=x", "num_steps=2", f"out={tmp_path / 'private' / 'made'}").status == 0
+    made = tmp_path / "private" / "made"
+    for name in ("report.html", "report.json", "provenance.json"):
+        assert "private" not in (made / name).read_text(encoding="utf-8"), name
+    assert "out: made" in (made / "report.html").read_text(encoding="utf-8")
+    config = Config(task="t", prompt="x", out=str(made))
+    assert without_places({"notes": [f"the folder {made} holds it", 1]}, config) == {
+        "notes": ["the folder made holds it", 1]
+    }
+    assert without_places("out/made", Config(task="t", prompt="x", out="out/made")) == "out/made"
+
+
+def test_halves_on_a_cpu_are_announced(tmp_path: Path) -> None:
+    run = Run(tmp_path, Config(task="t", prompt="x"))
+    for dtype in ("float32", "bfloat16", "float16"):
+        announce_slowness(run, BackboneConfig(name="tiny", dtype=dtype))
+    run.close()
+    (note,) = run.notes
+    assert "float16 is many times slower than float32 on a CPU" in note
 
 
 def test_curve_is_in_its_box() -> None:

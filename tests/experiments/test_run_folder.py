@@ -90,6 +90,76 @@ def test_foreign_files_are_never_touched(galatea: Galatea, tmp_path: Path, overw
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".DS_Store",
+        ".gitkeep",
+        "Thumbs.db",
+        "THUMBS.DB",
+        "desktop.ini",
+        "._mesh.glb",
+        ".nfs0001",
+        "lost+found/",
+    ],
+)
+def test_what_systems_put_into_folders_is_no_foreign_file(
+    galatea: Galatea, tmp_path: Path, name: str
+) -> None:
+    made = tmp_path / "made"
+    (made / "lost+found" if name.endswith("/") else made).mkdir(parents=True)
+    if not name.endswith("/"):
+        (made / name).write_bytes(b"kept")
+    outcome = galatea(COUNT, "prompt=x", "num_steps=1", "out=made")
+    assert outcome.status == 0, outcome.err
+    assert (made / name).exists()
+    (made / "thesis.tex").write_text("years of work")
+    (made / "config.yaml").unlink()
+    assert galatea(COUNT, "prompt=x", "num_steps=1", "out=made").status == 2
+
+
+def test_overwriting_removes_what_a_run_without_a_report_made(galatea: Galatea, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    assert galatea(COUNT, "prompt=x", "num_steps=3", "checkpoint_every=1", "out=made").status == 0
+    (made / "report.json").unlink()  # as if killed just before it was written
+    (made / ".mesh.12345.tmp.glb").write_bytes(b"half")
+    (made / "mine.txt").write_text("keep me")
+    folders.remove(made)
+    assert sorted(path.name for path in made.iterdir()) == [".lock", ".mesh.12345.tmp.glb", "mine.txt"]
+
+
+def test_a_killed_process_leaves_nothing_half_written_for_long(galatea: Galatea, tmp_path: Path) -> None:
+    assert galatea(COUNT, "prompt=x", "fail_at=2", "out=made").status == 130
+    (tmp_path / "made" / ".mesh.12345.tmp.glb").write_bytes(b"half")
+    assert galatea(COUNT, "prompt=x", "fail_at=2", "out=made").status == 130
+    assert not list((tmp_path / "made").glob(".*.tmp*"))
+
+
+@pytest.mark.parametrize(("limit", "file"), [(2_000, "checkpoints/step_00000010"), (6_000, "metrics.jsonl")])
+def test_a_run_that_finds_no_room_says_where_and_goes_on(
+    galatea: Galatea, tmp_path: Path, subprocess_environment: dict[str, str], limit: int, file: str
+) -> None:
+    resource = pytest.importorskip("resource")
+    counting = Path(__file__).with_name("counting_cli.py")
+    arguments = (COUNT, "prompt=x", "num_steps=150", "checkpoint_every=10", "threads=1")
+    done = subprocess.run(
+        [sys.executable, str(counting), "--config-dir", str(counting.with_name("configs")), *arguments, "out=made"],
+        env=subprocess_environment, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"made/{file}: File too large" in line
+    assert "the same command goes on" in line
+    assert not list((tmp_path / "made" / "checkpoints").glob(".tmp*"))
+    outcome = galatea(*arguments, "out=made")
+    assert outcome.status == 0
+    assert any("continuing made from step" in line for line in outcome.err) == (file == "metrics.jsonl")
+    assert galatea(*arguments, "out=whole").status == 0
+    for name in ("metrics.jsonl", "x.safetensors"):
+        assert (tmp_path / "made" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_a_damaged_config_is_an_error(galatea: Galatea, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "config.yaml").write_text("a: [")
@@ -137,9 +207,12 @@ def test_removal_stays_inside_the_folder(tmp_path: Path) -> None:
     made.mkdir()
     (tmp_path / "victim").write_text("x")
     (made / "config.yaml").write_text("task: t")
+    outside = ["../victim", "..", ".", "", "/etc/passwd"]
     (made / "report.json").write_text(
-        json.dumps({"artefacts": [{"file": "../victim"}, {"file": "mesh.glb"}]})
+        json.dumps({"artefacts": [{"file": name} for name in [*outside, "mesh.glb"]]})
     )
+    (made / ".run.json").write_text(json.dumps({"artefacts": dict.fromkeys([*outside, "mesh.ply"], "mesh")}))
+    (made / "mesh.ply").write_text("x")
     (made / "mesh.glb").write_text("x")
     folders.remove(made)
     assert (tmp_path / "victim").is_file()

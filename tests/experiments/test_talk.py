@@ -187,13 +187,13 @@ def test_a_run_is_not_continued_with_other_adapters(galatea: Galatea, inputs: Pa
         save_adapters(inputs / "talking.safetensors", TalkingModel(load("tiny").unet, TINY))
     outcome = galatea(*QUICK, "out=stopped")
     assert outcome.status == 2
-    assert "talking has other weights than when stopped was begun" in outcome.err[-1]
-    record = inputs / "stopped" / ".weights.json"
-    for damage in ('{"talking": "12', "[]"):
+    assert "talking (talking.safetensors) has other weights than when stopped was begun" in outcome.err[-1]
+    record = inputs / "stopped" / ".run.json"
+    for damage in ('{"inputs": "12', "[]"):
         record.write_text(damage)
         outcome = galatea(*QUICK, "out=stopped")
         assert outcome.status == 2
-        assert ".weights.json, which records the weights" in outcome.err[-1]
+        assert ".run.json, which records what the run was begun with, is damaged" in outcome.err[-1]
     assert galatea(*QUICK, "out=stopped", "overwrite=true").status == 0
 
 

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from PIL import Image
 
 from experiments.errors import EXIT_OK
 from experiments.run.checkpoint import STATE, CheckpointStore
@@ -123,3 +126,44 @@ def test_quickstart_mesh_is_bit_identical(
         assert done.returncode == EXIT_OK, done.stderr.decode()
     for name in ("mesh.glb", "mesh.obj", "mesh.ply", "preview.png", "turntable.mp4"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_killed_portrait_is_not_continued_with_another_recording(
+    tiny_weights: Path, tmp_path: Path, subprocess_environment: dict[str, str]
+) -> None:
+    """Killed behind its first clip; another sound of the same name is refused, and the first one ends as ever."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "face.png")
+    first, other = (0.1 * rng.standard_normal(8_000) for _ in range(2))
+    soundfile.write(tmp_path / "speech.wav", first, 16_000)
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "experiments",
+            "experiment=talk/quickstart",
+            "portrait=face.png",
+            "audio=speech.wav",
+        ),
+        *("face=center", "budget=smoke", f"backbone={tiny_weights}", "threads=1", "animate.clip_frames=3"),
+    ]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    ready = (killed / "checkpoints/clips/000000.safetensors").is_file
+    kill_when([*command, f"out={killed}"], subprocess_environment, tmp_path, ready)
+
+    def again(folder: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, f"out={folder}"],
+            env=subprocess_environment, cwd=tmp_path, capture_output=True, text=True, timeout=900,
+        )  # fmt: skip
+
+    soundfile.write(tmp_path / "speech.wav", other, 16_000)
+    refused = again(killed)
+    assert refused.returncode == 2
+    assert "audio (speech.wav) has other content than when" in refused.stderr
+    soundfile.write(tmp_path / "speech.wav", first, 16_000)
+    for folder in (killed, whole):
+        done = again(folder)
+        assert done.returncode == EXIT_OK, done.stderr
+    assert (killed / "talk.mp4").read_bytes() == (whole / "talk.mp4").read_bytes()

@@ -123,7 +123,7 @@ def test_finished_assets_are_kept_and_one_failure_is_recorded(galatea: Galatea, 
     assert "finished already" in again.err[0]
     write(tmp_path / "mine.txt", "a red ball\n")
     (folder / "report.json").unlink()
-    assert "begun with other captions" in galatea(*arguments).err[-1]
+    assert "prompts (mine.txt) has other content than when made was begun" in galatea(*arguments).err[-1]
 
 
 def test_settings_that_no_asset_accepts_stop_at_once(galatea: Galatea, tmp_path: Path) -> None:
