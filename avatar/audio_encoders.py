@@ -19,6 +19,7 @@ from torch import Tensor
 from avatar.audio import SAMPLE_RATE, AudioSource
 from avatar.audio_features import check_range
 from avatar.audio_frames import num_frames, read_track
+from diffusion.finite import check_finite
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Model, WhisperFeatureExtractor
@@ -84,7 +85,14 @@ class Wav2Vec2Features:
             for hook in hooks:
                 hook.remove()
         # With 'stable layer norm' the last hidden state is the normalised one.
-        return torch.stack([*states[:-1], last], dim=2)[0].float().cpu()
+        return _finite(torch.stack([*states[:-1], last], dim=2)[0].float().cpu(), "wav2vec 2.0")
+
+
+def _finite(features: Tensor, encoder: str) -> Tensor:
+    remedy = (
+        "its weights are damaged, or their dtype is too narrow: fetch them again, or load them as float32"
+    )
+    return check_finite(features, f"what the speech encoder {encoder} makes of the sound", remedy)
 
 
 def _on(model: _Module, device: str) -> _Module:
@@ -191,7 +199,7 @@ class WhisperFeatures:
             samples.numpy(), sampling_rate=SAMPLE_RATE, max_length=length, return_tensors="pt"
         ).input_features
         out = self.encoder(mel.to(self.encoder.device, self.encoder.dtype), output_hidden_states=True)
-        return torch.stack(out.hidden_states, dim=2)[0].float().cpu()
+        return _finite(torch.stack(out.hidden_states, dim=2)[0].float().cpu(), "Whisper")
 
 
 class WhisperFrames:

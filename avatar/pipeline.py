@@ -24,7 +24,10 @@ from avatar.guided import predict_guided
 from avatar.model import TalkingModel
 from avatar.settings import AnimateConfig
 from diffusion.backbone import Backbone
+from diffusion.finite import check_finite
 from diffusion.samplers import make_scheduler, sample
+
+_REMEDY = "its adapters are damaged or the dtype is too narrow for them: load float32, or fetch them again"
 
 # (what the numbers are for) -> a generator of its own, the same every time
 Generators = Callable[[str], torch.Generator]
@@ -158,7 +161,9 @@ def _of_clip(
         motion = model.encode_motion(past.to(device)[None], person.identity)
     return replace(
         person.conditions,
-        audio=model.encode_audio(windows[None].to(device)),
+        audio=check_finite(
+            model.encode_audio(windows[None].to(device)), "what the talking model hears", _REMEDY
+        ),
         motion=motion,
         speed=speed,
     )
@@ -191,7 +196,7 @@ def _sample(
     ).to(backbone.device)
 
     def denoise(latents: Tensor, timestep: Tensor) -> Tensor:
-        return predict_guided(
+        prediction = predict_guided(
             model,
             latents,
             timestep,
@@ -200,5 +205,6 @@ def _sample(
             audio_scale=config.guidance_scale_audio,
             batched=config.batched,
         )
+        return check_finite(prediction, "what the talking model predicts", _REMEDY)
 
     return sample(denoise, noise, scheduler, num_steps=config.num_steps, generator=generator)[0]

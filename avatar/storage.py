@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from avatar.config import Config
 from avatar.model import TalkingModel
 from diffusion.files import save_tensors
+from diffusion.finite import non_finite_name
 
 _FORMAT = "galatea-talking-1"
 
@@ -84,6 +85,9 @@ def load_adapters(path: str | Path, unet: UNet2DConditionModel, *, any_weights: 
     if wrong:
         shapes = list(tensors[wrong[0]].shape), list(wanted[wrong[0]].shape)
         raise ValueError(f"{path} does not fit this UNet: {wrong[0]} is {shapes[0]}, must be {shapes[1]}")
+    damaged = non_finite_name(tensors)
+    if damaged is not None:
+        raise ValueError(f"{path}: tensor {damaged} holds NaN or infinity; fetch or train it again")
     model.load_state_dict(tensors, strict=False)
     return model.to(unet.device, unet.dtype).eval().requires_grad_(False)
 

@@ -20,11 +20,13 @@ from diffusion import registry
 from diffusion.adapters.camera import camera_labels, has_camera_embedding
 from diffusion.adapters.multiview import add_multiview_attention
 from diffusion.errors import BackboneError
+from diffusion.finite import NonFiniteError, check_finite, is_finite
 from diffusion.layout import Parts, download_patterns, read_folder, write_folder
 from diffusion.schedule import Schedule
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+_WIDE = 1e3  # Latents lie within a few units; far beyond, the sampler and not the UNet is to blame.
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +63,8 @@ class Backbone:
     """A frozen text-to-image or text-to-multiview latent diffusion model.
 
     Images are float32 [..., 3, H, W] in [0, 1], latents float32 [..., C, h, w] in the UNet's own scale,
-    whatever dtype the weights have. Weights do not require gradients, inputs may.
+    whatever dtype the weights have. Weights do not require gradients, inputs may. NaN or infinity in what a part makes
+    raises `NonFiniteError`, which names the part.
     """
 
     def __init__(
@@ -119,7 +122,8 @@ class Backbone:
         """B prompts (empty ones are fine) -> conditioning of B rows; tokens beyond the limit are dropped."""
         output = self._encode_text(prompts)
         pooled = output.text_embeds if "text_embeds" in output else output.pooler_output
-        return Conditioning(embeds=output.last_hidden_state.float(), pooled=pooled.float())
+        embeds = self._finite(output.last_hidden_state, "text encoder")
+        return Conditioning(embeds=embeds.float(), pooled=pooled.float())
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Images [..., 3, H, W] in [0, 1] -> latents [..., C, h, w], the posterior's mode; differentiable."""
@@ -131,13 +135,14 @@ class Backbone:
             )
         flat = images.reshape(-1, 3, height, width).to(self.vae.dtype) * 2.0 - 1.0
         latents = self.vae.encode(flat).latent_dist.mode()  # pyright: ignore[reportAttributeAccessIssue]
-        latents = (latents.to(images.dtype) - self._shift) * self._scale
+        latents = self._finite((latents.to(images.dtype) - self._shift) * self._scale, "VAE encoder")
         return latents.reshape(*images.shape[:-3], *latents.shape[1:])
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [..., C, h, w] -> images [..., 3, H, W] in [0, 1]; differentiable inside the range."""
         flat = latents.reshape(-1, *latents.shape[-3:]) / self._scale + self._shift
         images = self.vae.decode(flat.to(self.vae.dtype), return_dict=False)[0]  # pyright: ignore[reportArgumentType]
+        images = self._finite(images, "VAE decoder")
         images = (images.to(latents.dtype) * 0.5 + 0.5).clamp(0.0, 1.0)
         return images.reshape(*latents.shape[:-3], *images.shape[1:])
 
@@ -185,6 +190,17 @@ class Backbone:
             cross_attention_kwargs={"num_views": num_views},
             return_dict=False,
         )[0]
+        if not is_finite(output):
+            greatest = float(latents.detach().abs().max())
+            cause = (
+                self._remedy()
+                if greatest < _WIDE
+                else "such latents come from too high a guidance_scale: lower it"
+            )
+            raise NonFiniteError(
+                f"what the UNet of backbone {self.name!r} predicts for latents of up to {greatest:.3g} holds NaN or "
+                f"infinity; {cause}"
+            )
         return output.to(latents.dtype).reshape(latents.shape)
 
     def embed_image(self, images: torch.Tensor) -> torch.Tensor:
@@ -196,7 +212,7 @@ class Backbone:
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False)
         pixels = (images.clamp(0.0, 1.0) - self._mean) / self._std
         embeds = self.image_encoder(pixel_values=pixels.to(self.image_encoder.dtype)).image_embeds
-        return F.normalize(embeds.float(), dim=-1)
+        return F.normalize(self._finite(embeds, "image encoder").float(), dim=-1)
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -211,11 +227,21 @@ class Backbone:
                 "cannot be compared with images; it must be a CLIPTextModelWithProjection, or one must be there as "
                 "clip_text_encoder"
             )
-        return F.normalize(output.text_embeds.float(), dim=-1)
+        part = "text encoder" if self.clip_text_encoder is None else "CLIP text encoder"
+        return F.normalize(self._finite(output.text_embeds, part).float(), dim=-1)
 
     def image_text_similarity(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Cosine similarities [B, P] of images [B, 3, H, W] in [0, 1] and P prompts."""
         return self.embed_image(images) @ self.embed_text(prompts).T
+
+    def _finite(self, output: torch.Tensor, part: str) -> torch.Tensor:
+        """`output` of a part as it is; NonFiniteError names the part."""
+        return check_finite(output, f"what the {part} of backbone {self.name!r} makes", self._remedy())
+
+    def _remedy(self) -> str:
+        dtype = str(self.unet.dtype).removeprefix("torch.")
+        narrow = "" if dtype == "float32" else f"dtype {dtype} is too narrow for it (load it as float32), or "
+        return f"{narrow}its weights are damaged: fetch or write them again"
 
     def _encode_text(self, prompts: Sequence[str], encoder: Any | None = None) -> Any:
         if isinstance(prompts, str):

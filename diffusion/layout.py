@@ -43,6 +43,7 @@ from transformers.utils import logging as transformers_logging
 
 from diffusion.errors import BackboneError
 from diffusion.files import as_os_error, write_bytes, write_error
+from diffusion.finite import non_finite_name
 from diffusion.kinds import refuse_other_kinds
 
 MODEL_INDEX = "model_index.json"
@@ -278,6 +279,15 @@ def _load_model(folder: Path, part: str, index: dict[str, Any], dtype: torch.dty
         raise BackboneError(
             f"{folder / part / _weights_name(stem, weights.variant)} does not fit its config.json: "
             f"{len(absent)} tensors are missing, such as {absent[0]}"
+        )
+    damaged = non_finite_name(model.state_dict())
+    if damaged is not None:
+        remedy = (
+            "fetch or write it again" if dtype != torch.float16 else "load it as float32, or fetch it again"
+        )
+        raise BackboneError(
+            f"{folder / part / _weights_name(stem, weights.variant)}: tensor {damaged} holds NaN or infinity as "
+            f"{str(dtype).removeprefix('torch.')}; {remedy}"
         )
     return model.eval().requires_grad_(False)
 

@@ -15,6 +15,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 
 from diffusion.backbone import Backbone, Conditioning
 from diffusion.config import SamplerName
+from diffusion.finite import check_finite
 from diffusion.guidance import cfg, rescale
 
 Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -86,7 +87,7 @@ def sample(
     generator: torch.Generator | None = None,
     callback: Callable[[SampleStep], None] | None = None,
 ) -> torch.Tensor:
-    """Runs `latents` from noise down to clean latents; gradients are not recorded.
+    """Runs `latents` from noise down to clean latents; gradients are not recorded. NaN or infinity is a NonFiniteError.
 
     Args:
         denoise: (latents, timestep []) -> prediction in the scheduler's parameterisation.
@@ -107,6 +108,11 @@ def sample(
             scaled = scheduler.scale_model_input(latents, timestep) if scales else latents
             prediction = denoise(scaled, timestep)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False, **extra)[0]
+            check_finite(
+                latents,
+                f"what step {step + 1} of {len(timesteps)} of the sampler makes",
+                "lower the guidance scale, load the weights as float32, or fetch them again if they are damaged",
+            )
             if callback is not None:
                 callback(
                     SampleStep(step=step, num_steps=len(timesteps), timestep=int(timestep), latents=latents)

@@ -19,7 +19,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gen3d.state import NonFiniteError, State
+from diffusion.finite import NonFiniteError
+from gen3d.state import State
 
 __all__ = ["NonFiniteError", "Progress", "Saved", "Stage", "State", "optimize"]
 

@@ -20,6 +20,7 @@ from avatar.face_box import FaceBox
 from avatar.mouth import MouthReader, mouth_region
 from avatar.portrait import PortraitError
 from diffusion.backbone import Backbone
+from experiments.benchmark.talk_scores import read_mouths
 from experiments.errors import UserError, describe
 from experiments.training.talking import LIP_SIDE, mouth_centre
 
@@ -99,7 +100,7 @@ class FilesJudge:
     @torch.no_grad()
     def mouths(self, frames: Tensor, box: FaceBox) -> Tensor:
         """Mouth opening [F] read from frames [F, 3, S, S] in [0, 1] whose portrait has its face in ``box``."""
-        return self.reader(mouth_region(frames, mouth_centre(box), LIP_SIDE * box.size)).cpu()
+        return read_mouths(self.reader, mouth_region(frames, mouth_centre(box), LIP_SIDE * box.size))
 
     @torch.no_grad()
     def score(

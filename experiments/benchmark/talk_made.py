@@ -16,6 +16,7 @@ from avatar.pipeline import TalkingClip
 from avatar.syncnet import SyncNet
 from diffusion.backbone import Backbone
 from diffusion.files import save_tensors
+from diffusion.finite import non_finite_name
 from experiments.errors import UserError, one_line
 from experiments.run.files import sha256_of_file
 from experiments.run.run_dir import Run
@@ -76,9 +77,13 @@ def load_measures(backbone: Backbone, folder: str | None) -> tuple[MouthReader, 
 
 def _fill(network: nn.Module, file: Path) -> None:
     try:
-        network.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+        tensors = {name: value.float() for name, value in load_file(file).items()}
+        network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise UserError(
             f"{file} is damaged, or no {type(network).__name__} ({one_line(error, 120)}); fetch or train it again"
         ) from None
+    damaged = non_finite_name(tensors)
+    if damaged is not None:
+        raise UserError(f"{file}: tensor {damaged} holds NaN or infinity; fetch or train it again")
     network.eval().requires_grad_(False)

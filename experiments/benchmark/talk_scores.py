@@ -14,11 +14,13 @@ from avatar import metrics
 from avatar.mouth import MouthReader, mouth_region
 from avatar.syncnet import WINDOW, SyncNet, sync_score, windows_of
 from diffusion.backbone import Backbone
+from diffusion.finite import check_finite
 from experiments.training.talking import LIP_SIDE, mouth_centre, portrait_box, sound_windows
 from experiments.world.talking import Clip
 
 _WIDE_OPEN = 0.15
 _REACH = 10
+_REMEDY = "its weights are damaged: fetch or train them again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class TalkJudge:
     def mouths(self, frames: Tensor, clip: Clip) -> Tensor:
         """Mouth opening [F] read from frames [F, 3, S, S] in [0, 1], about the portrait's mouth."""
         box = portrait_box(clip.portrait_landmarks)
-        return self.reader(mouth_region(frames, mouth_centre(box), LIP_SIDE * box.size)).cpu()
+        return read_mouths(self.reader, mouth_region(frames, mouth_centre(box), LIP_SIDE * box.size))
 
     @torch.no_grad()
     def score(
@@ -77,4 +79,13 @@ class TalkJudge:
         small = F.interpolate(lips, size=(48, 48), mode="bilinear", antialias=True, align_corners=False)
         sound = sound_windows(clip)
         middle = sound[:, sound.shape[1] // 2].float()
-        return self.sync.embed_lips(windows_of(small)), self.sync.embed_sound(windows_of(middle))
+        vectors = self.sync.embed_lips(windows_of(small)), self.sync.embed_sound(windows_of(middle))
+        for vector in vectors:
+            check_finite(vector, "what the miniature SyncNet makes", _REMEDY)
+        return vectors
+
+
+def read_mouths(reader: MouthReader, mouths: Tensor) -> Tensor:
+    """Mouth opening [F], on the CPU, of regions [F, 3, n, n]. A score that is not finite is left out as one without a
+    meaning, so a reader that fails must say so itself: NonFiniteError."""
+    return check_finite(reader(mouths).cpu(), "what the reader of mouths makes", _REMEDY)

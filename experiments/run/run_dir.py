@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from diffusion.files import write_error
+from diffusion.finite import NonFiniteError
 from experiments.errors import EXIT_INTERRUPTED, EXIT_OK, RunFailed, UserError
 from experiments.run import folder as folders
 from experiments.run import inputs, report, seeding
@@ -24,7 +25,6 @@ from experiments.run.checkpoint import Checkpoint, CheckpointStore
 from experiments.run.progress import ProgressDisplay
 from experiments.run.schema import to_plain
 from experiments.run.settings import Settings, identity_hash
-from gen3d.state import NonFiniteError
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from diffusion.finite import NonFiniteError
 from experiments.run.run_dir import Run
 from experiments.training.config import LoopConfig
 from experiments.training.optimizers import Optimizers
@@ -94,6 +95,12 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
         for step in range(first, config.steps):
             metrics = learner.step(step, members)
             done = step + 1
+            for name in ("loss", "grad_norm"):
+                if not math.isfinite(metrics[name]):
+                    raise NonFiniteError(
+                        f"{name} is {metrics[name]} at step {done} of the training; the weights diverge: lower "
+                        "loop.learning_rate, or give loop.bf16=false"
+                    )
             # Early on a long memory would average in the random start.
             decay = min(config.ema_decay, done / (done + 10))
             with torch.no_grad():

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diffusion.adapters.camera import camera_condition
 from diffusion.backbone import Backbone
 from diffusion.files import save_tensors
+from diffusion.finite import check_finite
 from diffusion.schedule import Schedule
 from experiments.training.channels import pixel_weights
 from experiments.training.config import NoiseConfig, Weighting
@@ -152,7 +153,9 @@ def cached_latents(backbone: Backbone, images: Tensor, cache: Path | None) -> Te
         parts = [
             backbone.encode(some.to(backbone.device).float() / 255).half().cpu() for some in images.split(8)
         ]
-    latents = torch.cat(parts)
+    latents = check_finite(
+        torch.cat(parts), "an encoding in half precision", "the VAE's latents are too large for it"
+    )
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(path, {"latents": latents})
