@@ -112,6 +112,20 @@ class Mesh:
         """A checked copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
+    @property
+    def radius(self) -> float:
+        """Distance of the farthest vertex from the origin, in world units; 0 for a mesh without vertices."""
+        vertices = self.vertices.detach().double()
+        return float(vertices.norm(dim=-1).max()) if len(vertices) else 0.0
+
+    def in_unit_sphere(self) -> Mesh:
+        """The mesh, made smaller about the origin if it reaches beyond the unit sphere; else the same object."""
+        radius = self.radius
+        if radius <= 1.0:
+            return self
+        # A little more than needed, so that rounding puts no vertex outside again.
+        return self.replace(vertices=(self.vertices.double() / (radius * (1.0 + 1e-6))).float())
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Mesh:
         def optional(value: Tensor | None) -> Tensor | None:
             return None if value is None else change(value)

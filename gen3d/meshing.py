@@ -265,8 +265,10 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
     """Quadric edge collapse down to about `target_faces`, keeping a closed mesh closed.
 
     Collapses can fold thin or bumpy parts onto themselves. Then manifold3d's simplification does the work, with a
-    tolerance raised until the target is reached; it is coarser, but cannot tear. If that fails too, the mesh comes
-    back as it was, with a warning. Normals and colours are dropped (the topology is new).
+    tolerance raised until the target is reached; it is coarser, but cannot tear. If that fails too, or nothing would
+    be left, the mesh comes back as it was, with a warning. A surface that is not closed is welded first, and a face
+    that is there several times counts once; one with a back of its own keeps both. Normals and colours are dropped
+    (the topology is new).
     """
     if target_faces < 4:
         raise ValueError(f"target_faces must be at least 4, got {target_faces}.")
@@ -276,18 +278,25 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
         return mesh
     vertices = np.ascontiguousarray(mesh.vertices.detach().cpu().numpy())
     faces = mesh.faces.cpu().numpy()
-    collapsed = fast_simplification.simplify(vertices, faces.astype(np.int32), target_count=target_faces)
-    result = _repair(np.asarray(collapsed[0]), np.asarray(collapsed[1]).astype(np.int64))
-    if _is_closed(faces, len(vertices)) and (
-        len(result[1]) > 1.1 * target_faces or not _welds_closed(*result)
-    ):
-        result = _simplify_manifold(vertices, faces, target_faces)
-        if not _welds_closed(*result):
-            warnings.warn(
-                f"decimating {len(faces)} faces to {target_faces} would tear the surface; keeping all faces.",
-                stacklevel=2,
-            )
+    closed = _is_closed(faces, len(vertices))
+    if not closed:
+        mesh = merge_positions(mesh)
+        mesh = mesh.replace(faces=_without_copies(mesh.faces))
+        if mesh.num_faces <= target_faces:
             return mesh
+        vertices, faces = np.ascontiguousarray(mesh.vertices.detach().cpu().numpy()), mesh.faces.cpu().numpy()
+        closed = _is_closed(faces, len(vertices))
+    collapsed = fast_simplification.simplify(vertices, faces.astype(np.int32), target_count=target_faces)
+    two_sided = not closed and _on_same_vertices(faces).any()
+    result = _repair(np.asarray(collapsed[0]), np.asarray(collapsed[1]).astype(np.int64), keep_fins=two_sided)
+    if closed and (len(result[1]) > 1.1 * target_faces or not _welds_closed(*result)):
+        result = _simplify_manifold(vertices, faces, target_faces)
+    if len(result[1]) == 0 or (closed and not _welds_closed(*result)):
+        warnings.warn(
+            f"decimating {len(faces)} faces to {target_faces} would tear the surface; keeping all faces.",
+            stacklevel=2,
+        )
+        return mesh
     return Mesh(
         torch.from_numpy(result[0].astype(np.float32)).to(mesh.device),
         torch.from_numpy(result[1]).to(mesh.device),
@@ -325,12 +334,29 @@ def _part_twins(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.where(twin[:, None], moved, vertices).astype(np.float32)
 
 
-def _repair(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _without_copies(faces: Tensor) -> Tensor:
+    """``faces [M, 3]``, in their order, with each one that is there several times (from whichever corner) once."""
+    corners = faces.cpu().numpy()
+    start = corners.argmin(axis=1)[:, None]
+    turned = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
+    _, first = np.unique(turned, axis=0, return_index=True)
+    return faces[torch.from_numpy(np.sort(first)).to(faces.device)]
+
+
+def _on_same_vertices(faces: np.ndarray) -> np.ndarray:
+    """Which faces share all three vertices with another: ``[M]`` bool."""
+    _, group, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
+    return count[group.reshape(-1)] > 1
+
+
+def _repair(
+    vertices: np.ndarray, faces: np.ndarray, *, keep_fins: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Remove collapsed faces, and pairs of faces on the same three vertices (fins without thickness)."""
     while True:
-        distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-        _, group, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
-        keep = distinct & (count[group.reshape(-1)] == 1)
+        keep = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+        if not keep_fins:
+            keep &= ~_on_same_vertices(faces)
         if keep.all():
             return _drop_unused_vertices(vertices, faces)
         faces = faces[keep]

@@ -32,10 +32,13 @@ _VIEW = 20.0
 _SEEN = 2.0
 # A view that shows less of a point than this says nothing about the light.
 _LEAST = 0.02
+# Texels between two charts, where the texture is large enough.
+_PADDING = 4
 
 
 class Texture:
-    """Gives the mesh UVs and a base-colour texture mixed from the views and its vertex colours."""
+    """Gives the mesh UVs and a base-colour texture mixed from the views and its vertex colours. What reaches beyond
+    the unit sphere by then is made smaller: pictures show a little more than the sphere, and vertices follow them."""
 
     name = "texture"
     num_steps = 1
@@ -49,10 +52,14 @@ class Texture:
     def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
         mesh = load_mesh(state).detach()
         colors = SurfaceColor(mesh, Views.load(state), self.config, generator)
-        unwrapped = texture.unwrap(mesh, size=self.config.size)
+        # Charts need room between them, which a small texture has less of.
+        padding = min(_PADDING, self.config.size // 8 - 1)
+        unwrapped = texture.unwrap(mesh, size=self.config.size, padding=padding)
         baked = texture.bake(unwrapped, colors, size=self.config.size)
-        save_mesh(state, baked.replace(vertex_colors=None))
-        return {"loss": 0.0, "texels": float(self.config.size**2), "seen": colors.seen}
+        save_mesh(state, baked.replace(vertex_colors=None).in_unit_sphere())
+        return {
+            "loss": 0.0, "texels": float(self.config.size**2), "seen": colors.seen, "radius": mesh.radius
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,3 +232,107 @@ def test_khronos_validator_has_nothing_to_say(mesh: Mesh, tmp_path: Path) -> Non
     command = [node, "-e", VALIDATE, str(tmp_path / "mesh.glb")]
     issues = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     assert issues["numErrors"] == issues["numWarnings"] == issues["numInfos"] == 0, issues["messages"]
+
+
+def _save_scene(path: Path, scene: trimesh.Scene) -> trimesh.Trimesh:
+    """The scene as GLB, and what trimesh makes of the file: all of it, in the world."""
+    scene.export(str(path))
+    loaded = trimesh.load(path, force="mesh")
+    assert isinstance(loaded, trimesh.Trimesh)
+    return loaded
+
+
+def _transform(seed: int, *, mirrored: bool = False) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    matrix = trimesh.transformations.random_rotation_matrix(random.random(3))
+    matrix[:3, :3] *= random.uniform(0.4, 2.0, 3) * (-1.0 if mirrored else 1.0)
+    matrix[:3, 3] = random.uniform(-2.0, 2.0, 3)
+    return matrix
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("num_meshes", [1, 2, 3])
+def test_a_glb_is_read_where_its_nodes_put_it(tmp_path: Path, num_meshes: int, mirrored: bool) -> None:
+    """Every mesh below the one before, with a transform of its own; some are shown twice."""
+    scene = trimesh.Scene()
+    shapes = [trimesh.creation.box((1, 2, 3)), trimesh.creation.icosphere(2), trimesh.creation.cone(1, 2)]
+    for index, shape in enumerate(shapes[:num_meshes]):
+        parent = {"parent_node_name": f"node {index - 1}"} if index else {}
+        matrix = _transform(index, mirrored=mirrored)
+        scene.add_geometry(
+            shape, node_name=f"node {index}", geom_name=f"shape {index}", transform=matrix, **parent
+        )
+    scene.graph.update(frame_to="again", matrix=_transform(7), geometry="shape 0")
+    truth = _save_scene(tmp_path / "scene.glb", scene)
+    mesh = export.load_mesh(tmp_path / "scene.glb")
+    assert mesh.num_faces == len(truth.faces) == 12 + sum(len(s.faces) for s in shapes[:num_meshes])
+    np.testing.assert_allclose(
+        np.sort(mesh.vertices.numpy(), axis=0), np.sort(truth.vertices, axis=0), atol=1e-5
+    )
+    assert meshing.volume(mesh) == pytest.approx(truth.volume, rel=1e-4)
+    assert truth.volume > 0.0
+
+
+def test_normals_turn_with_their_node(plain: Mesh, tmp_path: Path) -> None:
+    document, body = read_glb(glb_bytes(plain))
+    scaled = [2.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 1.0, 2.0, 3.0, 1.0]
+    document["nodes"][0]["matrix"] = scaled
+    _write_glb(tmp_path / "placed.glb", document, body)
+    mesh = export.load_mesh(tmp_path / "placed.glb")
+    torch.testing.assert_close(
+        mesh.vertices, plain.vertices * torch.tensor([2.0, 0.5, -1.0]) + torch.tensor([1.0, 2.0, 3.0])
+    )
+    assert mesh.normals is not None
+    normals = torch.nn.functional.normalize(plain.normals / torch.tensor([2.0, 0.5, -1.0]), dim=-1)
+    torch.testing.assert_close(mesh.normals, normals, atol=1e-5, rtol=0.0)
+    assert meshing.volume(mesh) == pytest.approx(meshing.volume(plain), rel=1e-4)  # still wound outwards
+
+
+def _write_glb(path: Path, document: dict, body: bytes) -> None:
+    head = json.dumps(document).encode()
+    head += b" " * (-len(head) % 4)
+    chunks = (
+        struct.pack("<II", len(head), 0x4E4F534A) + head + struct.pack("<II", len(body), 0x004E4942) + body
+    )
+    path.write_bytes(struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks)
+
+
+def test_materials_without_textures_become_colours(plain: Mesh, textured: Mesh, tmp_path: Path) -> None:
+    document, body = read_glb(glb_bytes(plain))
+    document["materials"].append({"pbrMetallicRoughness": {"baseColorFactor": [1.0, 0.0, 0.0, 1.0]}})
+    primitive = document["meshes"][0]["primitives"][0]
+    document["meshes"].append({"primitives": [{**primitive, "material": 1}]})
+    document["nodes"].append({"mesh": 1, "translation": [0.0, 0.0, 5.0]})
+    document["scenes"][0]["nodes"] = [0, 1]
+    _write_glb(tmp_path / "two.glb", document, body)
+    mesh = export.load_mesh(tmp_path / "two.glb")
+    assert mesh.vertex_colors is not None
+    assert mesh.num_faces == 2 * plain.num_faces
+    near, far = mesh.vertex_colors[: plain.num_vertices], mesh.vertex_colors[plain.num_vertices :]
+    torch.testing.assert_close(near, torch.tensor(plain.material.base_color).expand_as(near))
+    torch.testing.assert_close(far, torch.tensor([1.0, 0.0, 0.0]).expand_as(far))
+    # With a texture there is no such way, and a tree is no tree with a circle in it.
+    document, body = read_glb(glb_bytes(textured))
+    document["materials"].append({})
+    primitive = document["meshes"][0]["primitives"][0]
+    document["meshes"][0]["primitives"].append({**primitive, "material": 1})
+    _write_glb(tmp_path / "textures.glb", document, body)
+    with pytest.raises(ValueError, match="2 materials, some with textures"):
+        export.load_mesh(tmp_path / "textures.glb")
+    document["nodes"][0]["children"] = [0]
+    _write_glb(tmp_path / "circle.glb", document, body)
+    with pytest.raises(ValueError, match="node 0 stands at two places"):
+        export.load_mesh(tmp_path / "circle.glb")
+
+
+@pytest.mark.parametrize("kind", ["glb", "obj", "ply"])
+@pytest.mark.parametrize("radius", [0.7, 1.0000001, 1.014, 1.73, 50.0])
+def test_a_mesh_in_the_unit_sphere_is_there_in_every_format(
+    textured: Mesh, tmp_path: Path, kind: str, radius: float
+) -> None:
+    mesh = textured.replace(vertices=textured.vertices * (radius / textured.radius))
+    fitted = mesh.in_unit_sphere()
+    assert (fitted is mesh) == (mesh.radius <= 1.0)
+    torch.testing.assert_close(fitted.vertices, mesh.vertices / max(1.0, mesh.radius), atol=1e-5, rtol=0.0)
+    export.export_asset(fitted, tmp_path, cameras=orbit(0.0, 0.0), formats=[kind], size=16)
+    assert export.load_mesh(tmp_path / f"mesh.{kind}").radius <= 1.0

@@ -202,3 +202,35 @@ def test_mesh_is_checked(change: dict, message: str) -> None:
     fields = {"vertices": torch.eye(3), "faces": torch.tensor([[0, 1, 2]])} | change
     with pytest.raises(ValueError, match=message):
         Mesh(**fields)
+
+
+def _copies(mesh: Mesh) -> dict[str, Mesh]:
+    """The same surface, written in ways in which no edge joins two faces."""
+    v, f = mesh.vertices, mesh.faces
+    return {
+        "twice": Mesh(v, torch.cat([f, f])),
+        "from another corner": Mesh(v, torch.cat([f, f.roll(1, dims=1)])),
+        "three times": Mesh(v, torch.cat([f, f, f.roll(2, dims=1)])),
+        "some twice": Mesh(v, torch.cat([f, f[::3]])),
+        "no vertex shared": Mesh(v[f].reshape(-1, 3), torch.arange(f.numel()).reshape(-1, 3)),
+    }
+
+
+@pytest.mark.parametrize(
+    "how", ["twice", "from another corner", "three times", "some twice", "no vertex shared"]
+)
+def test_decimation_knows_a_surface_whose_faces_are_doubled(how: str) -> None:
+    mesh = meshing.extract_mesh(grid(ball((0.0, 0.0, 0.0), 0.8)), inside="below")
+    small = meshing.decimate(_copies(mesh)[how], 1000)
+    assert 900 < small.num_faces <= 1100
+    assert meshing.is_watertight(small)
+    assert meshing.volume(small) == pytest.approx(meshing.volume(mesh), rel=0.01)
+    assert meshing.decimate(_copies(mesh)[how], mesh.num_faces).num_faces == mesh.num_faces
+
+
+def test_decimation_of_a_surface_with_a_back_keeps_both_sides() -> None:
+    mesh = meshing.extract_mesh(grid(ball((0.0, 0.0, 0.0), 0.8)), inside="below")
+    for faces in (mesh.faces, mesh.faces[: mesh.num_faces // 2]):
+        small = meshing.decimate(Mesh(mesh.vertices, torch.cat([faces, faces.flip(1)])), 1000)
+        assert 500 < small.num_faces <= 1100
+        assert float(small.vertices.norm(dim=-1).min()) > 0.7
