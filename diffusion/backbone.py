@@ -5,6 +5,8 @@ Shapes: B objects, V views, C latent channels, h = H / downscale, L text tokens,
 
 from __future__ import annotations
 
+import bisect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,13 +115,26 @@ class Backbone:
         """Whether `predict` takes (and then requires) cameras."""
         return has_camera_embedding(self.unet)
 
-    def truncation(self, prompt: str) -> int:
-        """How many tokens of `prompt` lie beyond the text encoder's limit and would be ignored."""
-        return max(0, len(self.tokenizer(prompt, verbose=False)["input_ids"]) - self.max_tokens)
+    def shorten(self, prompt: str, suffix: str = "") -> tuple[str, str]:
+        """As much of `prompt` as the text encoder can read with all of `suffix` behind it, and the rest; "" where all
+        of it fits. It is cut between words, and within one where not even the first fits as a whole."""
+
+        def fits(end: int) -> bool:
+            text = prompt[:end] + suffix
+            return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.max_tokens
+
+        if fits(len(prompt)):
+            return prompt, ""
+        ends = [word.end() for word in re.finditer(r"\S+", prompt)] or [0]
+        if not fits(ends[0]):
+            ends = list(range(1, ends[0]))
+        count = bisect.bisect_left(ends, True, key=lambda end: not fits(end))
+        end = ends[count - 1] if count else 0
+        return prompt[:end], prompt[end:]
 
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> Conditioning:
-        """B prompts (empty ones are fine) -> conditioning of B rows; tokens beyond the limit are dropped."""
+        """B prompts (empty ones are fine) -> conditioning of B rows; of a long one, what `shorten` keeps."""
         output = self._encode_text(prompts)
         pooled = output.text_embeds if "text_embeds" in output else output.pooler_output
         embeds = self._finite(output.last_hidden_state, "text encoder")
@@ -247,7 +262,7 @@ class Backbone:
         if isinstance(prompts, str):
             raise ValueError("prompts must be a list of strings, got one string; write [prompt]")
         tokens = self.tokenizer(
-            list(prompts),
+            [self.shorten(prompt)[0] for prompt in prompts],
             padding="max_length",
             max_length=self.max_tokens,
             truncation=True,

@@ -178,8 +178,8 @@ def _array(document: dict[str, Any], body: bytes, index: int) -> np.ndarray:
 def load_glb(path: str | Path) -> Mesh:
     """The triangles of a GLB's scene as one mesh, each node of it where the file's transforms put it.
 
-    Several meshes and primitives are joined if they have one material, or none of their materials has a texture; colours
-    then are those of the vertices. Animation and skins are left out.
+    Several meshes and primitives are joined if they have one material, or if none of their materials has a texture,
+    which become vertex colours. Animation and skins are left out.
 
     Raises:
         ValueError: the file is damaged, holds no triangles, or what this reader does not know.

@@ -6,6 +6,7 @@ import torch
 
 from diffusion.backbone import Backbone
 from gen3d.optimize import Stage
+from gen3d.prompts import is_blank
 from gen3d.stages.config import (
     QuickstartConfig,
 )
@@ -28,7 +29,7 @@ def mesh_stages(
 def quickstart_stages(config: QuickstartConfig, backbone: Backbone, prompt: str) -> list[Stage]:
     """The stages for ``prompt`` on the backbone's device. Afterwards ``gen3d.stages.mesh.load_mesh(state)`` is the
     textured mesh, and ``views/...`` in the state are the last views."""
-    if not prompt.strip():
+    if is_blank(prompt):
         raise ValueError("prompt is empty; say what to make, for example prompt='a red mushroom'")
     counts = {"multiview.group_size": config.multiview.group_size}
     if config.redraw.timestep:
@@ -44,6 +45,12 @@ def quickstart_stages(config: QuickstartConfig, backbone: Backbone, prompt: str)
             f"got {config.multiview.render_size}"
         )
     provider = BackboneViews(backbone, prompt, config.sampling)
+    background = config.sampling.background
+    if background not in ("", "auto") and "background" not in provider.prompt.lower():
+        raise ValueError(
+            f"sampling.background is {background!r}, which leaves no room for the prompt in the {backbone.max_tokens} "
+            "tokens that the text encoder reads; describe it in fewer words"
+        )
     stages = mesh_stages(config, provider, backbone.device)
     if config.distill.num_steps:
         stages.insert(1, config.distill.build(backbone, provider.prompt, config.sampling.negative_prompt))

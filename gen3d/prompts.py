@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 Color = tuple[float, float, float]
 
@@ -48,6 +51,25 @@ BACKGROUNDS: dict[str, Color] = {
     "pale yellow": (0.98, 0.95, 0.78),
     "pale green": (0.80, 0.92, 0.80),
 }
+# Where a prompt names all of these.
+_FURTHER_BACKGROUNDS: dict[str, Color] = {"pale pink": (0.98, 0.86, 0.89), "light grey": (0.83, 0.83, 0.84)}
+
+# Words that make the colour behind them light, and how far to white that is.
+_TINTS, _TINT = ("light", "pale", "pastel", "powder", "baby", "sky"), 0.7
+_COLOR = re.compile(rf"\b(?:({'|'.join(_TINTS)})[\s-]*)?({'|'.join(COLOR_WORDS)})\b")
+
+Direction = Literal["front", "side", "back", "overhead"]
+# Letters and symbols by their Unicode category that show nothing all the same: Hangul's fillers, Braille's blank.
+_UNSEEN = "\u115f\u1160\u3164\uffa0\u2800"
+
+# (prompt, what comes behind it) -> as much of the prompt as the model can read then, and what is left out of it.
+Shorten = Callable[[str, str], tuple[str, str]]
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in ``text`` shows: white space, control and format characters (a zero-width space, a byte order
+    mark), marks without a letter, and blanks that Unicode counts among letters and symbols."""
+    return not any(unicodedata.category(c)[0] in "LNPS" and c not in _UNSEEN for c in text)
 
 
 def direction(
@@ -57,7 +79,7 @@ def direction(
     front_deg: float = 45.0,
     back_deg: float = 45.0,
     overhead_deg: float = 60.0,
-) -> str:
+) -> Direction:
     """``front``, ``side``, ``back`` or ``overhead``: how a camera sees the object.
 
     front and back reach ``front_deg`` and ``back_deg`` to either side of azimuth 0 and 180.
@@ -83,20 +105,26 @@ def view_prompts(
         )
     if num_views > 1:
         return [prompt]
-    return [f"{prompt}, {direction(a, e)} view" for a, e in zip(azimuths_deg, elevations_deg, strict=True)]
+    views = (direction(a, e) for a, e in zip(azimuths_deg, elevations_deg, strict=True))
+    return [prompt + _view_clause(view) for view in views]
+
+
+def _view_clause(view: Direction) -> str:
+    return f", {view} view"
 
 
 def contrast_background(prompt: str, options: Mapping[str, Color]) -> str:
     """The name of the background in ``options`` (name to sRGB) whose nearest colour word in ``prompt`` is farthest.
 
-    Without a colour word in the prompt, and on a tie, the first option.
+    Without a colour word in the prompt, and on a tie, the first option. One that the prompt names itself is not taken,
+    unless it names them all.
     """
     if not options:
         raise ValueError("options must hold at least one background colour, got none")
-    words = re.findall(r"[a-z]+", prompt.lower())
-    colors = [COLOR_WORDS[word] for word in words if word in COLOR_WORDS]
+    colors = named_colors(prompt)
     if not colors:
         return next(iter(options))
+    options = {name: color for name, color in options.items() if not names(prompt, name)} or options
 
     def nearest(name: str) -> float:
         return min(_distance(options[name], color) for color in colors)
@@ -104,16 +132,69 @@ def contrast_background(prompt: str, options: Mapping[str, Color]) -> str:
     return max(options, key=nearest)
 
 
-def on_background(prompt: str, background: str = "auto") -> str:
-    """``prompt`` with a clause that asks for a plain background: ``background``, or the best of ``BACKGROUNDS``.
+def named_colors(prompt: str) -> list[Color]:
+    """What the colour words of ``prompt`` mean, in their order; "light blue" is lighter than "blue"."""
+    found = []
+    for tint, word in _COLOR.findall(prompt.lower()):
+        red, green, blue = (value + _TINT * (1.0 - value) * bool(tint) for value in COLOR_WORDS[word])
+        found.append((red, green, blue))
+    return found
+
+
+def names(prompt: str, color: str) -> bool:
+    """Whether ``prompt`` has the words of ``color``, "light blue" say, in whatever case and however they are joined."""
+    return re.search(r"\b" + color.replace(" ", r"[\s-]*") + r"\b", prompt.lower()) is not None
+
+
+def background_clause(prompt: str, background: str = "auto") -> str:
+    """What asks for a plain background behind ``prompt``: ``background``, or the best of ``BACKGROUNDS``.
 
     A silhouette is found by comparing with the background, so it must not have the object's colour. A prompt that
     speaks of its background is left alone, and so is any with ``background`` "".
     """
     if not background or "background" in prompt.lower():
-        return prompt
-    name = contrast_background(prompt, BACKGROUNDS) if background == "auto" else background
-    return f"{prompt}, on a {name} background"
+        return ""
+    name = background
+    if background == "auto":
+        all_named = all(names(prompt, name) for name in BACKGROUNDS)
+        name = contrast_background(prompt, _FURTHER_BACKGROUNDS if all_named else BACKGROUNDS)
+    return f", on a {name} background"
+
+
+def on_background(prompt: str, background: str = "auto") -> str:
+    """``prompt`` with its ``background_clause``."""
+    return prompt + background_clause(prompt, background)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """text: what a model is told, with the clause for its background. left_out: the end of the prompt that it had no
+    room for; "" where all of it is in the text."""
+
+    text: str
+    left_out: str
+
+
+def say(prompt: str, shorten: Shorten, *, background: str = "auto", num_views: int = 1) -> Said:
+    """``on_background``, with only as much of a long prompt as leaves room for the clauses that are put behind it: the
+    background's, and that of the view (``view_prompts``) where a model makes one at a time (``num_views`` 1).
+
+    Where they leave no room for any of it, the prompt is said without them.
+    """
+    views = [""] if num_views > 1 else [_view_clause(view) for view in get_args(Direction)]
+    clause = background_clause(prompt, background)
+    body, left_out = _shortest(prompt, clause, views, shorten)
+    if left_out and not clause and background_clause(body, background):
+        # The prompt's own words about its background are among those left out.
+        clause = background_clause(body, background)
+        body, left_out = _shortest(prompt, clause, views, shorten)
+    if is_blank(body):
+        clause, (body, left_out) = "", shorten(prompt, "")
+    return Said(text=body + clause, left_out=left_out)
+
+
+def _shortest(prompt: str, clause: str, views: Sequence[str], shorten: Shorten) -> tuple[str, str]:
+    return min((shorten(prompt, clause + view) for view in views), key=lambda parts: len(parts[0]))
 
 
 def _distance(first: Color, second: Color) -> float:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from experiments.errors import one_line
 from experiments.run.settings import BackboneName, Text
+from gen3d.prompts import is_blank
 
 if TYPE_CHECKING:
     import torch
@@ -75,17 +77,19 @@ def announce_slowness(run: Run, config: BackboneConfig) -> None:
 
 
 def check_prompt(prompt: str) -> None:
-    """Refuse a prompt with nothing in it."""
-    if not prompt.strip():
+    """Refuse a prompt with nothing in it, or nothing that shows."""
+    if is_blank(prompt):
         raise ValueError('prompt is empty; say what to make, for example prompt="a red mushroom"')
 
 
-def announce_truncation(run: Run, backbone: Backbone, **prompts: str) -> None:
-    """Say, and put into the report, how much of a long prompt the text encoder leaves out."""
-    for name, prompt in prompts.items():
-        dropped = backbone.truncation(prompt)
-        if dropped:
+def announce_left_out(run: Run, backbone: Backbone, **left_out: str) -> None:
+    """Say, and put into the report, what the text encoder has no room for at the end of each long prompt."""
+    for name, rest in left_out.items():
+        if rest:
+            # A rest that begins within a word, as of a script without spaces, is counted in characters.
+            unit, count = ("word", len(rest.split())) if rest[0].isspace() else ("character", len(rest))
+            end = f"{unit} is" if count == 1 else f"{count} {unit}s are"
             run.note(
                 f"{name} is longer than the {backbone.max_tokens} tokens the text encoder of {backbone.name} reads: "
-                f"its last {dropped} tokens are left out"
+                f"its last {end} left out: {one_line(rest, 200)!r}"
             )

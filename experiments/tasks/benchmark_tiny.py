@@ -28,7 +28,7 @@ from experiments.tasks.configs.benchmark_tiny import Config
 from experiments.world.config import DatasetConfig
 from experiments.world.dataset import Shards, load_shards, make_dataset
 from gen3d.cameras import Cameras, ring
-from gen3d.prompts import on_background
+from gen3d.prompts import Said, on_background, say
 
 _PICTURES = "pictures"
 # The seed of the control's proportions; any number but None.
@@ -69,7 +69,9 @@ def run(config: Config, run: Run) -> None:
         "clip": about_clip,
         "sampling": f"{config.sampling.num_steps} steps, guidance {config.sampling.guidance_scale:g}, "
         f"{backbone.num_views} views, background {config.sampling.background}, seed {config.seed}",
-        "cut": sum(backbone.truncation(prompt) > 0 for prompt in prompts),
+        "cut": sum(
+            _said(config, backbone, case).text != prompt for case, prompt in zip(cases, prompts, strict=True)
+        ),
         "pictures": len(pictures),
         "vae": vae,
         "retrieval": retrieval,
@@ -142,7 +144,8 @@ def _gather(
             _render_world(album, rows[0], prompts[rows[0]], cameras, backbone.image_size)
         else:
             generator = run.generator(f"{name} {rows[0]}")
-            drawn = _sample(config, denoisers[name], [prompts[row] for row in rows], cameras, generator)
+            said = [_said(config, backbone, cases[row]).text for row in rows]
+            drawn = _sample(config, denoisers[name], said, cameras, generator)
             for row, images in zip(rows, drawn, strict=True):
                 album.put(name, row, images)
         run.display.update(step - first + 1, {})
@@ -150,6 +153,12 @@ def _gather(
             run.save(step + 1, album.tensors)
     run.end_stage()
     return album
+
+
+def _said(config: Config, backbone: Backbone, case: Case) -> Said:
+    """What the model is told of a caption."""
+    background = config.sampling.background
+    return say(case.caption, backbone.shorten, background=background, num_views=backbone.num_views)
 
 
 def _render_world(album: Album, index: int, prompt: str, cameras: Cameras, size: int) -> None:

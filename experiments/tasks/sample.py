@@ -6,7 +6,7 @@ import torch
 
 from diffusion.backbone import Backbone
 from diffusion.samplers import sample_views
-from experiments.run.backbones import announce_truncation, load_into
+from experiments.run.backbones import announce_left_out, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text
 from experiments.run.run_dir import Run
@@ -19,7 +19,13 @@ def run(config: Config, run: Run) -> None:
     backbone = load_into(run, config.backbone)
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
-    announce_truncation(run, backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
+    negative = config.negative_prompt or config.sampling.negative_prompt
+    announce_left_out(
+        run,
+        backbone,
+        prompt=backbone.shorten(config.prompt)[1],
+        negative_prompt=backbone.shorten(negative)[1],
+    )
     with run.stage("sample", config.sampling.num_steps):
         views = sample_views(
             backbone,
@@ -29,7 +35,7 @@ def run(config: Config, run: Run) -> None:
             guidance_scale=config.sampling.guidance_scale,
             guidance_rescale=config.sampling.guidance_rescale,
             num_steps=config.sampling.num_steps,
-            negative_prompt=config.negative_prompt or config.sampling.negative_prompt,
+            negative_prompt=negative,
             callback=lambda at: run.display.update(at.step + 1, {}),
         )
     with run.stage("write"):

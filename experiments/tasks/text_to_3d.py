@@ -12,7 +12,7 @@ from diffusion.backbone import Backbone
 from experiments.benchmark.truth import TrueViews
 from experiments.errors import UserError
 from experiments.run import folder as folders
-from experiments.run.backbones import announce_truncation, load_into
+from experiments.run.backbones import announce_left_out, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text, version
 from experiments.run.run_dir import Run
@@ -24,7 +24,8 @@ from gen3d.export import export_asset
 from gen3d.meshing import is_watertight, num_components, with_normals
 from gen3d.optimize import Progress, Stage, State, optimize
 from gen3d.pipeline import mesh_stages, quickstart_stages
-from gen3d.prompts import on_background
+from gen3d.prompts import on_background, say
+from gen3d.stages.config import SamplingConfig
 from gen3d.stages.mesh import load_mesh
 from gen3d.stages.views import Views
 
@@ -51,7 +52,6 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
     """Make the mesh, write its files, pictures and turntable, and return it, on the CPU with normals."""
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
-    announce_truncation(run, backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
     recipe = config.recipe
     if config.negative_prompt:
         recipe = replace(recipe, sampling=replace(recipe.sampling, negative_prompt=config.negative_prompt))
@@ -60,11 +60,18 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
         stages = mesh_stages(recipe, _true_views(config), backbone.device)
     else:
         stages = quickstart_stages(recipe, backbone, config.prompt)
+        _announce_left_out(config, run, backbone, recipe.sampling)
     state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
     _write_samples(run, state, recipe.multiview.group_size)
     _write(config, run, backbone, mesh)
     return mesh
+
+
+def _announce_left_out(config: Config, run: Run, backbone: Backbone, sampling: SamplingConfig) -> None:
+    said = say(config.prompt, backbone.shorten, background=sampling.background, num_views=backbone.num_views)
+    rest = backbone.shorten(sampling.negative_prompt)[1]
+    announce_left_out(run, backbone, prompt=said.left_out, negative_prompt=rest)
 
 
 def _write_samples(run: Run, state: State, count: int) -> None:

@@ -7,6 +7,7 @@ optimiser, the schedule of its rate, and checkpoints that hold all of it with th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol

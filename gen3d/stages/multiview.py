@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion.backbone import Backbone, Conditioning
 from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras, orbit
-from gen3d.prompts import on_background, view_prompts
+from gen3d.prompts import say, view_prompts
 from gen3d.render.volume import render_views
 from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import fill_hull
@@ -33,7 +33,9 @@ class BackboneViews:
     def __init__(self, backbone: Backbone, prompt: str, config: SamplingConfig | None = None) -> None:
         self.backbone = backbone
         self.config = config or SamplingConfig()
-        self.prompt = on_background(prompt, self.config.background)
+        self.prompt = say(
+            prompt, backbone.shorten, background=self.config.background, num_views=backbone.num_views
+        ).text
         self.conditioning: Conditioning = backbone.encode_prompt([self.prompt])
 
     def __call__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection
 
@@ -200,13 +203,37 @@ def test_prompts_of_all_kinds_are_encoded(backbone: Backbone) -> None:
         backbone.encode_prompt("a red mushroom")
 
 
-def test_truncation_counts_what_is_dropped(backbone: Backbone) -> None:
+def test_a_long_prompt_is_cut_between_words_and_keeps_its_suffix(backbone: Backbone) -> None:
     words = MAX_TOKENS - 2  # the two special tokens
-    assert backbone.truncation("") == 0
-    assert backbone.truncation("red " * words) == 0
-    assert backbone.truncation("red " * (words + 7)) == 7
+    assert backbone.shorten("") == ("", "")
+    assert backbone.shorten("red " * words) == ("red " * words, "")
+    assert backbone.shorten("red " * (words + 7)) == (("red " * words)[:-1], " " + "red " * 7)
+    assert backbone.shorten("red " * (words - 2), " red red") == ("red " * (words - 2), "")
+    assert backbone.shorten("red " * words, " red red") == (("red " * (words - 2))[:-1], " red red ")
     long, cut = backbone.encode_prompt(["red " * (words + 7)]), backbone.encode_prompt(["red " * words])
     assert torch.equal(long.embeds, cut.embeds)
+    assert backbone.shorten("red", " red" * words) == ("", "red")
+
+
+@settings(max_examples=100)
+@given(
+    st.text(st.sampled_from("ab,.' \n\u200b\u00e9\u7ea2\u26a1"), max_size=60),
+    st.sampled_from(["", ", on a light blue background", ", side view"]),
+)
+def test_what_is_kept_is_as_much_as_fits(backbone: Backbone, prompt: str, suffix: str) -> None:
+    def tokens(text: str) -> int:
+        return len(backbone.tokenizer(text, verbose=False)["input_ids"])
+
+    kept, rest = backbone.shorten(prompt, suffix)
+    assert kept + rest == prompt
+    if tokens(suffix) <= MAX_TOKENS:
+        assert tokens(kept + suffix) <= MAX_TOKENS
+    if rest:
+        # One more word, or one more character of a word that is too long alone, is too much.
+        more = re.match(r"\s*\S+" if rest[0].isspace() or not kept else r"\S", rest)
+        assert more is not None or not rest.strip()
+        if more is not None and kept:
+            assert tokens(kept + more.group() + suffix) > MAX_TOKENS
 
 
 def test_conditioning_slices_repeats_and_joins(backbone: Backbone) -> None:

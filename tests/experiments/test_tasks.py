@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from omegaconf import DictConfig
 from PIL import Image
 
-from diffusion.backbone import save_backbone
+from diffusion.backbone import load, save_backbone
 from experiments import catalog
 from experiments.run.schema import build
 from experiments.tasks.text_to_3d import Config as TextTo3D
@@ -52,6 +53,11 @@ def test_a_long_prompt_is_cut_and_that_is_announced(galatea: Galatea, tmp_path: 
     assert outcome.status == 0
     announced = [line for line in outcome.err if "longer than the 16 tokens" in line]
     assert len(announced) == 1
+    found = re.search(r"its last (\d+) words are left out: '[a-z ]+\.\.\.'$", announced[0])
+    assert found is not None, announced
+    count = int(found[1])
+    kept, rest = load(model).shorten(prompt)
+    assert count == len(rest.split()) == 2001 - len(kept.split())
     assert json.loads((tmp_path / "made" / "report.json").read_text())["notes"] == announced
 
 
@@ -81,6 +87,7 @@ def test_corrupt_weights(galatea: Galatea, tmp_path: Path, part: str) -> None:
     ("argument", "part"),
     [
         ("prompt=", "prompt is empty"),
+        ("prompt=\u200b\u2060", "prompt is empty"),
         ("recipe.multiview.steps_per_round=-1", "recipe.multiview: "),
         ("recipe.sampling.num_steps=0", "recipe.sampling: "),
         ("turntable.size=127", "even"),

@@ -13,6 +13,7 @@ from gen3d.cameras import Cameras, orbit
 from gen3d.distillation.config import AnnealingConfig
 from gen3d.optimize import State, optimize
 from gen3d.pipeline import quickstart_stages
+from gen3d.prompts import on_background, view_prompts
 from gen3d.representations.config import VolumeConfig
 from gen3d.stages.config import (
     DistillConfig,
@@ -114,3 +115,20 @@ def test_quickstart_lists_its_stages_and_checks_the_backbone(backbone: Backbone)
     assert "redraw" not in [stage.name for stage in quickstart_stages(left_out, backbone, "a cat")]
     with pytest.raises(ValueError, match="num_views must be a multiple"):
         DistillConfig(num_views=6).build(backbone, "a cat")
+
+
+@pytest.mark.parametrize("num_views", [1, 4])
+def test_a_long_prompt_does_not_push_the_clauses_out_of_what_is_read(num_views: int) -> None:
+    backbone = load("tiny")
+    backbone.num_views = num_views  # the words for 1 are those that Stable Diffusion gets
+    prompt = "a red mushroom on a yellow box, " * 12
+    provider = BackboneViews(backbone, prompt, SAMPLING)
+    for text in view_prompts(provider.prompt, [0, 90, 180, 0], [0, 0, 0, 80], num_views):
+        assert backbone.shorten(text) == (text, "")
+        assert "on a light blue background" in text or "on a pale" in text
+        assert num_views > 1 or text.endswith(" view")
+    with pytest.raises(ValueError, match="leaves no room for the prompt in the 32 tokens"):
+        sampling = replace(SAMPLING, background="very " * 40 + "grey")
+        quickstart_stages(QuickstartConfig(sampling=sampling), load("tiny"), "a red mushroom")
+    # What fits is told as it always was.
+    assert BackboneViews(backbone, "a red mushroom", SAMPLING).prompt == on_background("a red mushroom")
