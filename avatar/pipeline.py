@@ -33,6 +33,16 @@ _REMEDY = "its adapters are damaged or the dtype is too narrow for them: load fl
 Generators = Callable[[str], torch.Generator]
 
 
+def check_clip_frames(config: AnimateConfig, model: TalkingModel) -> None:
+    """Refuse clips that are longer than the model's motion modules can see at once, motion frames included."""
+    motion = model.config.motion
+    most = motion.max_frames - motion.motion_frames
+    if config.clip_frames > most:
+        raise ValueError(
+            f"clip_frames is {config.clip_frames}; the talking model makes at most {most} frames at once"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Face:
     """The picture that is made to speak. S is the backbone's image size.
@@ -84,6 +94,7 @@ def animate(
         first_clip, past: go on at this clip, `past` being that of the clip before.
     """
     config = config or AnimateConfig()
+    check_clip_frames(config, model)
     if first_clip and past is None:
         raise ValueError(f"first_clip is {first_clip}, so the latents that came before are needed: give past")
     person = _person(model, backbone, face, config)

@@ -47,8 +47,8 @@ class AnimateConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "clip_frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            if not 1 <= getattr(self, name) <= 1000:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [1, 1000]")
         for name in ("guidance_scale_reference", "guidance_scale_audio"):
             if not 0.0 <= getattr(self, name) <= 20.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 20], 1 is no guidance")

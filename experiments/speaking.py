@@ -19,7 +19,8 @@ from avatar.face import MIN_FACE, FaceBox
 from avatar.face_crop import Crop, shrunk
 from avatar.face_regions import face_mask, regions
 from avatar.model import TalkingModel
-from avatar.pipeline import Face, TalkingClip, animate
+from avatar.pipeline import Face, TalkingClip, animate, check_clip_frames
+from avatar.settings import AnimateConfig
 from avatar.storage import load_adapters
 from diffusion.backbone import Backbone
 from diffusion.files import save_tensors
@@ -105,12 +106,18 @@ def beside_backbone(config: Any) -> dict[str, Path]:
     return {key: path for key, path in found.items() if getattr(config, key, path) is None}
 
 
-def load_talking(backbone: Backbone, path: str | None) -> TalkingModel:
-    """The talking model on a backbone's UNet; ``path`` None for the adapters beside the backbone."""
+def load_talking(backbone: Backbone, path: str | None, animation: AnimateConfig) -> TalkingModel:
+    """The talking model on a backbone's UNet; ``path`` None for the adapters beside the backbone. UserError where they
+    cannot be used, or not for this animation."""
     try:
-        return load_adapters(adapters_file(backbone, path), backbone.unet)
+        model = load_adapters(adapters_file(backbone, path), backbone.unet)
     except ValueError as error:
         raise UserError(f"talking: {error}") from None
+    try:
+        check_clip_frames(animation, model)
+    except ValueError as error:
+        raise UserError(f"animate: {error}") from None
+    return model
 
 
 def write_talk(

@@ -287,7 +287,7 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
         vertices, faces = np.ascontiguousarray(mesh.vertices.detach().cpu().numpy()), mesh.faces.cpu().numpy()
         closed = _is_closed(faces, len(vertices))
     collapsed = fast_simplification.simplify(vertices, faces.astype(np.int32), target_count=target_faces)
-    two_sided = not closed and _on_same_vertices(faces).any()
+    two_sided = not closed and bool(_on_same_vertices(faces).any())
     result = _repair(np.asarray(collapsed[0]), np.asarray(collapsed[1]).astype(np.int64), keep_fins=two_sided)
     if closed and (len(result[1]) > 1.1 * target_faces or not _welds_closed(*result)):
         result = _simplify_manifold(vertices, faces, target_faces)

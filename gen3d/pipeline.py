@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from diffusion.backbone import Backbone
+from diffusion.samplers import make_scheduler, plan_timesteps
 from gen3d.optimize import Stage
 from gen3d.prompts import is_blank
 from gen3d.stages.config import (
@@ -45,6 +46,14 @@ def quickstart_stages(config: QuickstartConfig, backbone: Backbone, prompt: str)
             f"got {config.multiview.render_size}"
         )
     provider = BackboneViews(backbone, prompt, config.sampling)
+    starts = {f"multiview.timesteps[{i}]": t for i, t in enumerate(config.multiview.timesteps)}
+    starts["redraw.timestep"] = config.redraw.timestep
+    for name, timestep in starts.items():
+        if timestep:
+            try:
+                plan_timesteps(make_scheduler(backbone.scheduler), config.sampling.num_steps, timestep)
+            except ValueError as error:
+                raise ValueError(f"{name} does not go with sampling.num_steps: {error}") from None
     background = config.sampling.background
     if background not in ("", "auto") and "background" not in provider.prompt.lower():
         raise ValueError(

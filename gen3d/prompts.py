@@ -105,8 +105,7 @@ def view_prompts(
         )
     if num_views > 1:
         return [prompt]
-    views = (direction(a, e) for a, e in zip(azimuths_deg, elevations_deg, strict=True))
-    return [prompt + _view_clause(view) for view in views]
+    return [prompt + _view_clause(direction(a, e)) for a, e in zip(azimuths_deg, elevations_deg, strict=True)]
 
 
 def _view_clause(view: Direction) -> str:

@@ -13,7 +13,7 @@ class EncodeConfig:
     crf: int = 18
 
     def __post_init__(self) -> None:
-        if self.fps < 1:
-            raise ValueError(f"fps must be at least 1, got {self.fps}")
+        if not 1 <= self.fps <= 240:
+            raise ValueError(f"fps must be in 1 ... 240, got {self.fps}")
         if not 0 <= self.crf <= 51:
             raise ValueError(f"crf must be in 0 ... 51, got {self.crf}")

@@ -31,9 +31,14 @@ class Case:
 
 
 def default_cases(num_things: int, num_pairs: int, num_heads: int) -> list[Case]:
-    """The held-out captions, the same for every call with the same numbers."""
+    """The held-out captions, the same for every call with the same numbers; UserError where there are not so many."""
     wanted = (("things", "thing", num_things), ("pairs", "pair", num_pairs), ("heads", "head", num_heads))
-    captions = [(caption, group) for group, kind, n in wanted if n for caption in benchmark_captions(kind, n)]
+    captions: list[tuple[str, str]] = []
+    for group, kind, number in wanted:
+        try:
+            captions += [(caption, group) for caption in (benchmark_captions(kind, number) if number else [])]
+        except ValueError as error:
+            raise UserError(f"num_{group} is {number}: {error}") from None
     return [Case(index=i, caption=caption, group=group) for i, (caption, group) in enumerate(captions)]
 
 

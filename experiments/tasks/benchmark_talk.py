@@ -58,7 +58,7 @@ def run(config: Config, run: Run) -> None:
     """Make every clip, score it, and write talk.json, talk.md, talk.png and a few videos."""
     load_average = circumstances.load_average()
     backbone = load_into(run, config.backbone)
-    model = load_talking(backbone, config.talking)
+    model = load_talking(backbone, config.talking, config.animate)
     reader, sync = load_measures(backbone, config.measures)
     judge = TalkJudge(reader=reader, sync=sync, backbone=backbone)
     folder, adapters = made_folder(run, backbone, config.talking)

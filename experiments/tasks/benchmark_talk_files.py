@@ -51,7 +51,7 @@ def run(config: Config, run: Run) -> None:
     """Make every pair speak, score it, and write talk_files.json, talk_files.md, talk_files.png and the videos."""
     load_average = circumstances.load_average()
     backbone = load_into(run, config.backbone)
-    model = load_talking(backbone, config.talking)
+    model = load_talking(backbone, config.talking, config.animate)
     reader, _ = load_measures(backbone, config.measures)
     folder, adapters = made_folder(run, backbone, config.talking)
     speakers, left_out, remarks = _read(config)
@@ -121,7 +121,13 @@ def _read(config: Config) -> tuple[list[_Speaker], dict[str, str], list[str]]:
     def sound(path: Path) -> AudioClip:
         file = AudioFile(path)
         remarks.extend(f"{path.name}: the recording {remark}" for remark in file.remarks)
-        return AudioClip(file.read(0, min(file.num_samples, round(config.seconds * SAMPLE_RATE))))
+        clip = AudioClip(file.read(0, min(file.num_samples, round(config.seconds * SAMPLE_RATE))))
+        if num_frames(clip.duration, rate(config.fps)) < 2:
+            raise UserError(
+                f"audio_dir: {path.name} makes a single frame with fps={config.fps} and seconds={config.seconds:g}, "
+                "which cannot be scored: make either greater"
+            )
+        return clip
 
     portraits, no_pictures = read_folder("portrait_dir", Path(config.portrait_dir).expanduser(), sitter)
     recordings, no_sounds = read_folder("audio_dir", Path(config.audio_dir).expanduser(), sound)

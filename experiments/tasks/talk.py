@@ -30,7 +30,7 @@ def run(config: Config, run: Run) -> None:
     run.inputs["portrait"] = describe_file(spooled(config.portrait))
     run.inputs["audio"] = describe_file(spooled(config.audio))
     backbone = load_into(run, config.backbone)
-    model = load_talking(backbone, config.talking)
+    model = load_talking(backbone, config.talking, config.animate)
     made, began = 0, time.monotonic()
 
     def on_clip(clip: TalkingClip) -> None:

@@ -35,7 +35,7 @@ def run(config: Config, run: Run) -> None:
     sound = listen(config.audio)
     run.inputs["audio"] = describe_file(spooled(config.audio))
     backbone = load_into(run, config.backbone)
-    model = load_talking(backbone, config.talking)  # before minutes are spent on the mesh
+    model = load_talking(backbone, config.talking, config.animate)  # before minutes are spent on the mesh
     mesh = text_to_3d.make_and_write(config, run, backbone)
     with run.stage("portrait"):
         path = run.artefact("portrait.png", kind="image")

@@ -29,13 +29,22 @@ from experiments.world.talking_shards import TalkingClips, make_talking
 
 
 def validate(config: Config) -> None:
-    """Find out whether there is a voice, and a folder to write to, before anything is made."""
+    """Find out whether there is a voice, a folder to write to, and clips long enough, before anything is made."""
     processes_of(config.loop, resolve_device(config.device))
     if config.data.speech == "espeak" and not espeak_available():
         raise UserError(
             "data.speech=espeak needs the extra 'world' (pip install 'galatea[world]'); data.speech=formants babbles "
             "without it"
         )
+    if config.part == "talk":
+        motion = architectures.TINY.motion
+        frames = 1 if config.training.stage == "image" else config.num_frames
+        most = min(config.data.num_frames, motion.max_frames)
+        if motion.motion_frames + frames > most:
+            raise UserError(
+                f"num_frames is {frames}, and {motion.motion_frames} motion frames come before them, but clips have "
+                f"{config.data.num_frames} frames (data.num_frames) and motion modules see {motion.max_frames}"
+            )
     if not (Path(config.backbone.name) / "model_index.json").is_file():
         raise UserError(
             f"backbone.name is {config.backbone.name!r}; weights are put into its folder, so it must be a folder in "

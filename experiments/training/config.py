@@ -9,6 +9,8 @@ from typing import Literal
 Weighting = Literal["pixels", "equal"]
 
 
+IMAGE_SIZE = 128
+DOWNSCALE = 8
 LATENT_CHANNELS = 5
 
 
@@ -41,10 +43,14 @@ class LoopConfig:
         for name in ("steps", "batch_size", "validate_every", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
-        if not self.muon_scale > 0:
-            raise ValueError(f"muon_scale is {self.muon_scale}; it must be positive")
+        for name, most in (("learning_rate", 10), ("muon_scale", 1000), ("grad_clip", 1e6)):
+            if not 0 < getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name):g}; it must be positive, at most {most:g}")
+        if self.warmup < 0 or not 0 <= self.weight_decay <= 10:
+            raise ValueError(
+                f"warmup must not be negative and weight_decay must lie in [0, 10], got {self.warmup} and "
+                f"{self.weight_decay:g}"
+            )
         if self.batch_size % self.processes:
             raise ValueError(
                 f"batch_size is {self.batch_size}, which {self.processes} processes cannot share evenly; "
@@ -81,3 +87,12 @@ class NoiseConfig:
             )
         if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
             raise ValueError(f"noise.min_snr_gamma is {self.min_snr_gamma}; it must be above 0, or null")
+
+
+def check_channels(channels: tuple[int, ...]) -> None:
+    """Refuse channels that no UNet for the latents of `tiny` can have."""
+    most = (IMAGE_SIZE // DOWNSCALE).bit_length()  # each level but the last halves them
+    if not 1 <= len(channels) <= most or any(c < 32 or c % 32 for c in channels):
+        raise ValueError(
+            f"channels must be multiples of 32, one a level, for 1 to {most} levels, got {tuple(channels)}"
+        )

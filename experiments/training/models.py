@@ -20,14 +20,12 @@ from transformers import (
 
 from diffusion.adapters.camera import CAMERA_DIM
 from diffusion.adapters.multiview import add_multiview_attention
-from experiments.training.config import LATENT_CHANNELS
+from experiments.training.config import DOWNSCALE, IMAGE_SIZE, LATENT_CHANNELS, check_channels
 
-IMAGE_SIZE = 128
 NUM_VIEWS = 4
 TEXT_LENGTH = 32
 TEXT_WIDTH = 128
 EMBEDDING = 128
-DOWNSCALE = 8
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
@@ -87,8 +85,7 @@ def build_unet(
 
     channels: of each level, multiples of 32. Attention heads are 64 wide: on a CPU two of 32 take twice the time.
     """
-    if not channels or any(c < 32 or c % 32 for c in channels):
-        raise ValueError(f"channels must be multiples of 32, one a level, got {tuple(channels)}")
+    check_channels(channels)
     levels = len(channels)
     settings: dict[str, Any] = {
         "sample_size": IMAGE_SIZE // DOWNSCALE,

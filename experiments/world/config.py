@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gen3d.limits import check_elevations, check_fovy
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetConfig:
@@ -28,6 +30,12 @@ class DatasetConfig:
         for name in ("num_scenes", "scenes_per_shard", "num_views", "size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_elevations("elevation_deg", self.elevation_deg)
+        check_fovy("fovy_deg", self.fovy_deg)
+        for name in ("fovy_deg", "elevation_deg"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must rise, got {low:g} ... {high:g}")
         if min(self.shares) < 0 or sum(self.shares) <= 0:
             raise ValueError(f"shares must be three numbers >= 0, not all zero, got {self.shares}")
         for name, low, high in (("fovy_deg", 1.0, 170.0), ("elevation_deg", -90.0, 90.0)):
@@ -59,12 +67,12 @@ class AugmentConfig:
         for name in ("noise", "reverb", "telephone", "equalizer"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability and must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("peak_db", "noise_db", "reverb_seconds"):
+        for name, least, most in (
+            ("peak_db", -80.0, 0.0), ("noise_db", -20.0, 100.0), ("reverb_seconds", 0.02, 10.0)
+        ):  # fmt: skip
             low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} must rise, got {low} ... {high}")
-        if self.peak_db[1] > 0:
-            raise ValueError(f"peak_db must stay at or below 0 dB, full scale, got {self.peak_db[1]}")
+            if not least <= low <= high <= most:
+                raise ValueError(f"{name} must rise within {least:g} ... {most:g}, got {low:g} ... {high:g}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,8 +31,8 @@ class VolumeConfig:
                 f"volume resolution must lie in 4..512 voxels, got {self.resolution}; 48 is a good start"
             )
         for name in ("density_scale", "blob_radius", "blob_strength"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"volume {name} must be above 0, got {getattr(self, name)}")
+            if not 1e-3 <= getattr(self, name) <= 1000:
+                raise ValueError(f"volume {name} must lie in 0.001..1000, got {getattr(self, name):g}")
 
     def build(self, device: torch.device | str = "cpu") -> Volume:
         """The blob these settings describe."""

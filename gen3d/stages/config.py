@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from gen3d.distillation.config import AnnealingConfig, Weighting
+from gen3d.limits import check_elevations, check_fovy, check_mask_threshold
 from gen3d.representations.config import VolumeConfig
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from gen3d.stages.redraw import Redraw
     from gen3d.stages.texture import Texture
     from gen3d.stages.views import ViewProvider
-
-
-def _check_orbit(stage: str, elevations_deg: Sequence[float], fovy_deg: float) -> None:
-    for elevation_deg in elevations_deg:
-        if not -90.0 <= elevation_deg <= 90.0:
-            raise ValueError(f"{stage} elevations must lie in -90..90 degrees, got {elevation_deg}")
-    if not 1.0 <= fovy_deg <= 170.0:
-        raise ValueError(f"{stage} fovy_deg must lie in 1..170 degrees, got {fovy_deg}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +38,16 @@ class SamplingConfig:
     joint_views: int = 8
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise ValueError(f"sampling num_steps must be at least 1, got {self.num_steps}")
+        if not 1 <= self.num_steps <= 1000:
+            raise ValueError(f"sampling num_steps must lie in 1..1000, got {self.num_steps}")
+        if not 0.0 <= self.guidance_scale <= 1000.0:
+            raise ValueError(
+                f"sampling guidance_scale must lie in 0..1000, got {self.guidance_scale:g}; 1 is no guidance"
+            )
         if self.joint_views < 1:
             raise ValueError(f"sampling joint_views must be at least 1, got {self.joint_views}")
         if not 0.0 <= self.guidance_rescale <= 1.0:
             raise ValueError(f"sampling guidance_rescale must lie in 0..1, got {self.guidance_rescale}")
-        if not 0.0 <= self.guidance_scale <= 1000.0:
-            raise ValueError(f"sampling guidance_scale must lie in 0..1000, got {self.guidance_scale}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +76,12 @@ class FitConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"fit {name} must be at least 1, got {getattr(self, name)}")
         for name in ("mask", "distortion", "density_tv", "color_tv"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) <= 1000:
                 raise ValueError(
-                    f"fit {name} is a weight and must not be negative, got {getattr(self, name)}"
+                    f"fit {name} is a weight and must lie in 0..1000, got {getattr(self, name):g}"
                 )
-        if not self.learning_rate > 0:
-            raise ValueError(f"fit learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 < self.learning_rate <= 10:
+            raise ValueError(f"fit learning_rate must lie above 0 and up to 10, got {self.learning_rate:g}")
         for name in ("learning_rate_decay", "tv_fraction"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"fit {name} must lie above 0 and up to 1, got {getattr(self, name)}")
@@ -128,15 +122,15 @@ class MultiviewConfig:
             raise ValueError(f"multiview timesteps must lie in 1..1000, got {list(self.timesteps)}")
         if not self.elevations_deg or not self.resolutions:
             raise ValueError("multiview elevations_deg and resolutions need at least one entry each")
-        _check_orbit("multiview", self.elevations_deg, self.fovy_deg)
-        if list(self.resolutions) != sorted(self.resolutions) or self.resolutions[0] < 4:
-            raise ValueError(
-                f"multiview resolutions must not fall from 4 upwards, got {list(self.resolutions)}"
-            )
+        check_elevations("multiview elevations_deg", self.elevations_deg)
+        check_fovy("multiview fovy_deg", [self.fovy_deg])
+        if list(self.resolutions) != sorted(self.resolutions):
+            raise ValueError(f"multiview resolutions must not fall, got {list(self.resolutions)}")
+        for resolution in (self.resolutions[0], self.resolutions[-1]):
+            replace(self.volume, resolution=resolution)  # has its own bounds
         if not 0.0 <= self.hull_tolerance < 1.0:
             raise ValueError(f"multiview hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
-        if not 0.0 < self.mask_threshold < 1.0:
-            raise ValueError(f"multiview mask_threshold must lie between 0 and 1, got {self.mask_threshold}")
+        check_mask_threshold("multiview mask_threshold", self.mask_threshold)
 
     @property
     def num_rounds(self) -> int:
@@ -177,19 +171,23 @@ class DistillConfig:
             raise ValueError(f"distill loss must be x0 or sds, got {self.loss!r}")
         if self.num_steps < 0:
             raise ValueError(f"distill num_steps must not be negative, got {self.num_steps}")
-        if not 0.0 <= self.guidance_scale <= 1000.0:
-            raise ValueError(f"distill guidance_scale must lie in 0..1000, got {self.guidance_scale}")
         if not 0.0 <= self.rescale <= 1.0:
             raise ValueError(f"distill rescale must lie in 0..1, got {self.rescale}")
-        _check_orbit("distill", self.elevations_deg, self.fovy_deg)
         for name in ("num_views", "render_size", "num_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"distill {name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or not self.max_gradient > 0:
-            raise ValueError(
-                f"distill learning_rate and max_gradient must be above 0, "
-                f"got {self.learning_rate} and {self.max_gradient}"
-            )
+        check_elevations("distill elevations_deg", self.elevations_deg)
+        check_fovy("distill fovy_deg", [self.fovy_deg])
+        for name, low, high in (
+            ("guidance_scale", 0, 1000), ("rescale", 0, 1), ("opaque", 0, 1000), ("density_tv", 0, 1000)
+        ):  # fmt: skip
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"distill {name} must lie in {low}..{high}, got {getattr(self, name):g}")
+        for name, high in (("learning_rate", 10), ("max_gradient", 1000)):
+            if not 0 < getattr(self, name) <= high:
+                raise ValueError(
+                    f"distill {name} must lie above 0 and up to {high}, got {getattr(self, name):g}"
+                )
 
     def build(self, backbone: Backbone, prompt: str, negative_prompt: str = "") -> Distill:
         from gen3d.stages.distill import Distill
@@ -223,11 +221,11 @@ class ExtractConfig:
         for name in ("min_fraction", "min_extent"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"extract {name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.max_gap < 0:
-            raise ValueError(f"extract max_gap must not be negative, got {self.max_gap}")
-        if self.target_faces < 4 or self.smooth < 0:
+        if not 0 <= self.max_gap <= 4:
+            raise ValueError(f"extract max_gap must lie in 0..4, got {self.max_gap:g}")
+        if self.target_faces < 4 or not 0 <= self.smooth <= 100:
             raise ValueError(
-                f"extract target_faces must be at least 4 and smooth at least 0, got {self.target_faces}, {self.smooth}"
+                f"extract target_faces must be at least 4 and smooth in 0..100, got {self.target_faces}, {self.smooth}"
             )
 
     def build(self) -> ExtractMesh:
@@ -257,6 +255,11 @@ class RefineConfig:
             raise ValueError(f"refine num_steps must not be negative, got {self.num_steps}")
         if self.views_per_step < 1:
             raise ValueError(f"refine views_per_step must be at least 1, got {self.views_per_step}")
+        for name, high in (
+            ("vertex_rate", 0.1), ("color_rate", 1), ("mask", 1000), ("laplacian", 1000), ("normal_consistency", 1000)
+        ):  # fmt: skip
+            if not 0 <= getattr(self, name) <= high:
+                raise ValueError(f"refine {name} must lie in 0..{high}, got {getattr(self, name):g}")
 
     def build(self) -> RefineMesh:
         from gen3d.stages.mesh import RefineMesh
@@ -280,13 +283,13 @@ class RedrawConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.timestep <= 1000:
             raise ValueError(f"redraw timestep must lie in 0..1000, got {self.timestep}")
-        _check_orbit("redraw", [self.elevation_deg], self.fovy_deg)
         if self.num_views < 1:
             raise ValueError(f"redraw num_views must be at least 1, got {self.num_views}")
         if self.keep_views < 0:
             raise ValueError(f"redraw keep_views must not be negative, got {self.keep_views}")
-        if not 0.0 < self.mask_threshold < 1.0:
-            raise ValueError(f"redraw mask_threshold must lie between 0 and 1, got {self.mask_threshold}")
+        check_elevations("redraw elevation_deg", [self.elevation_deg])
+        check_fovy("redraw fovy_deg", [self.fovy_deg])
+        check_mask_threshold("redraw mask_threshold", self.mask_threshold)
 
     def build(self, provider: ViewProvider) -> Redraw:
         from gen3d.stages.redraw import Redraw
@@ -317,13 +320,13 @@ class DelightConfig:
             raise ValueError(f"delight strength must lie in 0..1, got {self.strength}")
         if self.num_pairs < 1:
             raise ValueError(f"delight num_pairs must be at least 1, got {self.num_pairs}")
-        if not self.usual >= 0:
-            raise ValueError(f"delight usual must be at least 0, got {self.usual}")
+        if not 0 <= self.usual <= 10:
+            raise ValueError(f"delight usual must lie in 0..10, got {self.usual:g}")
         for name in ("chroma", "robustness", "ridge"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"delight {name} must be above 0, got {getattr(self, name)}")
-        if not 0.0 < self.floor <= 1.0:
-            raise ValueError(f"delight floor must lie above 0 and up to 1, got {self.floor}")
+            if not 1e-9 <= getattr(self, name) <= 1e3:
+                raise ValueError(f"delight {name} must lie in 1e-9..1000, got {getattr(self, name):g}")
+        if not 1e-3 <= self.floor <= 1.0:
+            raise ValueError(f"delight floor must lie in 0.001..1, got {self.floor:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,10 +343,9 @@ class TextureConfig:
     def __post_init__(self) -> None:
         if not 16 <= self.size <= 8192:
             raise ValueError(f"texture size must lie in 16..8192 texels, got {self.size}")
-        if self.views_weight < 0 or self.sharpness < 0:
-            raise ValueError(
-                f"texture views_weight and sharpness must not be negative, got {self.views_weight}, {self.sharpness}"
-            )
+        for name in ("views_weight", "sharpness"):
+            if not 0 <= getattr(self, name) <= 1000:
+                raise ValueError(f"texture {name} must lie in 0..1000, got {getattr(self, name):g}")
 
     def build(self) -> Texture:
         from gen3d.stages.texture import Texture
@@ -364,3 +366,12 @@ class QuickstartConfig:
     refine: RefineConfig = field(default_factory=RefineConfig)
     redraw: RedrawConfig = field(default_factory=RedrawConfig)
     texture: TextureConfig = field(default_factory=TextureConfig)
+
+    def __post_init__(self) -> None:
+        # So dense a carved volume is from the start, before anything is fitted.
+        most = 0.5 * self.multiview.volume.density_scale
+        if not self.extract.level < most:
+            raise ValueError(
+                f"extract.level must lie below half of multiview.volume.density_scale, {most:g}, got "
+                f"{self.extract.level:g}: what a fit begins with would be empty"
+            )

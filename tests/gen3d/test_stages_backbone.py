@@ -127,8 +127,8 @@ def test_a_long_prompt_does_not_push_the_clauses_out_of_what_is_read(num_views: 
         assert backbone.shorten(text) == (text, "")
         assert "on a light blue background" in text or "on a pale" in text
         assert num_views > 1 or text.endswith(" view")
+    wordy = QuickstartConfig(sampling=SamplingConfig(background="very " * 40 + "grey"))
     with pytest.raises(ValueError, match="leaves no room for the prompt in the 32 tokens"):
-        sampling = replace(SAMPLING, background="very " * 40 + "grey")
-        quickstart_stages(QuickstartConfig(sampling=sampling), load("tiny"), "a red mushroom")
+        quickstart_stages(wordy, load("tiny"), "a red mushroom")
     # What fits is told as it always was.
     assert BackboneViews(backbone, "a red mushroom", SAMPLING).prompt == on_background("a red mushroom")

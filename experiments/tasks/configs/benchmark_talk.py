@@ -37,6 +37,9 @@ class Config(Settings):
         super().__post_init__()
         if self.num_clips < 1:
             raise ValueError(f"num_clips is {self.num_clips}; it must be at least 1")
+        for name, least in (("num_videos", 0), ("workers", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.num_frames < 6:
             raise ValueError(f"num_frames is {self.num_frames}; it must be at least 6")
         if self.num_found < 0:

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from experiments.run.settings import BackboneName, FolderPath, Settings
-from experiments.training.config import LATENT_CHANNELS, LoopConfig, NoiseConfig, Weighting
+from experiments.training.config import (
+    DOWNSCALE,
+    IMAGE_SIZE,
+    LATENT_CHANNELS,
+    LoopConfig,
+    NoiseConfig,
+    Weighting,
+    check_channels,
+)
 from experiments.world.config import DatasetConfig
 
 
@@ -56,6 +64,13 @@ class Config(Settings):
             raise ValueError(
                 "keep_unet_valid is true, but there is nothing to keep: give continue_from=FOLDER and part vae"
             )
-        for name, least in (("held_out_scenes", 1), ("latent_channels", 1), ("portraits", 0)):
+        for name, least in (("held_out_scenes", 1), ("latent_channels", 1), ("portraits", 0), ("workers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_channels(self.channels)
+        if self.data.size % DOWNSCALE or self.data.size < IMAGE_SIZE // 2:
+            raise ValueError(
+                f"data.size is {self.data.size}; it must be a multiple of {DOWNSCALE}, at least {IMAGE_SIZE // 2}"
+            )
+        if self.part == "clip" and self.data.size != IMAGE_SIZE:
+            raise ValueError(f"data.size is {self.data.size}; the CLIP towers see {IMAGE_SIZE} pixels")

@@ -51,6 +51,6 @@ class Config(Settings):
             raise ValueError("data.held_out is true; training never meets held-out people: leave it false")
         if self.new_unet and (self.anew or self.training.stage != "image"):
             raise ValueError("new_unet is true, which is for training.stage=image with anew=false")
-        for name in ("num_frames", "num_utterances", "held_out_clips"):
+        for name in ("num_frames", "num_utterances", "held_out_clips", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

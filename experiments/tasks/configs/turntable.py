@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gen3d.limits import check_elevations
 from video.config import EncodeConfig
 
 
@@ -24,7 +25,6 @@ class TurntableConfig:
         for name in ("num_frames", "size", "preview_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not -90.0 <= self.elevation_deg <= 90.0:
-            raise ValueError(f"elevation_deg is {self.elevation_deg}; it must be in -90 ... 90")
+        check_elevations("elevation_deg", [self.elevation_deg])
         if self.size % 2:
             raise ValueError(f"size is {self.size}; H.264 needs an even number, such as {self.size + 1}")

@@ -1,0 +1,27 @@
+"""Bounds that the settings of several stages have in common. Each ValueError begins with the setting's name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def check_elevations(name: str, degrees: Sequence[float]) -> None:
+    """Refuse elevations beyond straight above and below."""
+    _check_degrees(name, degrees, -90.0, 90.0)
+
+
+def check_fovy(name: str, degrees: Sequence[float]) -> None:
+    """Refuse vertical fields of view of which no useful picture can be taken."""
+    _check_degrees(name, degrees, 1.0, 170.0)
+
+
+def check_mask_threshold(name: str, threshold: float) -> None:
+    """Refuse differences of colour, in [0, 1], by which nothing or everything would be told from its background."""
+    if not 0.0 < threshold <= 0.5:
+        raise ValueError(f"{name} must lie above 0 and up to 0.5, got {threshold:g}")
+
+
+def _check_degrees(name: str, degrees: Sequence[float], low: float, high: float) -> None:
+    if not all(low <= value <= high for value in degrees):
+        got = ", ".join(f"{value:g}" for value in degrees)
+        raise ValueError(f"{name} must lie in {low:g}..{high:g} degrees, got {got}")
