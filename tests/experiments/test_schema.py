@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import copy
+import contextlib
 import math
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -195,32 +195,40 @@ def is_number(annotation: Any) -> bool:
 
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_every_number_of_every_task_is_finite(galatea: Callable[..., Any], task: str) -> None:
-    composed = OmegaConf.create(galatea(f"experiment={experiment_of(task)}", "--cfg", "job").out)
+    shown = galatea(f"experiment={experiment_of(task)}", "--cfg", "job").out
     cls = tasks.config(task)
+    config = OmegaConf.merge(OmegaConf.structured(twin(cls)), OmegaConf.create(shown))
+    assert isinstance(config, DictConfig)
     for key, _ in fields_of(cls):
-        if OmegaConf.is_missing(composed, key):
-            OmegaConf.update(composed, key, "x")
-    assert isinstance(build(cls, composed), cls)
+        if OmegaConf.is_missing(config, key):
+            OmegaConf.update(config, key, "x")
+    assert isinstance(build(cls, config), cls)
     for key, annotation in fields_of(cls):
         if not is_number(annotation):
             continue
         for value in (math.nan, math.inf, -math.inf, 1e39):
-            with pytest.raises(ValueError, match=rf"^{re.escape(key)}(\.\d)? is {re.escape(str(value))}; "):
-                build(cls, changed(composed, key, annotation, value))
-        for value in (1e30, -1e30):
-            if re.search("guidance_scale|azimuth|elevation|fovy", key):
-                with pytest.raises(ValueError, match=r"guidance_scale|azimuth|elevation|fovy"):
-                    build(cls, changed(composed, key, annotation, value))
+            expected = rf"^{re.escape(key)}(\.\d)? is {re.escape(str(value))}; "
+            with changed(config, key, annotation, value), pytest.raises(ValueError, match=expected):
+                build(cls, config)
+        if re.search("guidance_scale|azimuth|elevation|fovy", key):
+            for value in (1e30, -1e30):
+                expected = r"guidance_scale|azimuth|elevation|fovy"
+                with changed(config, key, annotation, value), pytest.raises(ValueError, match=expected):
+                    build(cls, config)
+    assert isinstance(build(cls, config), cls)
 
 
-def changed(config: Any, key: str, annotation: Any, value: float) -> Any:
-    """A copy of the config with another value at `key`, or as the last of several there."""
-    several = "tuple" in str(annotation)
-    config = copy.deepcopy(config)
-    OmegaConf.update(
-        config, key, [*list(OmegaConf.select(config, key) or [0])[:-1], value] if several else value
-    )
-    return config
+@contextlib.contextmanager
+def changed(config: DictConfig, key: str, annotation: Any, value: float) -> Iterator[None]:
+    """The config with another value at `key`, or as the last of several there."""
+    before = OmegaConf.select(config, key)
+    if "tuple" in str(annotation):
+        before = None if before is None else list(before)
+        OmegaConf.update(config, key, [*(before or [0])[:-1], value])
+    else:
+        OmegaConf.update(config, key, value)
+    yield
+    OmegaConf.update(config, key, before)
 
 
 def test_numbers_anywhere_are_finite() -> None:

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -114,12 +114,18 @@ def test_any_text_survives(composed: Callable[..., Any], prompt: str) -> None:
     assert OmegaConf.to_container(config, resolve=True)["prompt"] == prompt  # type: ignore[call-overload]
 
 
-@given(texts=st.lists(st.one_of(TEXT, NASTY), min_size=1, max_size=4), mark=st.sampled_from("'\""))
+@settings(max_examples=25)
+@given(texts=st.lists(st.one_of(TEXT, NASTY), min_size=1, max_size=3), mark=st.sampled_from("'\""))
 @example(texts=PROMPTS, mark="'")
 @example(texts=["a wizard's hat", "a cat!", "\\${x}", "\u7ea2 \u00e9 #1", ""], mark='"')
 def test_any_text_survives_a_sweep(swept: Callable[..., Any], texts: list[str], mark: str) -> None:
     elements = ",".join(listed(text, mark) for text in texts)
     assert [run["prompt"] for run in swept(f"prompt=choice({elements})")] == texts
+
+
+def test_a_shuffled_sweep_has_the_same_texts(swept: Callable[..., Any]) -> None:
+    texts = ["a, b", "it's", "${x}", ""]
+    elements = ",".join(listed(text, '"') for text in texts)
     assert sorted(run["out"] for run in swept(f"out=shuffle({elements})")) == sorted(texts)
 
 
