@@ -12,6 +12,7 @@ import torch
 from avatar import config as architectures
 from avatar.model import TalkingModel
 from avatar.storage import load_adapters, save_adapters
+from avatar.syncnet import WINDOW
 from diffusion.backbone import Backbone
 from diffusion.files import save_tensors
 from experiments.errors import UserError
@@ -45,6 +46,10 @@ def validate(config: Config) -> None:
                 f"num_frames is {frames}, and {motion.motion_frames} motion frames come before them, but clips have "
                 f"{config.data.num_frames} frames (data.num_frames) and motion modules see {motion.max_frames}"
             )
+    if config.part == "sync" and config.data.num_frames < WINDOW:
+        raise UserError(
+            f"data.num_frames is {config.data.num_frames}; the SyncNet sees {WINDOW} frames at once"
+        )
     if not (Path(config.backbone.name) / "model_index.json").is_file():
         raise UserError(
             f"backbone.name is {config.backbone.name!r}; weights are put into its folder, so it must be a folder in "
