@@ -188,6 +188,9 @@ def _save_part(value: Any, folder: Path, dtype: torch.dtype) -> None:
     with _quiet():
         module: Any = copy.deepcopy(value).to("cpu", dtype)
         module.save_pretrained(str(folder), safe_serialization=True)
+    config = _read_json(folder / "config.json")
+    if config.pop("_name_or_path", None) is not None:  # the folder it came from is nobody's business
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _replace_folder(source: Path, target: Path) -> None:

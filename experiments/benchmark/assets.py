@@ -110,13 +110,13 @@ def make_asset(case: Case, out: Path, settings: Sequence[str], stop: threading.E
     record.unlink(missing_ok=True)
     arguments = [*settings, f"prompt={case.caption}", f"out={folder}"]
     began = time.monotonic()
-    status = _run(arguments, folder.with_suffix(".log"), stop)
+    status = run_galatea(arguments, folder.with_suffix(".log"), stop)
     seconds = time.monotonic() - began
     if status == EXIT_OK and _is_done(folder, case):
         write_json(record, {"wall_seconds": round(seconds, 3) if fresh else None})
         return _read(folder, record)
     refused = status == EXIT_USAGE and not (folder / folders.CONFIG).exists()
-    return Asset(folder=folder, reason=_reason(status, folder.with_suffix(".log")), refused=refused)
+    return Asset(folder=folder, reason=reason_of(status, folder.with_suffix(".log")), refused=refused)
 
 
 def _is_done(folder: Path, case: Case) -> bool:
@@ -145,8 +145,9 @@ def _wait_for(folder: Path, stop: threading.Event) -> None:
             return
 
 
-def _run(arguments: Sequence[str], log: Path, stop: threading.Event) -> int:
-    """The exit status of a `galatea` process; negative when a signal ended it."""
+def run_galatea(arguments: Sequence[str], log: Path, stop: threading.Event) -> int:
+    """The exit status of a `galatea` process, whose output goes to ``log``; negative when a signal ended it. ``stop``
+    ends it."""
     # The working folder, where relative paths count from, must not hide our own packages.
     path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
@@ -166,7 +167,7 @@ def _run(arguments: Sequence[str], log: Path, stop: threading.Event) -> int:
             return process.wait()
 
 
-def _reason(status: int, log: Path) -> str:
+def reason_of(status: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     said = next(
         (line for line in reversed(lines) if line.startswith("galatea: ")), lines[-1] if lines else ""

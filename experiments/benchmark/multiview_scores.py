@@ -16,6 +16,7 @@ from experiments.benchmark.frechet import frechet_distance, gaussian
 from experiments.benchmark.readback import Reader, questions, read_back
 from experiments.benchmark.reprojection import silhouette_iou, view_difference
 from experiments.benchmark.retrieval import retrieved
+from experiments.benchmark.sharpness import sharpness
 from experiments.world import scene_from_caption
 from experiments.world.captions import BACKGROUNDS, split_background
 from gen3d.cameras import Cameras
@@ -61,6 +62,7 @@ class Judge:
         background: whether theirs is nearest, of the world's backgrounds, to the one asked for.
         silhouette_iou: of the true silhouettes and those that `Views` finds, as reconstruction does.
         view_difference: between adjacent views, see `reprojection`.
+        sharpness: over that of the true pictures.
         """
         embeddings = self.reader.pictures(images)
         mean = F.normalize(embeddings.mean(0), dim=-1)
@@ -71,6 +73,7 @@ class Judge:
             "background": _background(seen) == split_background(self.prompts[index])[1],
             "silhouette_iou": silhouette_iou(truth.depth, seen.masks),
             "view_difference": view_difference(truth.depth, self.cameras, images, others),
+            "sharpness": sharpness(images, truth.images),
         }
         if truth.exchanged is not None:
             right, wrong = (_squared_error(images, each) for each in (truth.images, truth.exchanged))

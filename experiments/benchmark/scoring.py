@@ -23,6 +23,7 @@ FAILED: dict[str, Any] = {
     "chamfer": 2.0,
     "fscore": 0.0,
     "albedo_error": 1.0,
+    "sharpness": 0.0,
     "watertight": False,
     "pieces": None,
     "pieces_ok": False,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from experiments.benchmark import sharpness
+
 # Score -> column title, digits (None: a share, in per cent).
 Columns = Mapping[str, tuple[str, int | None]]
 
@@ -13,6 +15,7 @@ COLUMNS: Columns = {
     "chamfer": ("Chamfer", 4),
     "fscore": ("F@0.02", 3),
     "albedo_error": ("albedo error", 3),
+    "sharpness": ("sharpness", 2),
     "r_precision": ("R-precision", None),
     "watertight": ("watertight", None),
     "pieces_ok": ("one piece a thing", None),
@@ -37,7 +40,8 @@ _TRUE_VIEWS = (
 )
 _EXPLAINED = (
     "Volume IoU, Chamfer distance and F-score are measured without any alignment, against the world's canonical shape "
-    "of each caption. Albedo error is a mean absolute difference in linear [0, 1] over the mesh's surface. Janus is "
+    "of each caption. Albedo error is a mean absolute difference in linear [0, 1] over the mesh's surface. "
+    f"{sharpness.EXPLAINED} Of the mesh's shaded views. Janus is "
     "the share of heads with a face on the back. Seconds are those of the run's stages, then of the whole process; "
     "memory is its peak. A failed asset counts with the worst scores."
 )

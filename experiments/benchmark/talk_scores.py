@@ -15,6 +15,7 @@ from avatar.mouth import MouthReader, mouth_region
 from avatar.syncnet import WINDOW, SyncNet, sync_score, windows_of
 from diffusion.backbone import Backbone
 from diffusion.finite import check_finite
+from experiments.benchmark.sharpness import in_box, sharpness
 from experiments.training.talking import LIP_SIDE, mouth_centre, portrait_box, sound_windows
 from experiments.world.talking import Clip
 
@@ -48,6 +49,7 @@ class TalkJudge:
         """
         track = self.mouths(frames, clip) if track is None else track
         truth, images = clip.aperture, clip.images.float() / 255
+        box = portrait_box(clip.portrait_landmarks)
         silent = torch.tensor([name == "sil" for name in clip.visemes])
         # A mouth that never moves is neither early nor late.
         late = (
@@ -61,6 +63,7 @@ class TalkJudge:
             "closures": metrics.closure_recall(track, clip.closures, opened=_WIDE_OPEN),
             "stillness": metrics.stillness(track, silent),
             "static_psnr_db": metrics.static_psnr(frames, images),
+            "sharpness": sharpness(in_box(frames, box), in_box(clip.portrait[None].float() / 255, box)),
             "boundary_jump": metrics.boundary_jump(frames, joins),
         }
         if self.backbone.image_encoder is not None:

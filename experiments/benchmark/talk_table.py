@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.benchmark import sharpness
 from experiments.benchmark.table import Columns, cell, escape, heading, table
 
 COLUMNS: Columns = {
@@ -15,6 +16,7 @@ COLUMNS: Columns = {
     "stillness": ("stillness", 3),
     "static_psnr_db": ("static dB", 1),
     "identity": ("identity", 3),
+    "sharpness": ("sharpness", 2),
     "boundary_jump": ("joins", 2),
     "sync_c": ("Sync-C", 2),
     "sync_d": ("Sync-D", 2),
@@ -33,6 +35,7 @@ _EXPLAINED = (
     "Closures: bilabial sounds (p, b, m) at which the mouth shuts, to below a quarter of wide open.",
     "Stillness: variance of the opening in silence over that in speech; lower is better.",
     "Static: PSNR where the truth does not move. Identity: cosine of CLIP embeddings with the portrait's.",
+    f"{sharpness.EXPLAINED} In the portrait's face box, the portrait being the truth.",
     "Joins: change from frame to frame where clips meet, over that inside them; 1 is invisible.",
     (
         "Made: about the face box that the world knows. The face found: about the box that is found in the portrait, "
@@ -64,6 +67,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"- animation: {result['animation']}",
         f"- speed: {speed:.2f} frames a second, decoding included; peak memory {memory:.0f} MB",
         f"- faces: {_faces(found, len(result['clips']))}",
+        f"- waiting: {_waiting(result['waiting'])}",
         f"- clips: {len(result['clips'])} of held-out people, voices and sentences, {result['num_frames']} frames each",
         "",
         *(f"- {text}" for text in _EXPLAINED),
@@ -83,6 +87,15 @@ def _faces(found: Mapping[str, Any], count: int) -> str:
     return (
         f"found in {found['faces']} of {count} portraits; overlap with the true box {median:.2f} (median), "
         f"{worst:.2f} (worst)"
+    )
+
+
+def _waiting(waiting: Mapping[str, Any]) -> str:
+    if waiting["reason"]:
+        return f"unknown, for talk/quickstart failed ({escape(waiting['reason'])})"
+    return (
+        f"{waiting['frames_per_second']:.2f} frames a second as a user of talk/quickstart waits for them: "
+        f"{waiting['frames']} frames in {waiting['seconds']:.1f} s, from the start of the process to the finished video"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.benchmark import sharpness
 from experiments.benchmark.table import Columns, cell, escape, group_rows, heading, table
 
 COLUMNS: Columns = {
@@ -19,6 +20,7 @@ COLUMNS: Columns = {
     "background": ("background", None),
     "silhouette_iou": ("silhouette IoU", 3),
     "view_difference": ("view difference", 3),
+    "sharpness": ("sharpness", 2),
     "frechet": ("Frechet", 3),
 }
 CONTROLS = {
@@ -46,6 +48,7 @@ _EXPLAINED = (
         "point of the canonical surface; lower is better. Its floor is not 0, because shading depends on the view. For "
         "the next caption's samples, one of the two views is this caption's own."
     ),
+    sharpness.EXPLAINED,
     (
         "Frechet: distance of the pictures' CLIP embeddings to those of the world's. It is no Inception FID, and too "
         "large for few pictures: compare only where n is the same."

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.benchmark.config import ScoreConfig
+from experiments.benchmark.retrieval import views
 from experiments.world import Scene, scene_from_caption
 from gen3d.asset import Material, Mesh
 from gen3d.cameras import Cameras
@@ -31,6 +32,11 @@ class Truth:
     def mesh(self) -> Mesh:
         """Marching cubes of the field, with the albedo at the vertices: the oracle."""
         return self.scene.mesh(self.config.mesh_resolution)
+
+    @cached_property
+    def views(self) -> Tensor:
+        """[V, 3, S, S] shaded pictures of the oracle."""
+        return views(self.mesh)
 
     @cached_property
     def other_proportions(self) -> Mesh:

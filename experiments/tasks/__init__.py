@@ -55,6 +55,7 @@ TASKS: dict[str, str] = {
     "text_to_talk": "experiments.tasks.text_to_talk",
     "talk": "experiments.tasks.talk",
     "sample": "experiments.tasks.sample",
+    "train_decoder": "experiments.tasks.train_decoder",
     "train_talking": "experiments.tasks.train_talking",
     "train": "experiments.tasks.train",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,13 @@ from experiments.benchmark import circumstances, contact_sheet, talk_table
 from experiments.benchmark.scoring import mean_scores
 from experiments.benchmark.talk_made import kept, load_measures, made_folder, until
 from experiments.benchmark.talk_scores import TalkJudge
+from experiments.benchmark.talk_wait import waited
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text
 from experiments.run.report import peak_memory_mb
 from experiments.run.run_dir import Run
-from experiments.speaking import Sitter, beside_backbone, load_talking
+from experiments.speaking import Sitter, adapters_file, beside_backbone, load_talking
 from experiments.tasks.configs.benchmark_talk import Config
 from experiments.training.talking import portrait_box
 from experiments.world.config import TalkingConfig
@@ -68,6 +70,8 @@ def run(config: Config, run: Run) -> None:
     with run.stage("score", len(clips)):
         entries = _score(config, run, judge, clips, made)
         found = _score_found(config, judge, clips, boxes, about_found, entries)
+    with run.stage("wait"):
+        waiting = waited(clips[0], _as_typed(config, backbone), folder / "waited")
     settings = config.animate
     result = {
         **circumstances.head(
@@ -79,6 +83,7 @@ def run(config: Config, run: Run) -> None:
         f"seed {config.seed}",
         "num_frames": config.num_frames,
         "frames_per_second": sum(map(len, made)) / max(seconds, 1e-9),
+        "waiting": waiting,
         "peak_memory_mb": peak_memory_mb(),
         "scores": mean_scores([entry["scores"] for entry in entries]),
         "controls": {
@@ -91,12 +96,28 @@ def run(config: Config, run: Run) -> None:
     }
     with run.stage("write"):
         run.metrics.update(
-            {name: result[name] for name in ("scores", "found", "controls", "frames_per_second")}
+            {name: result[name] for name in ("scores", "found", "controls", "frames_per_second", "waiting")}
         )
         write_json(run.artefact("talk.json", kind="table"), result)
         write_text(run.artefact("talk.md", kind="table"), talk_table.markdown(result))
         _draw(config, run, clips, made, entries)
     run.say(talk_table.summary(result))
+
+
+def _as_typed(config: Config, backbone: Backbone) -> list[str]:
+    """The settings that make `talk/quickstart` speak as this benchmark does."""
+    given = {
+        "backbone": config.backbone.name,
+        "backbone.dtype": config.backbone.dtype,
+        "backbone.offline": config.backbone.offline,
+        "backbone.revision": config.backbone.revision,
+        "talking": adapters_file(backbone, config.talking),
+        "seed": config.seed,
+        "device": config.device,
+        "threads": config.threads,
+        **{f"animate.{name}": value for name, value in asdict(config.animate).items()},
+    }
+    return [f"{name}={'null' if value is None else value}" for name, value in given.items()]
 
 
 def _clips(config: Config, run: Run) -> list[Clip]:

@@ -20,6 +20,7 @@ from experiments.benchmark import circumstances, contact_sheet, gltf, retrieval,
 from experiments.benchmark.assets import MESH, Asset, forget_assets, forget_refused, make_assets
 from experiments.benchmark.cases import Case, default_cases, read_cases
 from experiments.benchmark.scoring import failed_scores, score_mesh
+from experiments.benchmark.sharpness import sharpness
 from experiments.benchmark.summary import summarise
 from experiments.benchmark.truth import Truth, grey_sphere
 from experiments.errors import RunFailed, UserError, one_line
@@ -220,6 +221,7 @@ def _measure(
 ) -> tuple[dict[str, Any], Tensor]:
     """All scores of one mesh, generated or control, and its pictures [V, 3, S, S]."""
     scores, images = score_mesh(mesh, truth, case), retrieval.views(mesh)
+    scores["sharpness"] = sharpness(images, truth.views)
     if clip is not None and captions is not None:
         embedding = retrieval.embed_views(clip, images)
         scores["r_precision"] = retrieval.retrieved(embedding, captions, case.index)

@@ -96,3 +96,44 @@ def check_channels(channels: tuple[int, ...]) -> None:
         raise ValueError(
             f"channels must be multiples of 32, one a level, for 1 to {most} levels, got {tuple(channels)}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """What the decoder learns from (part decoder).
+
+    pyramid_weight: of the error of edges, beside the mean absolute error of pixels. critic_weight: of the critic's
+        opinion, from step critic_from on; it learns from the first step. 0 leaves the critic out.
+    portrait_share: of a batch that are portraits; of the rest, three in ten are close-ups and the others scenes.
+    made_share: of a batch whose latents are as the UNet and the talking model make them; made_weight: of their errors
+        beside those of encoded latents, for a model is never quite right. made_scenes: of how many scenes the
+        UNet makes some.
+    closeups: how many scenes are seen from near beside the others, fovy_deg the range of their cameras, degrees.
+    """
+
+    pyramid_weight: float = 2.0
+    critic_weight: float = 0.05
+    critic_from: int = 60
+    portrait_share: float = 0.4
+    made_share: float = 0.4
+    made_weight: float = 0.5
+    made_scenes: int = 150
+    closeups: int = 150
+    fovy_deg: tuple[float, float] = (16.0, 28.0)
+
+    def __post_init__(self) -> None:
+        for name in ("pyramid_weight", "critic_weight", "critic_from", "made_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be 0 or more")
+        for name in ("made_scenes", "closeups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("portrait_share", "made_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be in [0, 1)")
+        low, high = self.fovy_deg
+        if not 0 < low <= high < 180:
+            raise ValueError(
+                f"decoder.fovy_deg is {list(self.fovy_deg)}; it must be two angles above 0 and below 180, the lower "
+                "first"
+            )

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,13 @@ class Recipe(Protocol):
     def validate(self) -> dict[str, float]: ...
 
 
+@runtime_checkable
+class Paced(Protocol):
+    """A recipe whose loss changes with the steps: it is told each, counted from 0, before its loss is asked for."""
+
+    def begin(self, step: int) -> None: ...
+
+
 class _Learner:
     """The weights of a recipe on their way: what every process of a training does alike."""
 
@@ -50,6 +57,8 @@ class _Learner:
         seeds = torch.randint(2**62, (group.size,), generator=self.generator)
         own = torch.Generator().manual_seed(int(seeds[group.rank]))
         self.recipe.modules.train()
+        if isinstance(self.recipe, Paced):
+            self.recipe.begin(step)
         with torch.autocast(_device_type(self.weights), torch.bfloat16, enabled=self.config.bf16):
             loss, metrics = self.recipe.loss(self.config.batch_size // group.size, own)
         for p in self.weights.values():

@@ -7,6 +7,7 @@ from contrast alone keeps what tells the captions of a batch apart, which is col
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -146,24 +147,34 @@ def _tokens(backbone: Backbone, captions: list[str]) -> Tensor:
 def cached_latents(backbone: Backbone, images: Tensor, cache: Path | None) -> Tensor:
     """Latents ``[N, V, C, h, w]`` in half precision of pictures ``[N, V, 3, H, W]`` uint8, read from ``cache`` if this
     VAE encoded them before."""
-    path = None if cache is None else cache / f"latents_{_fingerprint(backbone, images)}.safetensors"
-    if path is not None and path.is_file():
+
+    def encode() -> Tensor:
+        with torch.autocast(backbone.device.type, torch.bfloat16):
+            parts = [
+                backbone.encode(some.to(backbone.device).float() / 255).half().cpu()
+                for some in images.split(8)
+            ]
+        return check_finite(
+            torch.cat(parts), "an encoding in half precision", "the VAE's latents are too large for it"
+        )
+
+    of = [str(backbone.vae.config["scaling_factor"]), *backbone.vae.state_dict().values(), images]
+    return kept_latents(cache, "latents", of, encode)
+
+
+def kept_latents(
+    cache: Path | None, name: str, of: Sequence[str | Tensor], make: Callable[[], Tensor]
+) -> Tensor:
+    """What ``make`` makes, read from the folder ``cache`` if it was made of the same, ``of``, before."""
+    if cache is None:
+        return make()
+    digest = hashlib.sha256()
+    for each in of:
+        digest.update(each.encode() if isinstance(each, str) else each.cpu().contiguous().numpy().data)
+    path = cache / f"{name}_{digest.hexdigest()[:16]}.safetensors"
+    if path.is_file():
         return load_file(path)["latents"]
-    with torch.autocast(backbone.device.type, torch.bfloat16):
-        parts = [
-            backbone.encode(some.to(backbone.device).float() / 255).half().cpu() for some in images.split(8)
-        ]
-    latents = check_finite(
-        torch.cat(parts), "an encoding in half precision", "the VAE's latents are too large for it"
-    )
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(path, {"latents": latents})
+    latents = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, {"latents": latents})
     return latents
-
-
-def _fingerprint(backbone: Backbone, images: Tensor) -> str:
-    digest = hashlib.sha256(str(backbone.vae.config["scaling_factor"]).encode())
-    for tensor in (*backbone.vae.state_dict().values(), images):
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:16]

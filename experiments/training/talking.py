@@ -110,8 +110,8 @@ class TalkRecipe:
                 f"{train.num_frames} frames are too short; make num_frames at most {train.num_frames - self.past}"
             )
         self.weights = pixel_weights(backbone, train.portraits[:32].float() / 255)
-        self.train = _Encoded.of(backbone, train, cache)
-        self.held_out = _Encoded.of(backbone, held_out, cache)
+        self.train = EncodedClips.of(backbone, train, cache)
+        self.held_out = EncodedClips.of(backbone, held_out, cache)
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(len(self.train.data), (batch_size,), generator=generator)
@@ -147,32 +147,13 @@ class TalkRecipe:
             self.model, self.schedule, batch, stage, channel_weights=self.weights, generator=generator
         )
 
-    def _batch(self, inputs: _Encoded, rows: Tensor, starts: Tensor) -> TalkingBatch:
-        data, device = inputs.data, self.model.unet.device
-        frames = starts[:, None] + torch.arange(self.num_frames)
-        before = starts[:, None] + torch.arange(-self.past, 0)
-        each = rows[:, None]
-        size = data.images.shape[-1]
-        boxes = [data.boxes[int(row)] for row in rows]
-
-        def put(values: Tensor) -> Tensor:
-            return values.to(device).float()
-
-        return TalkingBatch(
-            latents=put(inputs.latents[each, frames]),
-            past=put(inputs.latents[each, before]),
-            reference=put(inputs.portraits[rows])[:, None],
-            identity=None if inputs.identity is None else put(inputs.identity[rows]),
-            windows=put(data.windows[each, frames]),
-            location=put(torch.stack([face_mask(box, size) for box in boxes]))[:, None],
-            regions=put(torch.stack([regions(box, size) for box in boxes])),
-            speed=put(data.speed[each, frames]),
-            blink=put(data.blink[each, frames]),
-        )
+    def _batch(self, inputs: EncodedClips, rows: Tensor, starts: Tensor) -> TalkingBatch:
+        device = self.model.unet.device
+        return inputs.batch(rows, starts, num_frames=self.num_frames, past=self.past, device=device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Encoded:
+class EncodedClips:
     """latents: [N, F, C, h, w]. portraits: [N, C, h, w]. identity: [N, E] or None."""
 
     data: TalkingData
@@ -182,17 +163,44 @@ class _Encoded:
 
     @staticmethod
     @torch.no_grad()
-    def of(backbone: Backbone, data: TalkingData, cache: Path | None) -> _Encoded:
+    def of(backbone: Backbone, data: TalkingData, cache: Path | None) -> EncodedClips:
         portraits = data.portraits.float() / 255
         identity = None
         if backbone.image_encoder is not None:
             parts = [backbone.embed_image(some.to(backbone.device)).cpu() for some in portraits.split(64)]
             identity = torch.cat(parts)
-        return _Encoded(
+        return EncodedClips(
             data=data,
             latents=cached_latents(backbone, data.images, cache),
             portraits=cached_latents(backbone, data.portraits[:, None], cache)[:, 0],
             identity=identity,
+        )
+
+    def batch(
+        self, rows: Tensor, starts: Tensor, *, num_frames: int, past: int, device: torch.device
+    ) -> TalkingBatch:
+        """``num_frames`` frames of the clips ``rows [B]`` from the frames ``starts [B]`` on, the ``past`` ones before
+        them apart."""
+        data = self.data
+        frames = starts[:, None] + torch.arange(num_frames)
+        before = starts[:, None] + torch.arange(-past, 0)
+        each = rows[:, None]
+        size = data.images.shape[-1]
+        boxes = [data.boxes[int(row)] for row in rows]
+
+        def put(values: Tensor) -> Tensor:
+            return values.to(device).float()
+
+        return TalkingBatch(
+            latents=put(self.latents[each, frames]),
+            past=put(self.latents[each, before]),
+            reference=put(self.portraits[rows])[:, None],
+            identity=None if self.identity is None else put(self.identity[rows]),
+            windows=put(data.windows[each, frames]),
+            location=put(torch.stack([face_mask(box, size) for box in boxes]))[:, None],
+            regions=put(torch.stack([regions(box, size) for box in boxes])),
+            speed=put(data.speed[each, frames]),
+            blink=put(data.blink[each, frames]),
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -130,6 +130,10 @@ class Shards:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    def first(self, count: int) -> Shards:
+        """The first groups, all of them if there are no more than ``count``."""
+        return Shards(**{each.name: getattr(self, each.name)[:count] for each in fields(self)})
 
 
 def load_shards(paths: Sequence[Path]) -> Shards:

@@ -509,3 +509,13 @@ def test_a_text_tower_of_its_own_compares_words_with_pictures(tmp_path: Path) ->
     plain = make_parts(projection=False)
     save_backbone(tmp_path / "four", **plain, clip_text_encoder=other["text_encoder"])
     assert load(tmp_path / "four").embed_text(["a"]).shape[0] == 1
+
+
+def test_a_saved_part_does_not_tell_where_it_was_loaded_from(tmp_path: Path) -> None:
+    tiny = load("tiny")
+    save_backbone(tmp_path, vae=tiny.vae, unet=tiny.unet, text_encoder=tiny.text_encoder)
+    files = sorted(tmp_path.rglob("config.json"))
+    assert len(files) == 3
+    for file in files:
+        assert str(tiny.folder) not in file.read_text()
+        assert "_name_or_path" not in file.read_text()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from diffusion.registry import find
 
@@ -24,6 +26,20 @@ def test_tiny_is_small_and_written_down() -> None:
     revision = json.loads((folder / "model_index.json").read_text())["galatea"]["revision"]
     for text in (ROOT / "WEIGHTS.md", folder / "README.md"):
         assert f"`{revision}`" in text.read_text()
+
+
+def test_the_latents_are_those_that_unet_and_talking_model_know() -> None:
+    """Bit for bit, though the decoder was trained on: train the two anew before this hash is changed."""
+    folder = find("tiny").folder
+    assert folder is not None
+    weights = load_file(folder / "vae/diffusion_pytorch_model.safetensors")
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode())
+            digest.update(weights[name].contiguous().numpy().tobytes())
+    assert digest.hexdigest() == "7a0463278a1a4c580c8d4dec68be49bdadc7c6d1242ef77545b7277d499ef974"
+    assert json.loads((folder / "vae/config.json").read_text())["scaling_factor"] == 0.66793
 
 
 @pytest.mark.slow

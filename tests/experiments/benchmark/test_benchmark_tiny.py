@@ -47,6 +47,7 @@ def test_measures_writes_and_continues(galatea: Galatea, tmp_path: Path, model: 
     assert things["controls"].keys() == {"truth", "truth_vae", "varied", "other", "untrained"}
     assert things["controls"]["truth"]["silhouette_iou"] > 0.9 > things["scores"]["silhouette_iou"]
     assert things["controls"]["truth"]["view_difference"] < 0.1
+    assert things["controls"]["truth"]["sharpness"] == 1.0
     assert pairs["controls"]["truth"]["colors_bound_pixels"] == 1.0
     assert "frechet" not in things["controls"]["truth"]
     assert "other" not in pairs["controls"], "one pair has no other"

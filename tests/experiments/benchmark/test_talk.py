@@ -31,6 +31,12 @@ def test_measures_writes_and_continues(galatea: Callable[..., Any], tmp_path: Pa
     result = json.loads((folder / "talk.json").read_text())
     assert len(result["clips"]) == 2
     assert result["frames_per_second"] > 0
+    waiting = result["waiting"]
+    assert waiting["reason"] == ""
+    assert waiting["frames"] / waiting["seconds"] == pytest.approx(waiting["frames_per_second"], rel=1e-3)
+    # Whoever waits waits for the start of the process, too.
+    assert 0 < waiting["frames_per_second"] < result["frames_per_second"]
+    assert result["controls"]["static"]["sharpness"] == 1.0
     assert result["controls"].keys() == {"oracle", "static", "shuffled"}
     assert result["controls"]["static"]["r"] == 0.0
     assert result["controls"]["oracle"]["static_psnr_db"] == pytest.approx(100.0)
@@ -50,6 +56,7 @@ def test_measures_writes_and_continues(galatea: Callable[..., Any], tmp_path: Pa
         "**the face found**, 1 clips",
         "the world's own frames",
         "frames a second",
+        "talk/quickstart waits",
         result["adapters"][:16],
     ):
         assert part in text
@@ -110,7 +117,11 @@ def test_a_judge_knows_the_truth_from_a_still_portrait() -> None:
     assert scores["in_step"] == 1.0
     assert scores["static_psnr_db"] == pytest.approx(100.0)
     assert scores["identity"] > 0.9
+    assert scores["sharpness"] == pytest.approx(1.0, abs=0.3)
+    blurred = torch.nn.functional.avg_pool2d(clip.images.float() / 255, 3, stride=1, padding=1)
+    assert judge.score(blurred, clip)["sharpness"] < 0.5 * scores["sharpness"]
     still = judge.score((clip.portrait.float() / 255).expand(12, -1, -1, -1), clip, track=torch.zeros(12))
     assert still["r"] == 0.0
+    assert still["sharpness"] == 1.0
     assert "in_step" not in still  # a mouth that never moves is neither early nor late
     assert still["identity"] == pytest.approx(1.0, abs=1e-4)

@@ -1,0 +1,53 @@
+"""Settings of `experiments.tasks.train_decoder`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from experiments.run.backbones import BackboneConfig
+from experiments.run.settings import FolderPath, Settings
+from experiments.training.config import DecoderConfig, LoopConfig
+from experiments.world.config import DatasetConfig, TalkingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """backbone: whose decoder learns; its latents, and so all that was trained on them, stay as they are.
+
+    model: the folder that gets the trained decoder, begun as a copy of the backbone's.
+    held_out_scenes, held_out_closeups, held_out_clips: of captions and people never trained on, to measure on.
+    data: scenes to train on. people: those who talk in the portraits; what comes before the first frames of their clips
+        goes to the talking model alone.
+    """
+
+    backbone: BackboneConfig
+    model: FolderPath = "outputs/tiny"
+    data_folder: FolderPath = "data/decoder"
+    workers: int = 2
+    held_out_scenes: int = 24
+    held_out_closeups: int = 40
+    held_out_clips: int = 30
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    data: DatasetConfig = field(default_factory=lambda: DatasetConfig(num_scenes=1000))
+    people: TalkingConfig = field(
+        default_factory=lambda: TalkingConfig(
+            num_clips=600, clips_per_shard=10, num_frames=6, speech="formants"
+        )
+    )
+    loop: LoopConfig
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("data", "people"):
+            if getattr(self, name).held_out:
+                raise ValueError(
+                    f"{name}.held_out is true; training never sees held-out captions and people: leave it false"
+                )
+        for name in ("workers", "held_out_scenes", "held_out_closeups", "held_out_clips"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.data.size != self.people.size:
+            raise ValueError(
+                f"data.size is {self.data.size} and people.size {self.people.size}; they must be the same"
+            )
