@@ -158,7 +158,7 @@ def test_a_reader_of_mouths_that_fails_is_not_a_score_left_out() -> None:
 def test_a_training_that_diverges_says_what_to_try(galatea: Galatea, tmp_path: Path) -> None:
     outcome = galatea(
         "experiment=train/tiny_vae", "budget=smoke", "threads=1", "model=tiny", "data_folder=data",
-        "data.num_scenes=2", "held_out_scenes=1", "portraits=0", "workers=1", "loop.learning_rate=1e30",
+        "data.num_scenes=2", "held_out_scenes=1", "portraits=0", "workers=1", "loop.learning_rate=10",
         "loop.warmup=0", "loop.steps=6", "loop.validate_every=6", "loop.batch_size=2", "out=made",
     )  # fmt: skip
     assert outcome.status == 1
