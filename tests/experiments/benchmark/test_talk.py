@@ -117,7 +117,7 @@ def test_a_judge_knows_the_truth_from_a_still_portrait() -> None:
     assert scores["in_step"] == 1.0
     assert scores["static_psnr_db"] == pytest.approx(100.0)
     assert scores["identity"] > 0.9
-    assert scores["sharpness"] == pytest.approx(1.0, abs=0.3)
+    assert 0.7 < scores["sharpness"] < 1.6  # teeth and open lips are edges that the portrait has not
     blurred = torch.nn.functional.avg_pool2d(clip.images.float() / 255, 3, stride=1, padding=1)
     assert judge.score(blurred, clip)["sharpness"] < 0.5 * scores["sharpness"]
     still = judge.score((clip.portrait.float() / 255).expand(12, -1, -1, -1), clip, track=torch.zeros(12))
