@@ -122,9 +122,11 @@ class DecoderConfig:
     fovy_deg: tuple[float, float] = (16.0, 28.0)
 
     def __post_init__(self) -> None:
-        for name in ("pyramid_weight", "critic_weight", "critic_from", "made_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be 0 or more")
+        for name in ("pyramid_weight", "critic_weight", "made_weight"):
+            if not 0 <= getattr(self, name) <= 1000:
+                raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be in 0 ... 1000")
+        if self.critic_from < 0:
+            raise ValueError(f"decoder.critic_from is {self.critic_from}; it must be 0 or more")
         for name in ("made_scenes", "closeups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be at least 1")

@@ -52,6 +52,7 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "text_to_3d/quickstart": ("prompt=a red mushroom",),
     "text_to_talk/quickstart": ("prompt=a portrait of a man", "audio=sounds/speech.wav"),
     "train/tiny_clip": _TRAIN,
+    "train/tiny_decoder": _TRAIN,
     "train/tiny_mouth": _TALKING,
     "train/tiny_multiview": _TRAIN,
     "train/tiny_sound": _TALKING,

@@ -123,7 +123,7 @@ def test_only_the_decoder_changes_and_a_continued_run_ends_in_the_same_bytes(
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("decoder.pyramid_weight=-1", "decoder.pyramid_weight is -1.0; it must be 0 or more"),
+        ("decoder.pyramid_weight=-1", "decoder.pyramid_weight is -1.0; it must be in 0 ... 1000"),
         ("decoder.critic_weight=nan", "decoder.critic_weight is nan; it must be a finite number"),
         ("decoder.critic_from=-3", "decoder.critic_from is -3; it must be 0 or more"),
         ("decoder.made_share=1", "decoder.made_share is 1.0; it must be in [0, 1)"),
