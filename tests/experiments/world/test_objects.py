@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 import pytest
@@ -215,10 +215,11 @@ def test_a_set_of_another_seed_is_made() -> None:
 
 @pytest.mark.slow
 def test_everything_rests_on_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each thing on each support in several proportions, about a thousand layouts; with fewer columns more slips by."""
+    """Every third of all pairs of a thing and a support in two proportions; with fewer columns more slips by."""
     monkeypatch.setattr(objects, "_COLUMNS", 12)
     solids = {(thing, seed): _solid(thing, seed) for thing in {*THINGS, *SUPPORTS} for seed in range(2)}
-    for number, (thing, support, seed) in enumerate(product(THINGS, SUPPORTS, range(2))):
+    layouts = enumerate(product(THINGS, SUPPORTS, range(2)))
+    for number, (thing, support, seed) in islice(layouts, None, None, 3):
         b = solids[support, number % 2]
         placed = _rest_on(solids[thing, seed], b, _SEATS.get(support))
         assert all(np.isfinite([*placed.low, *placed.high]))
