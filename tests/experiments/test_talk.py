@@ -231,6 +231,8 @@ def _first_clip(galatea: Galatea, settings: tuple[str, ...], inputs: Path) -> Pa
         ("talking=none.safetensors", "has no talking adapters"),
         ("talking=speech.wav", "cannot be read as safetensors"),
         ("animate.lip_weight=-1", "lip_weight is -1"),
+        ("animate.clip_frames=31", "the talking model makes at most 30 frames at once"),
+        ("animate.num_steps=1001", "num_steps is 1001"),
     ],
 )
 def test_what_is_refused(galatea: Galatea, inputs: Path, setting: str, words: str) -> None:

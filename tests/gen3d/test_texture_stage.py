@@ -68,3 +68,20 @@ def test_colors_seen_by_no_view_come_from_around(state: State) -> None:
     below = colors(torch.tensor([[0.0, -0.65, 0.0], [0.2, -0.65, -0.1]]))
     np.testing.assert_allclose(below.argmax(dim=1), [2, 2])
     assert float(below.amax(dim=1).min()) > 0.3
+
+
+@pytest.mark.parametrize("size", [16, 17, 24, 39, 40])
+def test_the_smallest_textures_can_be_had(state: State, size: int) -> None:
+    texture = textured(state, TextureConfig(size=size, delight=NO_DELIGHT)).material.base_color_texture
+    assert texture is not None
+    assert texture.shape == (size, size, 3)
+
+
+@pytest.mark.parametrize("radius", [0.9, 1.014, 1.73])
+def test_what_reaches_beyond_the_unit_sphere_is_made_smaller(state: State, radius: float) -> None:
+    mesh = load_mesh(state)
+    grown = State(state.tensors())
+    save_mesh(grown, mesh.replace(vertices=mesh.vertices * (radius / mesh.radius)))
+    made = textured(grown, TextureConfig(size=64, delight=NO_DELIGHT))
+    assert made.radius == pytest.approx(min(radius, 1.0), abs=1e-5)
+    assert made.radius <= 1.0

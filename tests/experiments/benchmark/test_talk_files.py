@@ -120,4 +120,6 @@ def test_what_is_refused(galatea: Callable[..., Any], files: Path, talking: Path
     assert (outcome.status, "notes.txt" in "\n".join(outcome.err)) == (2, True)
     outcome = galatea(*BENCHMARK, *MODEL, *FOLDERS, "seconds=0.1")
     assert (outcome.status, "seconds is 0.1" in "\n".join(outcome.err)) == (2, True)
+    outcome = galatea(*BENCHMARK, *MODEL, *FOLDERS, "face=center", "seconds=0.4", "fps=1")
+    assert (outcome.status, "makes a single frame" in "\n".join(outcome.err)) == (2, True)
     assert not (files / "made").exists()

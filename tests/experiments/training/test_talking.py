@@ -133,6 +133,9 @@ def test_what_is_refused(galatea: Galatea, tmp_path: Path, model: Path) -> None:
         ("data.held_out=true", "data.held_out is true"),
         ("training.stage=sound", "training.stage"),
         ("held_out_clips=0", "held_out_clips is 0"),
+        ("data.num_frames=2", "num_frames is 1, and 2 motion frames come before"),
+        ("data.augment.reverb_seconds=[0,0.5]", "reverb_seconds must rise within 0.02 ... 10"),
+        ("loop.learning_rate=1e30", "learning_rate is 1e+30"),
     ):
         outcome = galatea("experiment=train/tiny_talk", *SMALL, "training.stage=image", setting, "out=made")
         assert outcome.status == 2
