@@ -120,13 +120,16 @@ def twin(cls: type) -> type:
 
 
 def _restore(value: Any, annotation: Any, name: str) -> Any:
-    """`value` (plain) as `annotation` asks: tuples for lists, Path for strings, Literal checked, `~` expanded."""
+    """`value` (plain) as `annotation` asks: tuples for lists, Path for strings, Literal checked, `~` expanded.
+
+    "null" is None where text is optional."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         path = isinstance(value, str) and _mark(annotation) in (FILE, FOLDER)
         return _restore(expand_home(value, name) if path else value, arguments[0], name)
     if origin in _UNIONS:
-        if value is None:
+        # Text is taken as typed, but where there need be none "null" says so; a file of that name is "./null".
+        if value is None or (value == "null" and any(map(_mark, arguments))):
             return None
         others = [argument for argument in arguments if argument is not type(None)]
         return _restore(value, others[0], name) if len(others) == 1 else value

@@ -272,3 +272,14 @@ def test_what_a_list_must_look_like() -> None:
     for key in ("outer", "outer.name", "outer.inner.rate", "names.more", "missing", "outer.missing", ""):
         assert list_form(Lists, key) is None
     assert class_of(twin(Lists)) is Lists
+
+
+def test_null_is_none_where_text_is_optional_alone() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Texts:
+        prompt: Text
+        file: FilePath | None = "x.wav"
+        folder: FolderPath | None = "x"
+
+    found = build(Texts, OmegaConf.create({"prompt": "null", "file": "null", "folder": "./null"}))
+    assert found == Texts(prompt="null", file=None, folder="./null")
