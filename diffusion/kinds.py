@@ -74,9 +74,8 @@ def refuse_other_kinds(
 
 def _kind(folder: Path, index: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> str | None:
     """What a folder holds instead of a backbone, in words; None for a backbone, or for what cannot be told."""
-    if (
-        "galatea" in index
-    ):  # our own, perhaps between two trainings: what does not fit yet is told where it is used
+    # Our own, perhaps between two trainings: what does not fit yet is told where it is used.
+    if "galatea" in index:
         return None
     pipeline, unet = str(index.get("_class_name", "")), configs.get("unet", {})
     named = next((words for name, words in _BY_PIPELINE.items() if pipeline.startswith(name)), None)

@@ -71,9 +71,8 @@ def input_paths(module: ModuleType, config: Settings) -> dict[str, Path]:
     """
     named = {key: place_of(value) for key, value in named_paths(config).items() if key not in WRITTEN}
     named |= module.inputs(config) if hasattr(module, "inputs") else {}
-    own = {
-        path.resolve() for path in written_paths(config).values()
-    }  # weights may be trained on where they are
+    # Weights may be trained on where they are.
+    own = {path.resolve() for path in written_paths(config).values()}
     return {
         key: path
         for key, path in named.items()

@@ -12,8 +12,7 @@ from torch.func import functional_call
 
 from experiments.training.picture_losses import laplacian_pyramid
 
-# How much stronger than the picture its finest band is shown, in which soft pictures differ most: told apart from the
-# world's, they were in a seventh of the steps.
+# How much stronger than the picture its finest band is shown, in which soft pictures differ most from the world's.
 _FINEST = 8.0
 _SLOPE = 0.2
 
