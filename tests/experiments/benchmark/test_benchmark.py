@@ -148,7 +148,9 @@ def test_assets_made_at_once_come_in_order(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_the_assets_at_work(galatea: Galatea, tmp_path: Path) -> None:
     prompts = write(tmp_path / "mine.txt", "a red ball\na blue cube\na green cone\n")
-    arguments = [BENCHMARK, prompts, *SMALL, "assets_at_once=2", "threads=1", "out=made"]
+    # Far more steps than there is time for: neither is done when the other one begins, however busy the machine.
+    long = 'asset_settings=["recipe.refine.num_steps=5000"]'
+    arguments = [BENCHMARK, prompts, *SMALL, long, "assets_at_once=2", "threads=1", "out=made"]
     finished_asset(tmp_path / "made" / "assets" / "000", "a red ball")
     (tmp_path / "made" / "config.yaml").write_text(galatea(*arguments, "--cfg", "job", "--resolve").out)
     process = subprocess.Popen(
