@@ -80,6 +80,29 @@ class Cameras:
         directions = torch.einsum("vij,vhwj->vhwi", self.c2w[:, :3, :3], directions)
         return self.positions[:, None, None].expand_as(directions), directions
 
+    def pixel_rays(self, view: Tensor, row: Tensor, column: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """World rays through the centres of single pixels of square pictures, ``size`` along an edge: origins and unit
+        directions, both ``[N, 3]``; view, row (0 at the top) and column are int64 ``[N]``."""
+        tan = torch.tan(torch.deg2rad(self.fovy_deg) / 2)[view]
+        x = (column + 0.5 - size / 2) / (size / 2) * tan
+        y = (size / 2 - 0.5 - row) / (size / 2) * tan
+        local = torch.nn.functional.normalize(torch.stack([x, y, -torch.ones_like(x)], dim=-1), dim=-1)
+        rotation = self.c2w[:, :3, :3][view]
+        return self.positions[view], (rotation * local[:, None]).sum(dim=-1)
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """World points ``[K, 3]`` into all pictures: positions ``[V, K, 2]`` in [-1, 1] (x right, y down) and depth
+        ``[V, K]``.
+
+        Square pictures; depth is the distance in front of the camera, negative behind it.
+        """
+        w2c = self.w2c
+        local = torch.einsum("vij,kj->vki", w2c[:, :3, :3], points) + w2c[:, None, :3, 3]
+        depth = -local[..., 2]
+        focal = 1.0 / torch.tan(torch.deg2rad(self.fovy_deg) / 2)[:, None]
+        scale = focal / depth.clamp_min(1e-6)
+        return torch.stack([local[..., 0] * scale, -local[..., 1] * scale], dim=-1), depth
+
     def projection(self, near: float = 0.1, far: float = 10.0, aspect: float = 1.0) -> Tensor:
         """``[V, 4, 4]`` OpenGL projection (camera to clip; z in [-w, w]); ``aspect`` is width / height."""
         f = 1.0 / torch.tan(torch.deg2rad(self.fovy_deg) / 2)

@@ -12,7 +12,7 @@ from gen3d.stages.config import (
     QuickstartConfig,
 )
 from gen3d.stages.multiview import BackboneViews
-from gen3d.stages.views import ViewProvider
+from gen3d.views import ViewProvider
 
 
 def mesh_stages(

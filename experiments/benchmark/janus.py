@@ -52,12 +52,10 @@ def face_evidence(side: Literal["front", "back"], mesh: Mesh, truth: Truth) -> T
     mouth = 0.5 * (marks["lip_top_inner"] + marks["lip_bottom_inner"])
     found = []
     for point, extent in ((marks["eye_left"], _EYE), (marks["eye_right"], _EYE), (mouth, _MOUTH)):
-        homogeneous = torch.cat([point, torch.ones(1)])
-        clip = camera.projection(0.1, 10.0, 1.0)[0] @ camera.w2c[0] @ homogeneous
-        column = float((clip[0] / clip[3] * 0.5 + 0.5) * _SIZE)
-        row = float((0.5 - clip[1] / clip[3] * 0.5) * _SIZE)
-        # Clip w is the depth, and element (1, 1) of the projection the focal length in half pictures.
-        scale = float(camera.projection(0.1, 10.0, 1.0)[0, 1, 1] / clip[3]) * _SIZE / 2
+        position, depth = camera.project(point[None])
+        column, row = ((position[0, 0] + 1.0) * (_SIZE / 2)).tolist()
+        # Element (1, 1) of the projection is the focal length in half pictures.
+        scale = float(camera.projection()[0, 1, 1] / depth[0, 0]) * _SIZE / 2
         found.append(_best_correlation(template, picture, (row, column), extent, scale))
     return torch.stack(found)
 

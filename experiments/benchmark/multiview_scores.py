@@ -20,7 +20,7 @@ from experiments.benchmark.sharpness import sharpness
 from experiments.world import scene_from_caption
 from experiments.world.captions import BACKGROUNDS, split_background
 from gen3d.cameras import Cameras
-from gen3d.stages.views import Views
+from gen3d.views import Views
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

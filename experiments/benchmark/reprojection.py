@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3d.cameras import Cameras
-from gen3d.stages.views import Views
+from gen3d.views import Views
 
 # How far apart in world units two depths of one surface point may lie: less than a pixel is wide at a slope of 60 deg.
 TOLERANCE = 0.03
@@ -70,13 +70,11 @@ def common_points(depth: Tensor, cameras: Cameras, first: int, second: int) -> t
     origins, directions = cameras[[first]].rays(*depth.shape[1:])
     points = origins[0, row, column] + directions[0, row, column] * depth[first, row, column, None]
     camera = cameras[[second]]
-    local = torch.cat([points, torch.ones_like(points[:, :1])], dim=-1) @ camera.w2c[0].T
-    clip = local @ camera.projection()[0].T
-    place = clip[:, :2] / clip[:, 3:].clamp_min(1e-6) * torch.tensor([1.0, -1.0])
+    (place,), (ahead,) = camera.project(points)
     maps = torch.stack([depth[second], inside[second].float()])
     distance, solid = _sample(maps, place, mode="nearest")
     expected = (points - camera.positions[0]).norm(dim=-1)
-    both = (solid > 0.5) & ((distance - expected).abs() < TOLERANCE) & (clip[:, 3] > 0)
+    both = (solid > 0.5) & ((distance - expected).abs() < TOLERANCE) & (ahead > 0)
     return row[both], column[both], place[both]
 
 

@@ -56,7 +56,7 @@ class Truth:
 
 
 class TrueViews:
-    """The world's own pictures of a caption's scene, in place of a model's: a `gen3d.stages.views.ViewProvider`.
+    """The world's own pictures of a caption's scene, in place of a model's: a `gen3d.views.ViewProvider`.
 
     A caption with a background clause is shown over it. What is asked for with init_images is shown all the same.
     """

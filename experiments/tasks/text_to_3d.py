@@ -27,7 +27,7 @@ from gen3d.pipeline import mesh_stages, quickstart_stages
 from gen3d.prompts import on_background, say
 from gen3d.stages.config import SamplingConfig
 from gen3d.stages.mesh import load_mesh
-from gen3d.stages.views import Views
+from gen3d.views import Views
 
 # What `export_asset` writes, and what each file is.
 _KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}

@@ -96,10 +96,8 @@ def portrait_camera(zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) 
 
 def project(cameras: Cameras, points: Tensor, size: int) -> Tensor:
     """Pixels [..., 2] (x right, y down) at which the one camera of ``cameras`` sees world points [..., 3]."""
-    seen = points @ cameras.w2c[0, :3, :3].T + cameras.w2c[0, :3, 3]
-    scale = 0.5 * size / torch.tan(torch.deg2rad(cameras.fovy_deg[0]) / 2)
-    flat = seen[..., :2] / -seen[..., 2:] * scale
-    return 0.5 * size + flat * torch.tensor([1.0, -1.0])
+    positions, _ = cameras.project(points.reshape(-1, 3))
+    return (0.5 * size * (1.0 + positions[0])).view(*points.shape[:-1], 2)
 
 
 def make_clip(config: TalkingConfig, index: int) -> Clip:

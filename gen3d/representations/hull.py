@@ -10,23 +10,10 @@ from gen3d.cameras import Cameras
 from gen3d.representations.volume import Volume
 
 
-def project(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
-    """Points ``[K, 3]`` into V pictures: positions ``[V, K, 2]`` in [-1, 1] (x right, y down) and depth ``[V, K]``.
-
-    Square pictures; depth is the distance in front of the camera, negative behind it.
-    """
-    w2c = cameras.w2c
-    local = torch.einsum("vij,kj->vki", w2c[:, :3, :3], points) + w2c[:, None, :3, 3]
-    depth = -local[..., 2]
-    focal = 1.0 / torch.tan(torch.deg2rad(cameras.fovy_deg) / 2)[:, None]
-    scale = focal / depth.clamp_min(1e-6)
-    return torch.stack([local[..., 0] * scale, -local[..., 1] * scale], dim=-1), depth
-
-
 @torch.no_grad()
 def look_up(images: Tensor, cameras: Cameras, points: Tensor) -> Tensor:
     """Pixel values ``[V, C, K]`` of ``images [V, C, H, W]`` where ``points [K, 3]`` appear in them (bilinear)."""
-    positions, _ = project(points, cameras)
+    positions, _ = cameras.project(points)
     found = F.grid_sample(
         images, positions[:, :, None], mode="bilinear", padding_mode="border", align_corners=False
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gen3d.stages.multiview import MultiviewReconstruction
     from gen3d.stages.redraw import Redraw
     from gen3d.stages.texture import Texture
-    from gen3d.stages.views import ViewProvider
+    from gen3d.views import ViewProvider
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +271,7 @@ class RefineConfig:
 class RedrawConfig:
     """timestep: where SDEdit starts, out of 1000; 0 leaves the stage out. num_views: evenly around, the first from
     straight ahead; a multiple of the backbone's. elevation_deg: of all of them. keep_views: how many of the latest
-    views stay beside the new ones. mask_threshold: as of ``gen3d.stages.views.soft_mask``."""
+    views stay beside the new ones. mask_threshold: as of ``gen3d.views.soft_mask``."""
 
     timestep: int = 600
     num_views: int = 8

@@ -11,10 +11,10 @@ from diffusion.guidance import cfg
 from gen3d.cameras import orbit
 from gen3d.distillation.annealing import draw_timestep
 from gen3d.distillation.inject import clip_gradient, inject
-from gen3d.distillation.regularisers import opaque
 from gen3d.distillation.sds import sds_gradient
 from gen3d.distillation.x0 import x0_gradient
 from gen3d.prompts import view_prompts
+from gen3d.regularisers import opaque
 from gen3d.render.volume import render_rays
 from gen3d.stages.config import DistillConfig
 from gen3d.stages.fit import load_volume

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gen3d.distillation.regularisers import distortion
+from gen3d.rays import draw_rays
+from gen3d.regularisers import distortion
 from gen3d.render.volume import render_rays
 from gen3d.representations.volume import Volume
 from gen3d.stages.config import FitConfig
-from gen3d.stages.views import Views, draw_rays
 from gen3d.state import State, adam_step
+from gen3d.views import Views
 
 
 def save_volume(state: State, volume: Volume) -> None:

@@ -14,14 +14,14 @@ from torch import Tensor
 from gen3d import meshing
 from gen3d.asset import Material, Mesh
 from gen3d.bridging import bridge_pieces
-from gen3d.distillation.regularisers import face_pairs, laplacian, normal_consistency
+from gen3d.regularisers import face_pairs, laplacian, normal_consistency
 from gen3d.render.shading import render_mesh
 from gen3d.representations.hull import look_up
 from gen3d.representations.volume import Volume
 from gen3d.stages.config import ExtractConfig, RefineConfig
 from gen3d.stages.fit import load_volume
-from gen3d.stages.views import Views
 from gen3d.state import State, adam_step
+from gen3d.views import Views
 
 # Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
 _SEEN_THROUGH = 0.1

@@ -19,8 +19,8 @@ from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import fill_hull
 from gen3d.stages.config import MultiviewConfig, SamplingConfig
 from gen3d.stages.fit import fit_step, load_volume, save_volume
-from gen3d.stages.views import ViewProvider, Views
 from gen3d.state import State
+from gen3d.views import ViewProvider, Views
 
 _GOLDEN = 0.6180339887
 

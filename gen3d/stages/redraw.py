@@ -13,8 +13,8 @@ from gen3d.cameras import ring
 from gen3d.render.shading import render_mesh
 from gen3d.stages.config import RedrawConfig
 from gen3d.stages.mesh import load_mesh
-from gen3d.stages.views import ViewProvider, Views
 from gen3d.state import State
+from gen3d.views import ViewProvider, Views
 
 
 class Redraw:

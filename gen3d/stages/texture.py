@@ -20,11 +20,10 @@ from gen3d.asset import Mesh
 from gen3d.color import linear_to_srgb, srgb_to_linear
 from gen3d.delight import Lighting, Samples, fit_lighting, occlusion, remove_light
 from gen3d.render.shading import render_mesh
-from gen3d.representations.hull import project
 from gen3d.stages.config import TextureConfig
 from gen3d.stages.mesh import load_mesh, save_mesh
-from gen3d.stages.views import Views
 from gen3d.state import State
+from gen3d.views import Views
 
 # How much a view that sees a point squarely counts beside the mesh's own colour there.
 _VIEW = 20.0
@@ -152,7 +151,7 @@ class SurfaceColor:
 
     def _look_from(self, view: int, surface: _Surface) -> tuple[Tensor, Tensor, Tensor]:
         camera = self.views.cameras[view : view + 1]
-        positions, depth = project(surface.points, camera)
+        positions, depth = camera.project(surface.points)
         grid = positions[:, :, None]
 
         def read(image: Tensor, mode: str = "bilinear") -> Tensor:

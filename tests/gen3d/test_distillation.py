@@ -11,7 +11,9 @@ from diffusion.schedule import Schedule
 from gen3d.distillation.annealing import draw_timestep
 from gen3d.distillation.config import AnnealingConfig
 from gen3d.distillation.inject import clip_gradient, inject
-from gen3d.distillation.regularisers import (
+from gen3d.distillation.sds import sds_gradient, sds_weight
+from gen3d.distillation.x0 import x0_gradient, x0_target
+from gen3d.regularisers import (
     distortion,
     eikonal,
     face_pairs,
@@ -22,8 +24,6 @@ from gen3d.distillation.regularisers import (
     sparsity,
     total_variation,
 )
-from gen3d.distillation.sds import sds_gradient, sds_weight
-from gen3d.distillation.x0 import x0_gradient, x0_target
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

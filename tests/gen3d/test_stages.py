@@ -8,8 +8,10 @@ from torch import Tensor
 
 from gen3d import meshing
 from gen3d.cameras import Cameras, orbit
+from gen3d.masks import border_color, soft_mask
 from gen3d.optimize import State, optimize
 from gen3d.pipeline import mesh_stages
+from gen3d.rays import draw_rays
 from gen3d.render.volume import render_views
 from gen3d.stages.config import (
     ExtractConfig,
@@ -23,7 +25,7 @@ from gen3d.stages.config import (
 )
 from gen3d.stages.fit import load_volume
 from gen3d.stages.mesh import load_mesh
-from gen3d.stages.views import Views, border_color, draw_rays, pixel_rays, soft_mask
+from gen3d.views import Views
 from tests.gen3d import analytic
 
 
@@ -92,7 +94,7 @@ def test_pixel_rays_are_the_cameras_rays() -> None:
     cameras = orbit([10, 200], [5, 30], fovy_deg=[30, 50])
     origins, directions = cameras.rays(16, 16)
     view, row, column = torch.tensor([0, 1, 1]), torch.tensor([0, 7, 15]), torch.tensor([3, 15, 0])
-    found = pixel_rays(cameras, view, row, column, 16)
+    found = cameras.pixel_rays(view, row, column, 16)
     torch.testing.assert_close(found[0], origins[view, row, column])
     torch.testing.assert_close(found[1], directions[view, row, column])
 

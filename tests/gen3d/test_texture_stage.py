@@ -12,8 +12,8 @@ from gen3d.cameras import orbit
 from gen3d.stages.config import DelightConfig, TextureConfig
 from gen3d.stages.mesh import load_mesh, save_mesh
 from gen3d.stages.texture import SurfaceColor, Texture
-from gen3d.stages.views import Views
 from gen3d.state import State
+from gen3d.views import Views
 from tests.gen3d import analytic
 
 NO_DELIGHT = DelightConfig(strength=0.0)

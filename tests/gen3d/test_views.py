@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3d.cameras import orbit
-from gen3d.stages.views import Views, border_color, plain_background, soft_mask
+from gen3d.masks import border_color, plain_background, soft_mask
+from gen3d.views import Views
 
 SIZE = 128
 BACKGROUND = (0.30, 0.60, 0.40)

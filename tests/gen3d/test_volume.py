@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from gen3d.cameras import orbit
 from gen3d.render.volume import near_far, render_rays, render_views
 from gen3d.representations.config import VolumeConfig
-from gen3d.representations.hull import fill_hull, look_up, project
+from gen3d.representations.hull import fill_hull, look_up
 from gen3d.representations.volume import Volume
 
 
@@ -186,7 +186,7 @@ def test_project_inverts_rays() -> None:
     cameras = orbit([20, 140], [10, -5])
     origins, directions = cameras.rays(8, 8)
     points = (origins + 2.5 * directions)[1, 2, 5]
-    positions, depth = project(points[None], cameras)
+    positions, depth = cameras.project(points[None])
     assert positions[1, 0].tolist() == pytest.approx([2 * 5.5 / 8 - 1, 2 * 2.5 / 8 - 1], abs=1e-5)
     assert float(depth[1, 0]) > 0
     image = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

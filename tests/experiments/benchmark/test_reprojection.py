@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.benchmark.multiview_scores import TruePictures, true_pictures
 from experiments.benchmark.reprojection import common_points, silhouette_iou, view_difference
 from gen3d.cameras import Cameras, ring
-from gen3d.stages.views import Views
+from gen3d.views import Views
 
 SIZE = 64
 CAPTIONS = ("a red mushroom", "a blue cone on a yellow cube")

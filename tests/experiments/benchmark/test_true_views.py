@@ -13,7 +13,7 @@ import torch
 from experiments.benchmark import table
 from experiments.benchmark.truth import TrueViews
 from gen3d.cameras import orbit, ring
-from gen3d.stages.views import Views
+from gen3d.views import Views
 from tests.experiments.benchmark.test_report import result
 
 Galatea = Callable[..., Any]
