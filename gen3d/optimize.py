@@ -10,57 +10,82 @@ import json
 import math
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from diffusion.finite import NonFiniteError
+from gen3d.adam import GROUP, Adam, adam_step, gradients_of
 from gen3d.state import State
-
-__all__ = ["NonFiniteError", "Progress", "Saved", "Stage", "State", "optimize"]
 
 Saved = tuple[Mapping[str, Tensor], Mapping[str, str]]
 SaveFunction = Callable[[int, dict[str, Tensor], dict[str, str]], None]
 _GENERATOR = "loop/generator"
 
 
-class Stage(Protocol):
-    """One part of a recipe. It keeps nothing that changes: all of that is in the State."""
+class Fit(ABC):
+    """A part of a recipe that takes `num_steps` steps of Adam on tensors of the State.
 
-    @property
-    def name(self) -> str: ...
+    A fit says what its losses are; `optimize` alone sums them, runs backward, reduces over processes, clips and steps.
+    It keeps nothing that changes: all of that is in the State.
+    """
 
-    @property
-    def num_steps(self) -> int: ...
+    name: str
+    num_steps: int
+    optimizer: Adam = Adam()
 
-    def start(self, state: State, generator: torch.Generator) -> None:
+    def start(self, state: State, generator: torch.Generator) -> None:  # noqa: B027
         """Called once, before the first step."""
-        ...
 
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
-        """Do step ``step`` (from 0); the metrics returned hold at least ``loss``."""
-        ...
+    def before(self, state: State, step: int, generator: torch.Generator) -> None:  # noqa: B027
+        """Prepare step `step` (from 0) without gradients: new views, a new list of what is empty."""
+
+    @abstractmethod
+    def rates(self, state: State, step: int) -> dict[str, float]:
+        """The learning rate of each tensor of the State that learns in this step."""
+
+    @abstractmethod
+    def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Scalars by name, weighted: their sum is what is lowered. The tensors of `rates` require gradients here."""
+
+    def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        """What the step's end asks for (a colour put back into its range), without gradients; further metrics."""
+        return {}
+
+
+class Transform(ABC):
+    """A part of a recipe that changes the State at once: a mesh from a field, its texture."""
+
+    name: str
+
+    @abstractmethod
+    def apply(self, state: State, generator: torch.Generator) -> dict[str, float]:
+        """Change the state, without gradients unless the transform asks for them itself; returns metrics."""
+
+
+Stage = Fit | Transform
+# Gradients by the tensor's name, made in place into what all processes together have.
+Reduce = Callable[[Mapping[str, Tensor]], None]
+
+
+def steps_of(stage: Stage) -> int:
+    """How many steps of the loop a stage takes; a transform is one."""
+    return stage.num_steps if isinstance(stage, Fit) else 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """What just happened. ``step`` of ``stage_steps`` steps of this stage are done, ``total_step`` of
-    ``total_steps`` over all stages."""
+    """What just happened: `step` of `stage_steps` steps of stage `stage_index` (from 0) are done."""
 
-    stage: str
     stage_index: int
-    num_stages: int
     step: int
     stage_steps: int
-    total_step: int
-    total_steps: int
-    loss: float
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float]
 
 
 def optimize(
@@ -72,24 +97,25 @@ def optimize(
     save: SaveFunction | None = None,
     checkpoint_every: int = 100,
     resume: Saved | None = None,
+    reduce: Reduce | None = None,
 ) -> State:
-    """Run ``stages`` on ``state`` and return the final state.
+    """Run `stages` on `state` and return the final state.
 
-    ``save(total_step, tensors, metadata)`` is called every ``checkpoint_every`` steps, when a stage ends and on
-    Ctrl-C; the tensors are copies. ``resume`` is a ``(tensors, metadata)`` pair as it was saved: ``state`` is then
-    ignored and ``generator`` is put back to where it was.
+    `save(total_step, tensors, metadata)` is called every `checkpoint_every` steps, when a stage ends and on
+    Ctrl-C; the tensors are copies. `resume` is a `(tensors, metadata)` pair as it was saved: `state` is then
+    ignored and `generator` is put back to where it was. `reduce` is given the gradients of each step where several
+    processes share the work.
 
-    Ctrl-C (in the main thread) waits for the step's end, saves and raises ``KeyboardInterrupt``; a second one raises
-    at once and saves nothing. NaN or infinity in a metric or a tensor raises ``NonFiniteError`` and saves nothing.
+    Ctrl-C (in the main thread) waits for the step's end, saves and raises `KeyboardInterrupt`; a second one raises
+    at once and saves nothing. NaN or infinity in a metric or a tensor raises `NonFiniteError` and saves nothing.
     """
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1 step, got {checkpoint_every}")
-    plan = json.dumps([[stage.name, stage.num_steps] for stage in stages])
+    plan = json.dumps([[stage.name, steps_of(stage)] for stage in stages])
     index, step = 0, 0
     if resume is not None:
         state, index, step = _restore(resume, plan, generator)
-    total_steps = sum(stage.num_steps for stage in stages)
-    total = sum(stage.num_steps for stage in stages[:index]) + step
+    total = sum(steps_of(stage) for stage in stages[:index]) + step
 
     def checkpoint() -> None:
         if save is not None:
@@ -100,26 +126,20 @@ def optimize(
     with _interrupt_between_steps() as interrupted:
         while index < len(stages):
             stage = stages[index]
-            if step == 0:
+            num_steps = steps_of(stage)
+            if step == 0 and isinstance(stage, Fit):
                 with _naming(stage, 0):
                     stage.start(state, generator)
                 _check(state, {}, stage.name, 0)
-            while step < stage.num_steps:
+            while step < num_steps:
                 with _naming(stage, step + 1):
-                    metrics = stage.step(state, step, generator)
+                    if isinstance(stage, Fit):
+                        metrics = _fit_step(stage, state, step, generator, reduce)
+                    else:
+                        metrics = stage.apply(state, generator)
                 step, total = step + 1, total + 1
                 _check(state, metrics, stage.name, step)
-                progress = Progress(
-                    stage=stage.name,
-                    stage_index=index,
-                    num_stages=len(stages),
-                    step=step,
-                    stage_steps=stage.num_steps,
-                    total_step=total,
-                    total_steps=total_steps,
-                    loss=metrics["loss"],
-                    metrics=metrics,
-                )
+                progress = Progress(stage_index=index, step=step, stage_steps=num_steps, metrics=metrics)
                 try:
                     if on_step is not None:
                         on_step(progress)
@@ -128,11 +148,34 @@ def optimize(
                 except KeyboardInterrupt:
                     checkpoint()
                     raise
-                if total % checkpoint_every == 0 and step < stage.num_steps:
+                if total % checkpoint_every == 0 and step < num_steps:
                     checkpoint()
+            if isinstance(stage, Fit):
+                state.drop(GROUP)  # another fit begins with moments of its own
             index, step = index + 1, 0
             checkpoint()
     return state
+
+
+def _fit_step(
+    fit: Fit, state: State, step: int, generator: torch.Generator, reduce: Reduce | None
+) -> dict[str, float]:
+    with torch.no_grad():
+        fit.before(state, step, generator)
+    rates = fit.rates(state, step)
+    for name in rates:
+        state[name].requires_grad_(True)
+    losses = fit.losses(state, step, generator)
+    loss = torch.stack(list(losses.values())).sum()
+    loss.backward()
+    if reduce is not None:
+        reduce(gradients_of(state, rates))
+    adam_step(state, rates, fit.optimizer)
+    for name in rates:
+        state[name].requires_grad_(False)
+    with torch.no_grad():
+        more = fit.after(state, step, generator)
+    return {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in losses.items()}, **more}
 
 
 def _restore(resume: Saved, plan: str, generator: torch.Generator) -> tuple[State, int, int]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping
 
-import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from diffusion.finite import NonFiniteError, is_finite
 
 
 class State(MutableMapping[str, Tensor]):
-    """Named tensors, grouped by prefixes: ``volume/grid``, ``views/images``, ``adam/volume/grid/exp_avg``.
+    """Named tensors, grouped by prefixes: `volume/grid`, `views/images`, `adam/volume/grid/exp_avg`.
 
     Stages keep everything that a later step reads in here and nothing in themselves, so that a state written to disk
     and read back continues bit for bit. Two names never share memory.
@@ -48,17 +46,17 @@ class State(MutableMapping[str, Tensor]):
         return len(self._tensors)
 
     def group(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors named ``prefix/...``, without the prefix."""
+        """Tensors named `prefix/...`, without the prefix."""
         return {k[len(prefix) + 1 :]: t for k, t in self._tensors.items() if k.startswith(prefix + "/")}
 
     def set_group(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-        """Replace all of ``prefix/...`` by ``tensors``."""
+        """Replace all of `prefix/...` by `tensors`."""
         self.drop(prefix)
         for name, tensor in tensors.items():
             self[f"{prefix}/{name}"] = tensor
 
     def drop(self, prefix: str) -> None:
-        """Forget all of ``prefix/...``."""
+        """Forget all of `prefix/...`."""
         for name in [k for k in self._tensors if k.startswith(prefix + "/")]:
             del self._tensors[name]
 
@@ -71,7 +69,7 @@ class State(MutableMapping[str, Tensor]):
         return State({name: tensor.detach().clone() for name, tensor in tensors.items()})
 
     def check_finite(self) -> None:
-        """Raise ``NonFiniteError`` naming the first tensor with NaN or infinity; unchanged tensors are not reread."""
+        """Raise `NonFiniteError` naming the first tensor with NaN or infinity; unchanged tensors are not reread."""
         for name, tensor in self._tensors.items():
             if not tensor.is_floating_point():
                 continue
@@ -81,54 +79,3 @@ class State(MutableMapping[str, Tensor]):
             if not is_finite(tensor):
                 raise NonFiniteError(f"tensor {name!r} holds NaN or infinity")
             self._checked[name] = version
-
-
-@torch.no_grad()
-def adam_step(
-    state: State,
-    learning_rates: Mapping[str, float],
-    *,
-    betas: tuple[float, float] = (0.9, 0.99),
-    eps: float = 1e-15,
-) -> None:
-    """One Adam step on tensors of ``state`` that have gradients; the moments live in the state under ``adam/``.
-
-    The gradients are consumed. A gradient with NaN or infinity raises ``NonFiniteError`` before anything changes.
-    """
-    gradients: dict[str, Tensor] = {}
-    for name in learning_rates:
-        gradient = state[name].grad
-        if gradient is None:
-            continue
-        if not is_finite(gradient):
-            raise NonFiniteError(f"the gradient of {name!r} holds NaN or infinity")
-        gradients[name] = gradient
-    for name, gradient in gradients.items():
-        parameter = state[name].detach()
-        if f"adam/{name}/step" not in state:
-            state[f"adam/{name}/exp_avg"] = torch.zeros_like(parameter)
-            state[f"adam/{name}/exp_avg_sq"] = torch.zeros_like(parameter)
-            state[f"adam/{name}/step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-        adam(
-            [parameter],
-            [gradient],
-            [state[f"adam/{name}/exp_avg"]],
-            [state[f"adam/{name}/exp_avg_sq"]],
-            [],
-            [state[f"adam/{name}/step"]],
-            fused=True,
-            amsgrad=False,
-            beta1=betas[0],
-            beta2=betas[1],
-            lr=learning_rates[name],
-            weight_decay=0.0,
-            eps=eps,
-            maximize=False,
-        )
-        state[name].grad = None
-
-
-def trainable(state: State, names: Sequence[str]) -> None:
-    """Let gradients reach these tensors of ``state``."""
-    for name in names:
-        state[name].requires_grad_(True)

@@ -22,11 +22,12 @@ from gen3d.asset import Mesh
 from gen3d.cameras import ring
 from gen3d.export import export_asset
 from gen3d.meshing import is_watertight, num_components, with_normals
-from gen3d.optimize import Progress, Stage, State, optimize
+from gen3d.optimize import Progress, Stage, optimize, steps_of
 from gen3d.pipeline import mesh_stages, quickstart_stages
 from gen3d.prompts import on_background, say
 from gen3d.stages.config import SamplingConfig
 from gen3d.stages.mesh import load_mesh
+from gen3d.state import State
 from gen3d.views import Views
 
 # What `export_asset` writes, and what each file is.
@@ -94,14 +95,14 @@ def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
     index = int(run.resumed.metadata["stage_index"]) if run.resumed else 0
     if index < len(stages):
         done = int(run.resumed.metadata["step"]) if run.resumed else 0
-        run.begin_stage(stages[index].name, stages[index].num_steps, done)
+        run.begin_stage(stages[index].name, steps_of(stages[index]), done)
 
     def on_step(progress: Progress) -> None:
         run.log(progress.step, progress.metrics)
         if progress.step == progress.stage_steps and progress.stage_index + 1 < len(stages):
             # At once, so that what a stage prepares before its first step counts as its own time.
             following = stages[progress.stage_index + 1]
-            run.begin_stage(following.name, following.num_steps)
+            run.begin_stage(following.name, steps_of(following))
 
     state = optimize(
         stages,

@@ -13,15 +13,16 @@ from gen3d.distillation.annealing import draw_timestep
 from gen3d.distillation.inject import clip_gradient, inject
 from gen3d.distillation.sds import sds_gradient
 from gen3d.distillation.x0 import x0_gradient
+from gen3d.optimize import Fit
 from gen3d.prompts import view_prompts
 from gen3d.regularisers import opaque
 from gen3d.render.volume import render_rays
 from gen3d.stages.config import DistillConfig
-from gen3d.stages.fit import load_volume
-from gen3d.state import State, adam_step
+from gen3d.stages.fit import load_volume, refresh
+from gen3d.state import State
 
 
-class Distill:
+class Distill(Fit):
     """One step renders ``num_views`` pictures around the object and applies one gradient."""
 
     name = "distill"
@@ -34,27 +35,26 @@ class Distill:
                 f"distill num_views must be a multiple of the backbone's {backbone.num_views}, got {config.num_views}"
             )
         self.config, self.backbone, self.prompt = config, backbone, prompt
+        self.num_steps = config.num_steps
         self.unconditional = backbone.encode_prompt([negative_prompt])
 
-    @property
-    def num_steps(self) -> int:
-        return self.config.num_steps
+    def before(self, state: State, step: int, generator: torch.Generator) -> None:
+        refresh(state, step, 8)
 
-    def start(self, state: State, generator: torch.Generator) -> None:
-        state.drop("adam")
+    def rates(self, state: State, step: int) -> dict[str, float]:
+        return {"volume/grid": self.config.learning_rate}
 
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+    def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        return {"timestep": float(state["distill/timestep"])}
+
+    def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         config, volume = self.config, load_volume(state)
-        if step % 8 == 0:
-            volume.refresh(dilate=1)
-            state["volume/cell_density"] = volume.cell_density
         turn, height = torch.rand(2, generator=generator, device=generator.device).tolist()
         azimuths = [360.0 * (turn + view / config.num_views) for view in range(config.num_views)]
         low, high = config.elevations_deg
         elevation = low + (high - low) * height
         cameras = orbit(azimuths, elevation, fovy_deg=config.fovy_deg).to(volume.device)
 
-        volume.grid.requires_grad_(True)
         size = config.render_size
         origins, directions = cameras.rays(size, size)
         rendered = render_rays(
@@ -74,16 +74,12 @@ class Distill:
         prompts = view_prompts(self.prompt, azimuths, [elevation] * len(azimuths), self.backbone.num_views)
         gradient = self._gradient(latents, t.to(latents.device), cameras.c2w, prompts, generator)
         density_tv, _ = volume.total_variation(generator, 0.25)
-        losses = {
+        state["distill/timestep"] = t
+        return {
             config.loss: inject(latents, clip_gradient(gradient, config.max_gradient)) / latents[0].numel(),
             "opaque": config.opaque * opaque(rendered.opacity),
             "tv": config.density_tv * density_tv,
         }
-        loss = torch.stack(list(losses.values())).sum()
-        loss.backward()
-        adam_step(state, {"volume/grid": config.learning_rate})
-        metrics = {name: float(value.detach()) for name, value in losses.items()}
-        return {"loss": float(loss.detach()), **metrics, "timestep": float(t)}
 
     @torch.no_grad()
     def _gradient(

@@ -10,7 +10,7 @@ from gen3d.regularisers import distortion
 from gen3d.render.volume import render_rays
 from gen3d.representations.volume import Volume
 from gen3d.stages.config import FitConfig
-from gen3d.state import State, adam_step
+from gen3d.state import State
 from gen3d.views import Views
 
 
@@ -23,16 +23,23 @@ def load_volume(state: State) -> Volume:
     return Volume.from_state_dict(state.group("volume"))
 
 
-def fit_step(
-    state: State, config: FitConfig, step: int, num_steps: int, generator: torch.Generator
-) -> dict[str, float]:
-    """Step ``step`` of a fit of ``num_steps`` of the state's volume to its views; returns the losses."""
-    volume, views = load_volume(state), Views.load(state)
-    if step % config.refresh_every == 0:
+def refresh(state: State, step: int, every: int) -> None:
+    """Find anew what is empty in the state's volume, every so many steps."""
+    if step % every == 0:
+        volume = load_volume(state)
         volume.refresh(dilate=1)
         state["volume/cell_density"] = volume.cell_density
+
+
+def fit_rate(config: FitConfig, step: int, num_steps: int) -> float:
+    """The learning rate at step `step` of a fit of `num_steps`."""
+    return config.learning_rate * config.learning_rate_decay ** (step / max(1, num_steps))
+
+
+def fit_losses(state: State, config: FitConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """What random rays through the state's volume miss of the state's views, and the volume's regularisers."""
+    volume, views = load_volume(state), Views.load(state)
     rays = draw_rays(views, config.num_rays, generator)
-    volume.grid.requires_grad_(True)
     rendered = render_rays(
         volume,
         rays.origins,
@@ -49,8 +56,4 @@ def fit_step(
     if config.density_tv or config.color_tv:
         density_tv, color_tv = volume.total_variation(generator, config.tv_fraction)
         losses["tv"] = config.density_tv * density_tv + config.color_tv * color_tv
-    loss = torch.stack(list(losses.values())).sum()
-    loss.backward()
-    learning_rate = config.learning_rate * config.learning_rate_decay ** (step / max(1, num_steps))
-    adam_step(state, {"volume/grid": learning_rate})
-    return {"loss": float(loss.detach()), **{name: float(value.detach()) for name, value in losses.items()}}
+    return losses

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from gen3d import meshing
+from gen3d.adam import Adam
 from gen3d.asset import Material, Mesh
 from gen3d.bridging import bridge_pieces
+from gen3d.optimize import Fit, Transform
 from gen3d.regularisers import face_pairs, laplacian, normal_consistency
 from gen3d.render.shading import render_mesh
 from gen3d.representations.hull import look_up
 from gen3d.representations.volume import Volume
 from gen3d.stages.config import ExtractConfig, RefineConfig
 from gen3d.stages.fit import load_volume
-from gen3d.state import State, adam_step
+from gen3d.state import State
 from gen3d.views import Views
 
 # Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
@@ -52,19 +54,15 @@ def load_mesh(state: State) -> Mesh:
     )
 
 
-class ExtractMesh:
+class ExtractMesh(Transform):
     """``volume/...`` to ``mesh/...``, coloured by the volume."""
 
     name = "extract"
-    num_steps = 1
 
     def __init__(self, config: ExtractConfig) -> None:
         self.config = config
 
-    def start(self, state: State, generator: torch.Generator) -> None:
-        state.drop("mesh")
-
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+    def apply(self, state: State, generator: torch.Generator) -> dict[str, float]:
         config, volume = self.config, load_volume(state)
         grid = volume.density_grid(max(config.resolution, volume.resolution))
         level, views = volume.raw_of(config.level), Views.load(state)
@@ -77,7 +75,7 @@ class ExtractMesh:
         save_mesh(
             state, Mesh(mesh.vertices.to(volume.device), mesh.faces.to(volume.device), vertex_colors=colors)
         )
-        return {"loss": 0.0, "vertices": float(mesh.num_vertices), "faces": float(mesh.num_faces)}
+        return {"vertices": float(mesh.num_vertices), "faces": float(mesh.num_faces)}
 
 
 def _unseen(points: Tensor, views: Views) -> Tensor:
@@ -92,30 +90,37 @@ def surface_color(volume: Volume, points: Tensor) -> Tensor:
     return volume.color_at(points + inward)
 
 
-class RefineMesh:
+class RefineMesh(Fit):
     """Fits the mesh to the latest views through the rasteriser; vertices may move, their connections stay."""
 
     name = "refine"
 
-    def __init__(self, config: RefineConfig) -> None:
-        self.config = config
+    # An eps larger than for a grid: a vertex seen for the first time must not jump by a full step on a tiny gradient.
+    optimizer = Adam(eps=1e-6)
 
-    @property
-    def num_steps(self) -> int:
-        return self.config.num_steps
+    def __init__(self, config: RefineConfig) -> None:
+        self.config, self.num_steps = config, config.num_steps
 
     def start(self, state: State, generator: torch.Generator) -> None:
-        state.drop("adam")
         state["mesh/face_pairs"] = face_pairs(load_mesh(state).faces)
 
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+    def rates(self, state: State, step: int) -> dict[str, float]:
+        decay = 0.5 * (1.0 + math.cos(math.pi * step / self.num_steps))
+        return {
+            "mesh/vertices": self.config.vertex_rate * decay,
+            "mesh/vertex_colors": self.config.color_rate * decay,
+        }
+
+    def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        state["mesh/vertex_colors"].clamp_(0.0, 1.0)
+        return {}
+
+    def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         config, views = self.config, Views.load(state)
         count = min(config.views_per_step, len(views))
         chosen = torch.randperm(len(views), generator=generator, device=generator.device)[:count].to(
             views.images.device
         )
-        for name in ("vertices", "vertex_colors"):
-            state[f"mesh/{name}"].requires_grad_(True)
         mesh = load_mesh(state)
         height, width = views.images.shape[-2:]
         rendered = render_mesh(
@@ -124,23 +129,11 @@ class RefineMesh:
         pairs = state["mesh/face_pairs"]
         edges = meshing_edges(mesh.faces)
         length = (mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]]).detach().norm(dim=-1).mean()
-        losses = {
+        return {
             "color": (rendered.images - views.images[chosen]).square().mean(),
             "mask": config.mask * (rendered.mask - views.masks[chosen]).square().mean(),
             "laplacian": config.laplacian * laplacian(mesh.vertices, edges) / length,
             "normals": config.normal_consistency * normal_consistency(mesh.vertices, mesh.faces, pairs),
-        }
-        loss = torch.stack(list(losses.values())).sum()
-        loss.backward()
-        decay = 0.5 * (1.0 + math.cos(math.pi * step / config.num_steps))
-        rates = {"mesh/vertices": config.vertex_rate * decay, "mesh/vertex_colors": config.color_rate * decay}
-        # Larger than for the grid: a vertex seen for the first time must not jump by a full step on a tiny gradient.
-        adam_step(state, rates, eps=1e-6)
-        with torch.no_grad():
-            state["mesh/vertex_colors"].clamp_(0.0, 1.0)
-        return {
-            "loss": float(loss.detach()),
-            **{name: float(value.detach()) for name, value in losses.items()},
         }
 
 

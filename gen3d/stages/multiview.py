@@ -12,13 +12,15 @@ from torch import Tensor
 
 from diffusion.backbone import Backbone, Conditioning
 from diffusion.samplers import sample_views
+from gen3d.adam import GROUP
 from gen3d.cameras import Cameras, orbit
+from gen3d.optimize import Fit
 from gen3d.prompts import say, view_prompts
 from gen3d.render.volume import render_views
 from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import fill_hull
 from gen3d.stages.config import MultiviewConfig, SamplingConfig
-from gen3d.stages.fit import fit_step, load_volume, save_volume
+from gen3d.stages.fit import fit_losses, fit_rate, load_volume, refresh, save_volume
 from gen3d.state import State
 from gen3d.views import ViewProvider, Views
 
@@ -86,7 +88,7 @@ class BackboneViews:
         return self.backbone.encode_prompt(view_prompts(self.prompt, azimuths, elevations))
 
 
-class MultiviewReconstruction:
+class MultiviewReconstruction(Fit):
     """The stage of these rounds; leaves ``volume/...`` and the last ``views/...`` in the state. One step is one batch
     of rays; views are made in the first step of each round."""
 
@@ -96,24 +98,28 @@ class MultiviewReconstruction:
         self, config: MultiviewConfig, provider: ViewProvider, device: torch.device | str = "cpu"
     ) -> None:
         self.config, self.provider, self.device = config, provider, device
-
-    @property
-    def num_steps(self) -> int:
-        return self.config.num_rounds * self.config.steps_per_round
+        self.num_steps = config.num_rounds * config.steps_per_round
 
     def start(self, state: State, generator: torch.Generator) -> None:
-        for group in ("volume", "views", "adam"):
+        for group in ("volume", "views"):
             state.drop(group)
 
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
-        config = self.config
-        round_index, within = divmod(step, config.steps_per_round)
+    def before(self, state: State, step: int, generator: torch.Generator) -> None:
+        round_index, within = divmod(step, self.config.steps_per_round)
         if within == 0:
             self._begin_round(state, round_index, generator)
-        # The rate falls over all rounds: a late round has little left to change, and as large a first step of Adam
-        # as an early one's would roughen every surface anew.
-        metrics = fit_step(state, config.fit, step, self.num_steps, generator)
-        return {**metrics, "round": float(round_index)}
+        refresh(state, step, self.config.fit.refresh_every)
+
+    def rates(self, state: State, step: int) -> dict[str, float]:
+        # It falls over all rounds: a late round has little left to change, and as large a first step of Adam as an
+        # early one's would roughen every surface anew.
+        return {"volume/grid": fit_rate(self.config.fit, step, self.num_steps)}
+
+    def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return fit_losses(state, self.config.fit, generator)
+
+    def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        return {"round": float(step // self.config.steps_per_round)}
 
     def _begin_round(self, state: State, index: int, generator: torch.Generator) -> None:
         config = self.config
@@ -138,7 +144,7 @@ class MultiviewReconstruction:
         views = views[-sum(sizes[-config.keep_rounds :]) :]
         views.save(state)
         self._prepare_volume(state, views, index)
-        state.drop("adam")
+        state.drop(GROUP)
 
     def _prepare_volume(self, state: State, views: Views, index: int) -> None:
         config = self.config

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from gen3d.cameras import ring
+from gen3d.optimize import Transform
 from gen3d.render.shading import render_mesh
 from gen3d.stages.config import RedrawConfig
 from gen3d.stages.mesh import load_mesh
@@ -17,20 +18,16 @@ from gen3d.state import State
 from gen3d.views import ViewProvider, Views
 
 
-class Redraw:
+class Redraw(Transform):
     """Leaves in ``views/...`` the latest views of before and, after them, those drawn from the mesh."""
 
     name = "redraw"
-    num_steps = 1
 
     def __init__(self, config: RedrawConfig, provider: ViewProvider) -> None:
         self.config, self.provider = config, provider
 
-    def start(self, state: State, generator: torch.Generator) -> None:
-        state.drop("adam")
-
     @torch.no_grad()
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+    def apply(self, state: State, generator: torch.Generator) -> dict[str, float]:
         config, mesh, views = self.config, load_mesh(state), Views.load(state)
         cameras = ring(config.num_views, elevation_deg=config.elevation_deg, fovy_deg=config.fovy_deg).to(
             mesh.device
@@ -41,4 +38,4 @@ class Redraw:
         drawn = Views.from_images(images, cameras, threshold=config.mask_threshold)
         kept = views[max(0, len(views) - config.keep_views) :]
         Views.cat([kept, drawn]).save(state)
-        return {"loss": float((images - shown.images).square().mean())}
+        return {"changed": float((images - shown.images).square().mean())}

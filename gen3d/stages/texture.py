@@ -19,6 +19,7 @@ from gen3d import meshing, texture
 from gen3d.asset import Mesh
 from gen3d.color import linear_to_srgb, srgb_to_linear
 from gen3d.delight import Lighting, Samples, fit_lighting, occlusion, remove_light
+from gen3d.optimize import Transform
 from gen3d.render.shading import render_mesh
 from gen3d.stages.config import TextureConfig
 from gen3d.stages.mesh import load_mesh, save_mesh
@@ -35,20 +36,16 @@ _LEAST = 0.02
 _PADDING = 4
 
 
-class Texture:
+class Texture(Transform):
     """Gives the mesh UVs and a base-colour texture mixed from the views and its vertex colours. What reaches beyond
     the unit sphere by then is made smaller: pictures show a little more than the sphere, and vertices follow them."""
 
     name = "texture"
-    num_steps = 1
 
     def __init__(self, config: TextureConfig) -> None:
         self.config = config
 
-    def start(self, state: State, generator: torch.Generator) -> None:
-        state.drop("adam")
-
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+    def apply(self, state: State, generator: torch.Generator) -> dict[str, float]:
         mesh = load_mesh(state).detach()
         colors = SurfaceColor(mesh, Views.load(state), self.config, generator)
         # Charts need room between them, which a small texture has less of.
@@ -56,9 +53,7 @@ class Texture:
         unwrapped = texture.unwrap(mesh, size=self.config.size, padding=padding)
         baked = texture.bake(unwrapped, colors, size=self.config.size)
         save_mesh(state, baked.replace(vertex_colors=None).in_unit_sphere())
-        return {
-            "loss": 0.0, "texels": float(self.config.size**2), "seen": colors.seen, "radius": mesh.radius
-        }  # fmt: skip
+        return {"texels": float(self.config.size**2), "seen": colors.seen, "radius": mesh.radius}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
-from gen3d.optimize import NonFiniteError, Progress, State, optimize
-from gen3d.state import adam_step
+from diffusion.finite import NonFiniteError
+from gen3d.adam import Adam, adam_step
+from gen3d.optimize import Fit, Progress, Stage, Transform, optimize
+from gen3d.state import State
 
 Save = tuple[int, dict[str, Tensor], dict[str, str]]
 
 
-class Fit:
+class Noisy(Fit):
     """Adam on noisy targets: parameter, moments and generator all matter to the next step."""
 
     def __init__(self, name: str, num_steps: int, upset: Callable[[int], None] | None = None) -> None:
         self.name, self.num_steps, self.upset = name, num_steps, upset
 
     def start(self, state: State, generator: torch.Generator) -> None:
-        state.drop("adam")
         state[f"{self.name}/p"] = torch.randn(7, generator=generator)
 
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+    def rates(self, state: State, step: int) -> dict[str, float]:
+        return {f"{self.name}/p": 0.1}
+
+    def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         if self.upset is not None:
             self.upset(step)
-        p = state[f"{self.name}/p"].requires_grad_(True)
-        loss = (p - torch.randn(7, generator=generator)).square().sum()
-        loss.backward()
-        adam_step(state, {f"{self.name}/p": 0.1})
-        return {"loss": float(loss.detach())}
+        return {"error": (state[f"{self.name}/p"] - torch.randn(7, generator=generator)).square().sum()}
+
+
+class Double(Transform):
+    """Twice what is there."""
+
+    name = "double"
+
+    def apply(self, state: State, generator: torch.Generator) -> dict[str, float]:
+        state["a/p"] = 2.0 * state["a/p"]
+        return {"norm": float(state["a/p"].norm())}
 
 
 def run(
-    stages: list[Fit], resume: Save | None = None, every: int = 1
+    stages: Sequence[Stage], resume: Save | None = None, every: int = 1
 ) -> tuple[dict[str, Tensor], list[Save]]:
     saves: list[Save] = []
     state = optimize(
@@ -55,29 +65,33 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def test_resume_from_every_save_ends_bit_identical() -> None:
-    stages = [Fit("a", 4), Fit("b", 1), Fit("c", 5)]
-    final, saves = run(stages)
+    def stages() -> list[Stage]:
+        return [Noisy("a", 4), Double(), Noisy("c", 5)]
+
+    final, saves = run(stages())
     assert [save[0] for save in saves] == list(range(1, 11))
-    assert "adam/c/p/exp_avg" in final
+    assert "adam/c/p/exp_avg" in saves[-2][1]
+    assert not any(name.startswith("adam/") for _, tensors, _ in (saves[3], saves[-1]) for name in tensors)
     for save in saves:
-        resumed, later = run([Fit("a", 4), Fit("b", 1), Fit("c", 5)], resume=save)
+        resumed, later = run(stages(), resume=save)
         assert same(final, resumed), f"resumed from step {save[0]}"
         assert [s[0] for s in later] == list(range(save[0] + 1, 11))
 
 
 def test_saves_are_copies_and_happen_at_ends_of_stages() -> None:
-    _, saves = run([Fit("a", 5), Fit("b", 3)], every=3)
+    _, saves = run([Noisy("a", 5), Noisy("b", 3)], every=3)
     assert [save[0] for save in saves] == [3, 5, 6, 8]
     assert not torch.equal(saves[0][1]["a/p"], saves[1][1]["a/p"])
 
 
-def test_progress_counts_over_all_stages() -> None:
+def test_progress_tells_of_every_step_and_its_losses() -> None:
     seen: list[Progress] = []
     optimize(
-        [Fit("a", 2), Fit("b", 1)], State(), generator=torch.Generator().manual_seed(0), on_step=seen.append
+        [Noisy("a", 2), Double()], State(), generator=torch.Generator().manual_seed(0), on_step=seen.append
     )
-    assert [(p.stage, p.step, p.total_step) for p in seen] == [("a", 1, 1), ("a", 2, 2), ("b", 1, 3)]
-    assert all(p.total_steps == 3 and p.num_stages == 2 for p in seen)
+    assert [(p.stage_index, p.step, p.stage_steps) for p in seen] == [(0, 1, 2), (0, 2, 2), (1, 1, 1)]
+    assert [list(p.metrics) for p in seen] == [["loss", "error"]] * 2 + [["norm"]]
+    assert seen[0].metrics["loss"] == seen[0].metrics["error"]
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -90,32 +104,31 @@ def test_ctrl_c_finishes_the_step_saves_and_raises() -> None:
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         optimize(
-            [Fit("a", 6, upset)],
+            [Noisy("a", 6, upset)],
             State(),
             generator=torch.Generator().manual_seed(3),
             save=lambda *save: saves.append(save),
         )
     assert signal.getsignal(signal.SIGINT) is handler
     assert [save[0] for save in saves] == [3]
-    assert same(run([Fit("a", 6)], resume=saves[0])[0], run([Fit("a", 6)])[0])
+    assert same(run([Noisy("a", 6)], resume=saves[0])[0], run([Noisy("a", 6)])[0])
 
 
-class Spoiled(Fit):
+class Spoiled(Noisy):
     def __init__(self, where: str) -> None:
         super().__init__("bad", 5)
         self.where = where
 
-    def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
-        metrics = super().step(state, step, generator)
-        if step == 2 and self.where == "metric":
-            metrics["speed"] = float("inf")
-        if step == 2 and self.where == "tensor":
-            with torch.no_grad():
-                state["bad/p"][3] = float("nan")
+    def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        losses = super().losses(state, step, generator)
         if step == 2 and self.where == "gradient":
-            (state["bad/p"].requires_grad_(True).sum() * float("nan")).backward()
-            adam_step(state, {"bad/p": 0.1})
-        return metrics
+            losses["error"] = losses["error"] * float("nan")
+        return losses
+
+    def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        if step == 2 and self.where == "tensor":
+            state["bad/p"][3] = float("nan")
+        return {"speed": float("inf")} if step == 2 and self.where == "metric" else {}
 
 
 @pytest.mark.parametrize(
@@ -136,11 +149,11 @@ def test_non_finite_values_stop_the_step_before_it_is_saved(where: str, named: s
 
 
 def test_resume_refuses_another_plan_and_foreign_files() -> None:
-    _, saves = run([Fit("a", 3)])
+    _, saves = run([Noisy("a", 3)])
     with pytest.raises(ValueError, match="other stages"):
-        run([Fit("a", 4)], resume=saves[0])
+        run([Noisy("a", 4)], resume=saves[0])
     with pytest.raises(ValueError, match="no saved run"):
-        run([Fit("a", 3)], resume=(0, {}, {}))
+        run([Noisy("a", 3)], resume=(0, {}, {}))
     with pytest.raises(ValueError, match="checkpoint_every"):
         optimize([], State(), generator=torch.Generator(), checkpoint_every=0)
 
@@ -165,5 +178,34 @@ def test_adam_matches_torch() -> None:
         (reference**2).sum().backward()
         optimizer.step()
         (state["p"].requires_grad_(True) ** 2).sum().backward()
-        adam_step(state, {"p": 0.05})
+        adam_step(state, {"p": 0.05}, Adam())
     torch.testing.assert_close(state["p"].detach(), reference.detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_gradients_are_reduced_and_clipped_before_the_step() -> None:
+    """Two processes that see one half of the data each, and one that sees all."""
+    seen: list[float] = []
+
+    class Still(Noisy):
+        optimizer = Adam(max_norm=0.5)
+
+        def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+            return {"error": state["a/p"].square().sum()}
+
+    def reduce(gradients: Mapping[str, Tensor]) -> None:
+        assert list(gradients) == ["a/p"]
+        seen.append(float(gradients["a/p"].norm()))
+        gradients["a/p"].zero_()
+
+    generator = torch.Generator().manual_seed(3)
+    before = torch.randn(7, generator=torch.Generator().manual_seed(3))
+    state = optimize([Still("a", 1)], State(), generator=generator, reduce=reduce)
+    assert seen == pytest.approx([2.0 * float(before.norm())])
+    assert torch.equal(state["a/p"], before)
+
+    clipped = State({"p": torch.zeros(2), "q": torch.zeros(1)})
+    for name, gradient in (("p", [3.0, 0.0]), ("q", [4.0])):
+        clipped[name].grad = torch.tensor(gradient)
+    adam_step(clipped, {"p": 0.1, "q": 0.1}, Adam(max_norm=0.5))
+    assert clipped["adam/p/exp_avg"].tolist() == pytest.approx([0.1 * 0.3, 0.0], rel=1e-2)
+    assert clipped["adam/q/exp_avg"].tolist() == pytest.approx([0.1 * 0.4], rel=1e-2)

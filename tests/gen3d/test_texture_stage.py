@@ -35,8 +35,7 @@ def state() -> State:
 def textured(state: State, config: TextureConfig) -> Mesh:
     mine, generator = State(state.tensors()), torch.Generator().manual_seed(0)
     stage = Texture(config)
-    stage.start(mine, generator)
-    stage.step(mine, 0, generator)
+    stage.apply(mine, generator)
     return load_mesh(mine)
 
 
