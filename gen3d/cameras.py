@@ -1,7 +1,7 @@
 """Pinhole cameras in glTF's convention, and the orbits they are taken from.
 
 World: right-handed, +Y up, the object faces +Z and fits the unit sphere.
-Camera: x right, y up, looks down -z. ``azimuth_deg`` 0 is in front (on +Z), 90 is on +X.
+Camera: x right, y up, looks down -z. `azimuth_deg` 0 is in front (on +Z), 90 is on +X.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Angles = float | Sequence[float] | Tensor
 class Cameras:
     """A batch of V cameras.
 
-    c2w: ``[V, 4, 4]`` camera-to-world, float32.
-    fovy_deg: ``[V]`` vertical field of view in degrees.
+    c2w: `[V, 4, 4]` camera-to-world, float32.
+    fovy_deg: `[V]` vertical field of view in degrees.
     """
 
     c2w: Tensor
@@ -47,7 +47,7 @@ class Cameras:
 
     @property
     def w2c(self) -> Tensor:
-        """``[V, 4, 4]`` world-to-camera: the rigid inverse of ``c2w``."""
+        """`[V, 4, 4]` world-to-camera: the rigid inverse of `c2w`."""
         rotation = self.c2w[:, :3, :3].transpose(1, 2)
         w2c = torch.zeros_like(self.c2w)
         w2c[:, :3, :3] = rotation
@@ -57,14 +57,20 @@ class Cameras:
 
     @property
     def positions(self) -> Tensor:
-        """``[V, 3]`` camera centres in the world."""
+        """`[V, 3]` camera centres in the world."""
         return self.c2w[:, :3, 3]
+
+    def angles(self) -> tuple[list[float], list[float]]:
+        """Azimuths in -180..180 and elevations in -90..90 degrees from which the cameras see the origin."""
+        towards = torch.nn.functional.normalize(self.positions, dim=-1)
+        azimuths = torch.rad2deg(torch.atan2(towards[:, 0], towards[:, 2]))
+        return azimuths.tolist(), torch.rad2deg(torch.asin(towards[:, 1].clamp(-1.0, 1.0))).tolist()
 
     def to(self, device: torch.device | str) -> Cameras:
         return Cameras(c2w=self.c2w.to(device), fovy_deg=self.fovy_deg.to(device))
 
     def rays(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """World rays through the pixel centres: origins and unit directions, both ``[V, H, W, 3]``.
+        """World rays through the pixel centres: origins and unit directions, both `[V, H, W, 3]`.
 
         Row 0 is the top of the picture.
         """
@@ -81,8 +87,8 @@ class Cameras:
         return self.positions[:, None, None].expand_as(directions), directions
 
     def pixel_rays(self, view: Tensor, row: Tensor, column: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """World rays through the centres of single pixels of square pictures, ``size`` along an edge: origins and unit
-        directions, both ``[N, 3]``; view, row (0 at the top) and column are int64 ``[N]``."""
+        """World rays through the centres of single pixels of square pictures, `size` along an edge: origins and unit
+        directions, both `[N, 3]`; view, row (0 at the top) and column are int64 `[N]`."""
         tan = torch.tan(torch.deg2rad(self.fovy_deg) / 2)[view]
         x = (column + 0.5 - size / 2) / (size / 2) * tan
         y = (size / 2 - 0.5 - row) / (size / 2) * tan
@@ -91,8 +97,8 @@ class Cameras:
         return self.positions[view], (rotation * local[:, None]).sum(dim=-1)
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """World points ``[K, 3]`` into all pictures: positions ``[V, K, 2]`` in [-1, 1] (x right, y down) and depth
-        ``[V, K]``.
+        """World points `[K, 3]` into all pictures: positions `[V, K, 2]` in [-1, 1] (x right, y down) and depth
+        `[V, K]`.
 
         Square pictures; depth is the distance in front of the camera, negative behind it.
         """
@@ -104,7 +110,7 @@ class Cameras:
         return torch.stack([local[..., 0] * scale, -local[..., 1] * scale], dim=-1), depth
 
     def projection(self, near: float = 0.1, far: float = 10.0, aspect: float = 1.0) -> Tensor:
-        """``[V, 4, 4]`` OpenGL projection (camera to clip; z in [-w, w]); ``aspect`` is width / height."""
+        """`[V, 4, 4]` OpenGL projection (camera to clip; z in [-w, w]); `aspect` is width / height."""
         f = 1.0 / torch.tan(torch.deg2rad(self.fovy_deg) / 2)
         matrix = torch.zeros(len(self), 4, 4, device=self.device)
         matrix[:, 0, 0] = f / aspect
@@ -115,12 +121,14 @@ class Cameras:
         return matrix
 
 
-def look_at(positions: Tensor, target: Tensor | None = None) -> Tensor:
-    """``[V, 4, 4]`` camera-to-world of cameras at ``positions [V, 3]`` looking at ``target`` (origin), +Y up."""
+def look_at(positions: Tensor, target: Tensor | None = None, *, up: Tensor | None = None) -> Tensor:
+    """`[V, 4, 4]` camera-to-world of cameras at `positions [V, 3]` looking at `target [3]` or `[V, 3]` (the origin),
+    `up` being up in the picture (+Y)."""
     target = torch.zeros(3, device=positions.device) if target is None else target
     normalize = torch.nn.functional.normalize
     back = normalize(positions - target, dim=-1)
-    up = torch.tensor([0.0, 1.0, 0.0], device=positions.device).expand_as(back)
+    up = torch.tensor([0.0, 1.0, 0.0], device=positions.device) if up is None else up
+    up = up.expand_as(back)
     right = torch.linalg.cross(up, back)
     # Straight above or below, "up" says nothing about the right: the picture keeps +X to its right.
     degenerate = right.norm(dim=-1, keepdim=True) < 1e-6
@@ -136,12 +144,17 @@ def look_at(positions: Tensor, target: Tensor | None = None) -> Tensor:
     return c2w
 
 
+def fitting_distance(fovy_deg: Tensor) -> Tensor:
+    """How far from the origin the unit sphere just fits a picture of this field of view, with 5 % to spare."""
+    return 1.05 / torch.sin(torch.deg2rad(fovy_deg) / 2)
+
+
 def orbit(
     azimuth_deg: Angles, elevation_deg: Angles, *, fovy_deg: Angles = 40.0, distance: Angles | None = None
 ) -> Cameras:
     """Cameras on a sphere about the origin, looking at it.
 
-    Every argument is a number or V numbers (numbers are repeated). ``distance`` None puts each camera where the
+    Every argument is a number or V numbers (numbers are repeated). `distance` None puts each camera where the
     unit sphere just fits its picture, with 5 % to spare.
     """
     values = [azimuth_deg, elevation_deg, fovy_deg] + ([] if distance is None else [distance])
@@ -150,7 +163,7 @@ def orbit(
     )
     if not bool(((fovy > 0) & (fovy < 180)).all()):
         raise ValueError(f"fovy_deg must lie between 0 and 180 degrees, got {fovy.tolist()}")
-    radius = rest[0] if rest else 1.05 / torch.sin(torch.deg2rad(fovy) / 2)
+    radius = rest[0] if rest else fitting_distance(fovy)
     a, e = torch.deg2rad(azimuth), torch.deg2rad(elevation)
     direction = torch.stack([e.cos() * a.sin(), e.sin(), e.cos() * a.cos()], dim=-1)
     return Cameras(c2w=look_at(direction * radius[:, None]), fovy_deg=fovy.clone())
@@ -159,7 +172,7 @@ def orbit(
 def ring(
     num_views: int, *, azimuth_deg: float = 0.0, elevation_deg: float = 15.0, fovy_deg: float = 40.0
 ) -> Cameras:
-    """``num_views`` cameras evenly around the object, the first at ``azimuth_deg``."""
+    """`num_views` cameras evenly around the object, the first at `azimuth_deg`."""
     if num_views < 1:
         raise ValueError(f"num_views must be at least 1, got {num_views}")
     azimuths = azimuth_deg + torch.arange(num_views) * (360.0 / num_views)

@@ -67,7 +67,7 @@ Shorten = Callable[[str, str], tuple[str, str]]
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing in ``text`` shows: white space, control and format characters (a zero-width space, a byte order
+    """Whether nothing in `text` shows: white space, control and format characters (a zero-width space, a byte order
     mark), marks without a letter, and blanks that Unicode counts among letters and symbols."""
     return not any(unicodedata.category(c)[0] in "LNPS" and c not in _UNSEEN for c in text)
 
@@ -80,9 +80,9 @@ def direction(
     back_deg: float = 45.0,
     overhead_deg: float = 60.0,
 ) -> Direction:
-    """``front``, ``side``, ``back`` or ``overhead``: how a camera sees the object.
+    """`front`, `side`, `back` or `overhead`: how a camera sees the object.
 
-    front and back reach ``front_deg`` and ``back_deg`` to either side of azimuth 0 and 180.
+    front and back reach `front_deg` and `back_deg` to either side of azimuth 0 and 180.
     """
     if elevation_deg > overhead_deg:
         return "overhead"
@@ -92,28 +92,13 @@ def direction(
     return "back" if turned >= 180.0 - back_deg else "side"
 
 
-def view_prompts(
-    prompt: str, azimuths_deg: Sequence[float], elevations_deg: Sequence[float], num_views: int = 1
-) -> list[str]:
-    """One prompt a view, ``prompt, front view`` and so on (DreamFusion's remedy for two-faced objects).
-
-    A multiview backbone (``num_views`` above 1) knows its cameras: its views get the one prompt as it is.
-    """
-    if len(azimuths_deg) != len(elevations_deg):
-        raise ValueError(
-            f"got {len(azimuths_deg)} azimuths and {len(elevations_deg)} elevations; give as many of both"
-        )
-    if num_views > 1:
-        return [prompt]
-    return [prompt + _view_clause(direction(a, e)) for a, e in zip(azimuths_deg, elevations_deg, strict=True)]
-
-
-def _view_clause(view: Direction) -> str:
+def view_clause(view: Direction) -> str:
+    """What is put behind a prompt so that a model draws this view."""
     return f", {view} view"
 
 
 def contrast_background(prompt: str, options: Mapping[str, Color]) -> str:
-    """The name of the background in ``options`` (name to sRGB) whose nearest colour word in ``prompt`` is farthest.
+    """The name of the background in `options` (name to sRGB) whose nearest colour word in `prompt` is farthest.
 
     Without a colour word in the prompt, and on a tie, the first option. One that the prompt names itself is not taken,
     unless it names them all.
@@ -132,7 +117,7 @@ def contrast_background(prompt: str, options: Mapping[str, Color]) -> str:
 
 
 def named_colors(prompt: str) -> list[Color]:
-    """What the colour words of ``prompt`` mean, in their order; "light blue" is lighter than "blue"."""
+    """What the colour words of `prompt` mean, in their order; "light blue" is lighter than "blue"."""
     found = []
     for tint, word in _COLOR.findall(prompt.lower()):
         red, green, blue = (value + _TINT * (1.0 - value) * bool(tint) for value in COLOR_WORDS[word])
@@ -141,15 +126,15 @@ def named_colors(prompt: str) -> list[Color]:
 
 
 def names(prompt: str, color: str) -> bool:
-    """Whether ``prompt`` has the words of ``color``, "light blue" say, in whatever case and however they are joined."""
+    """Whether `prompt` has the words of `color`, "light blue" say, in whatever case and however they are joined."""
     return re.search(r"\b" + color.replace(" ", r"[\s-]*") + r"\b", prompt.lower()) is not None
 
 
 def background_clause(prompt: str, background: str = "auto") -> str:
-    """What asks for a plain background behind ``prompt``: ``background``, or the best of ``BACKGROUNDS``.
+    """What asks for a plain background behind `prompt`: `background`, or the best of `BACKGROUNDS`.
 
     A silhouette is found by comparing with the background, so it must not have the object's colour. A prompt that
-    speaks of its background is left alone, and so is any with ``background`` "".
+    speaks of its background is left alone, and so is any with `background` "".
     """
     if not background or "background" in prompt.lower():
         return ""
@@ -160,8 +145,16 @@ def background_clause(prompt: str, background: str = "auto") -> str:
     return f", on a {name} background"
 
 
+def background_of(text: str) -> Color | None:
+    """The colour of the background that `text` asks for in a clause of `background_clause`; None where it is unknown."""
+    known = BACKGROUNDS | _FURTHER_BACKGROUNDS
+    found = re.search(r"\bon an? ([\w -]+?) background\b", text.lower())
+    name = found[1] if found else ""
+    return known.get(name) or (named_colors(name) or [None])[0]
+
+
 def on_background(prompt: str, background: str = "auto") -> str:
-    """``prompt`` with its ``background_clause``."""
+    """`prompt` with its `background_clause`."""
     return prompt + background_clause(prompt, background)
 
 
@@ -175,12 +168,12 @@ class Said:
 
 
 def say(prompt: str, shorten: Shorten, *, background: str = "auto", num_views: int = 1) -> Said:
-    """``on_background``, with only as much of a long prompt as leaves room for the clauses that are put behind it: the
-    background's, and that of the view (``view_prompts``) where a model makes one at a time (``num_views`` 1).
+    """`on_background`, with only as much of a long prompt as leaves room for the clauses that are put behind it: the
+    background's, and that of the view (`view_prompts`) where a model makes one at a time (`num_views` 1).
 
     Where they leave no room for any of it, the prompt is said without them.
     """
-    views = [""] if num_views > 1 else [_view_clause(view) for view in get_args(Direction)]
+    views = [""] if num_views > 1 else [view_clause(view) for view in get_args(Direction)]
     clause = background_clause(prompt, background)
     body, left_out = _shortest(prompt, clause, views, shorten)
     if left_out and not clause and background_clause(body, background):

@@ -1,13 +1,12 @@
 """Views in a State: pictures with their cameras, masks and backgrounds.
 
-Legend: K views kept, H x W pixels. Tensors ``views/images [K, 3, H, W]``, ``views/masks [K, 1, H, W]``,
-``views/backgrounds [K, 3]``, ``views/c2w [K, 4, 4]``, ``views/fovy_deg [K]``.
+Legend: K views kept, H x W pixels. Tensors `views/images [K, 3, H, W]`, `views/masks [K, 1, H, W]`,
+`views/backgrounds [K, 3]`, `views/c2w [K, 4, 4]`, `views/fovy_deg [K]`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,21 +17,6 @@ from gen3d.state import State
 
 # A mask's threshold is at least so many times the unevenness of the background, up to so many times what was asked.
 _ABOVE_NOISE, _AT_MOST = 2.0, 2.5
-
-
-class ViewProvider(Protocol):
-    """Makes views of the wanted object: a diffusion model, or in a test the object itself."""
-
-    def __call__(
-        self,
-        cameras: Cameras,
-        init_images: Tensor | None,
-        start_timestep: int | None,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Images ``[V, 3, H, W]`` sRGB in [0, 1] for V cameras: from nothing, or from ``init_images [V, 3, H, W]``
-        noised to ``start_timestep``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +52,10 @@ class Views:
         )
 
     @staticmethod
+    def are_in(state: State) -> bool:
+        return "views/images" in state
+
+    @staticmethod
     def load(state: State) -> Views:
         return Views(
             images=state["views/images"],
@@ -90,9 +78,9 @@ class Views:
 
     @staticmethod
     def from_images(images: Tensor, cameras: Cameras, *, threshold: float = 0.06) -> Views:
-        """Separate ``images [V, 3, H, W]`` of one plain background from it.
+        """Separate `images [V, 3, H, W]` of one plain background from it.
 
-        threshold: as of ``gen3d.masks.soft_mask``; raised where the background itself is uneven. Where nothing but
+        threshold: as of `gen3d.masks.soft_mask`; raised where the background itself is uneven. Where nothing but
         background is seen, the pictures are made even.
         """
         background, noise = plain_background(images)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
 def inject(latents: Tensor, gradient: Tensor) -> Tensor:
-    """A scalar whose gradient with respect to ``latents [B, ...]`` is ``gradient / B``.
+    """A scalar whose gradient with respect to `latents [B, ...]` is `gradient / B`.
 
     Its value is half the squared norm of the gradient over B, which falls as the latents become likelier.
     """
@@ -20,11 +19,6 @@ def inject(latents: Tensor, gradient: Tensor) -> Tensor:
 
 
 def clip_gradient(gradient: Tensor, limit: float) -> Tensor:
-    """Scale each item of ``gradient [B, ...]`` down to an RMS of at most ``limit``."""
+    """Scale each item of `gradient [B, ...]` down to an RMS of at most `limit`."""
     rms = gradient.square().mean(dim=tuple(range(1, gradient.ndim)), keepdim=True).sqrt()
     return gradient * (limit / rms.clamp_min(1e-12)).clamp_max(1.0)
-
-
-def broadcast(values: Tensor, like: Tensor) -> Tensor:
-    """``[B]`` (or a scalar) shaped so that it multiplies ``like [B, ...]``."""
-    return torch.as_tensor(values, device=like.device).reshape(-1, *[1] * (like.ndim - 1)).to(like.dtype)

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from gen3d.distillation.base import Loss, Scores, check_guidance_scale
+from gen3d.distillation.weighting import Weighting, weight
 
-from gen3d.distillation.config import Weighting
-from gen3d.distillation.inject import broadcast
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-
-def sds_weight(alpha: Tensor, sigma: Tensor, weighting: Weighting = "sds") -> Tensor:
-    """w(t) for signal level ``alpha`` and noise level ``sigma`` (variance preserving), same shape.
-
-    sds: sigma^2. uniform: 1. fantasia3d: alpha sigma^2 (arXiv 2303.13873).
-    """
-    if weighting == "sds":
-        return sigma.square()
-    if weighting == "uniform":
-        return torch.ones_like(sigma)
-    if weighting == "fantasia3d":
-        return alpha * sigma.square()
-    raise ValueError(f"weighting must be one of {', '.join(get_args(Weighting))}, got {weighting!r}")
+    from gen3d.state import State
 
 
-def sds_gradient(
-    eps_hat: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor, *, weighting: Weighting = "sds"
-) -> Tensor:
-    """Gradient in latent space, shape of ``noise [B, ...]``; give it to ``inject``.
+@dataclass(frozen=True, kw_only=True)
+class SDS(Loss):
+    """guidance_scale: the standard one (threestudio's plus 1). weighting: w(t), see `weighting.weight`."""
 
-    eps_hat: predicted noise, guidance applied. alpha, sigma: ``[B]`` or scalars, levels at each item's timestep.
-    """
-    return broadcast(sds_weight(alpha, sigma, weighting), noise) * (eps_hat - noise)
+    name: Literal["sds"] = "sds"
+    guidance_scale: float = 20.0
+    weighting: Weighting = "sds"
+
+    def __post_init__(self) -> None:
+        check_guidance_scale("sds", self.guidance_scale)
+
+    def __call__(
+        self, scores: Scores, latents: Tensor, noise: Tensor, state: State, generator: torch.Generator
+    ) -> Tensor:
+        w = weight(scores.alpha(), scores.sigma(), self.weighting)
+        return w * (scores.guided_eps(self.guidance_scale) - noise)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gen3d.distillation.base import Loss, Scores, check_guidance_scale
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gen3d.state import State
 
 
-def x0_target(x0_guided: Tensor, x0_cond: Tensor, *, rescale: float = 0.5) -> Tensor:
-    """The clean latents to pull to: ``x0_guided [B, V, C, h, w]``, its contrast brought towards ``x0_cond``'s.
+@dataclass(frozen=True, kw_only=True)
+class X0(Loss):
+    """guidance_scale: the standard one. rescale: share of the contrast added by guidance that is undone, in [0, 1];
+    with 0 the loss is SDS with w(t) = sigma / alpha."""
 
-    Guidance exaggerates contrast; ``rescale`` r of that is undone, r std(x0_cond) / std(x0_guided) + (1 - r), the
-    standard deviations taken over all views of an object.
-    """
-    if not 0.0 <= rescale <= 1.0:
-        raise ValueError(f"rescale must lie in 0..1, got {rescale}")
-    if rescale == 0.0:
-        return x0_guided
-    axes = tuple(range(1, x0_guided.ndim))
-    factor = x0_cond.std(dim=axes, keepdim=True) / x0_guided.std(dim=axes, keepdim=True).clamp_min(1e-8)
-    return x0_guided * (rescale * factor + 1.0 - rescale)
+    name: Literal["x0"] = "x0"
+    guidance_scale: float = 5.0
+    rescale: float = 0.5
 
+    def __post_init__(self) -> None:
+        check_guidance_scale("x0", self.guidance_scale)
+        if not 0.0 <= self.rescale <= 1.0:
+            raise ValueError(f"x0 rescale must lie in 0..1, got {self.rescale:g}")
 
-def x0_gradient(latents: Tensor, x0_guided: Tensor, x0_cond: Tensor, *, rescale: float = 0.5) -> Tensor:
-    """Gradient in latent space, shape of ``latents [B, V, C, h, w]``; give it to ``inject``.
-
-    Without rescaling it is SDS with w(t) = sigma / alpha.
-    """
-    return latents.detach() - x0_target(x0_guided, x0_cond, rescale=rescale)
+    def __call__(
+        self, scores: Scores, latents: Tensor, noise: Tensor, state: State, generator: torch.Generator
+    ) -> Tensor:
+        return latents - scores.guided_x0(self.guidance_scale, self.rescale)

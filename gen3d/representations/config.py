@@ -1,41 +1,86 @@
-"""Settings of the representations; nothing here needs torch before `build`."""
+"""Settings of the representations; nothing here needs torch before `begin`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from gen3d.representations.base import RepresentationConfig
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from gen3d.representations.volume import Volume
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumeConfig:
-    """How a volume begins.
+class VolumeConfig(RepresentationConfig):
+    """A voxel grid of density and colour.
 
-    resolution: voxels along an edge. density_scale: raw density to optical density per unit length; larger makes
-    sharper surfaces for the same learning rate. blob_radius, blob_strength: the initial raw density falls linearly
-    from ``blob_strength`` at the centre through zero at ``blob_radius`` (Magic3D's blob).
+    resolutions: voxels along an edge, from coarse to fine: one a round or milestone of the stage that fits it; the
+        last holds on.
+    num_samples: along a ray, in training; whole pictures take one a voxel.
+    density_scale: raw density to optical density per unit length; larger makes sharper surfaces for the same learning
+        rate.
+    blob_radius, blob_strength: the initial raw density falls linearly from `blob_strength` at the centre through zero
+        at `blob_radius` (Magic3D's blob).
+    density_tv, color_tv: weights of the mean squared difference of neighbouring raw densities and colours (smooth
+        fields), looked at in a random slab of the share tv_fraction of the grid.
     """
 
-    resolution: int = 48
+    name: Literal["volume"] = "volume"
+    resolutions: tuple[int, ...] = (48, 48, 48, 48, 64, 64)
+    num_samples: int = 64
     density_scale: float = 50.0
     blob_radius: float = 0.5
     blob_strength: float = 0.5
+    density_tv: float = 0.3
+    color_tv: float = 0.01
+    tv_fraction: float = 0.25
 
     def __post_init__(self) -> None:
-        if not 4 <= self.resolution <= 512:
+        if not self.resolutions or list(self.resolutions) != sorted(self.resolutions):
             raise ValueError(
-                f"volume resolution must lie in 4..512 voxels, got {self.resolution}; 48 is a good start"
+                f"volume resolutions must be at least one, from coarse to fine, got {list(self.resolutions)}"
             )
+        if not 4 <= self.resolutions[0] <= self.resolutions[-1] <= 512:
+            raise ValueError(
+                f"volume resolutions must lie in 4..512 voxels, got {list(self.resolutions)}; 48 is a good start"
+            )
+        if not 1 <= self.num_samples <= 4096:
+            raise ValueError(f"volume num_samples must lie in 1..4096, got {self.num_samples}")
         for name in ("density_scale", "blob_radius", "blob_strength"):
             if not 1e-3 <= getattr(self, name) <= 1000:
                 raise ValueError(f"volume {name} must lie in 0.001..1000, got {getattr(self, name):g}")
+        for name in ("density_tv", "color_tv"):
+            if not 0 <= getattr(self, name) <= 1000:
+                raise ValueError(
+                    f"volume {name} is a weight and must lie in 0..1000, got {getattr(self, name):g}"
+                )
+        if not 0 < self.tv_fraction <= 1:
+            raise ValueError(f"volume tv_fraction must lie above 0 and up to 1, got {self.tv_fraction}")
 
-    def build(self, device: torch.device | str = "cpu") -> Volume:
+    def begin(self, device: torch.device | str = "cpu") -> Volume:
         """The blob these settings describe."""
         from gen3d.representations.volume import blob
 
         return blob(self, device)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> Volume:
+        """The volume with these tensors, `grid` and `cell_density`."""
+        from gen3d.representations.volume import Volume
+
+        missing = [name for name in ("grid", "cell_density") if name not in tensors]
+        if missing:
+            raise ValueError(f"a volume needs the tensors grid and cell_density; missing: {missing}")
+        return Volume(tensors["grid"], self, cell_density=tensors["cell_density"])
+
+    def check_level(self, level: float) -> None:
+        most = 0.5 * self.density_scale  # so dense a carved volume is from the start
+        if not level < most:
+            raise ValueError(
+                f"extract level must lie below half of representation.density_scale, {most:g}, got {level:g}: what a "
+                "fit begins with would be empty"
+            )

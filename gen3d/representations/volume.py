@@ -1,6 +1,6 @@
 """A voxel grid of density and colour in the cube [-1, 1]^3: the field that views are fitted to.
 
-The grid is one tensor ``[R, R, R, 4]`` indexed ``[x, y, z]``, voxel 0 on -1 and voxel R - 1 on +1, the last axis
+The grid is one tensor `[R, R, R, 4]` indexed `[x, y, z]`, voxel 0 on -1 and voxel R - 1 on +1, the last axis
 (raw density, raw red, raw green, raw blue). Raw values are interpolated first and passed through their activation
 afterwards, so that a surface may lie anywhere between two voxels. One row of the table holds everything about a
 voxel: a sample is eight row reads, and its gradient eight row writes.
@@ -9,15 +9,24 @@ voxel: a sample is eight row reads, and its gradient eight row writes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3d.cameras import Cameras
+from gen3d.extraction import mesh_of_field
+from gen3d.render.rays import Shade, picture, render_field
+from gen3d.representations.base import Field, Rendered
 from gen3d.representations.config import VolumeConfig
+from gen3d.representations.hull import hull
+
+if TYPE_CHECKING:
+    from gen3d.asset import Mesh
+    from gen3d.stages.config import ExtractConfig
+    from gen3d.views import Views
 
 _EMPTY = 1e-2  # optical density per unit length of a cell that no ray can notice
 
@@ -40,27 +49,27 @@ class _Trilinear(torch.autograd.Function):
         return grad_table.index_add_(0, corners.view(-1), rows), None, None
 
 
-class Volume:
+class Volume(Field):
     """A density and colour field; see the module's docstring for the layout.
 
-    grid: ``[R, R, R, 4]`` raw values, the only parameter. cell_density: ``[(R-1)^3, 2]`` least and greatest optical
-    density at the corners of each cell, by which the renderer skips what is empty or hidden. It is as of the last
-    ``refresh()`` and part of the state: a resumed run must skip exactly what the unbroken one skips.
+    grid: `[R, R, R, 4]` raw values, the only tensor that learns. cell_density: `[(R-1)^3, 2]` least and greatest
+    optical density at the corners of each cell, by which the renderer skips what is empty or hidden. It is as of the
+    last `refresh()` and part of the state: a resumed run must skip exactly what the unbroken one skips.
     """
 
     def __init__(
-        self, grid: Tensor, *, density_scale: float = 50.0, cell_density: Tensor | None = None
+        self, grid: Tensor, settings: VolumeConfig | None = None, *, cell_density: Tensor | None = None
     ) -> None:
         if grid.ndim != 4 or grid.shape[3] != 4 or len(set(grid.shape[:3])) != 1 or grid.shape[0] < 2:
             raise ValueError(f"a volume's grid must have shape [R, R, R, 4], got {list(grid.shape)}")
-        self.grid = grid
-        self.density_scale = float(density_scale)
+        self.grid, self.settings = grid, settings or VolumeConfig()
+        self.num_samples = self.settings.num_samples
         self.cell_density = (
             cell_density if cell_density is not None else grid.new_zeros((self.resolution - 1) ** 3, 2)
         )
         self._bounds: tuple[Tensor, Tensor] | None = None
         if cell_density is None:
-            self.refresh()
+            self._note_densities()
 
     @property
     def resolution(self) -> int:
@@ -70,26 +79,18 @@ class Volume:
     def device(self) -> torch.device:
         return self.grid.device
 
-    def state_dict(self) -> dict[str, Tensor]:
-        scale = torch.tensor(self.density_scale, dtype=torch.float64)
-        return {"grid": self.grid, "cell_density": self.cell_density, "density_scale": scale}
+    def tensors(self) -> dict[str, Tensor]:
+        return {"grid": self.grid, "cell_density": self.cell_density}
 
-    @staticmethod
-    def from_state_dict(tensors: Mapping[str, Tensor]) -> Volume:
-        missing = [name for name in ("grid", "cell_density", "density_scale") if name not in tensors]
-        if missing:
-            raise ValueError(
-                f"a volume needs the tensors grid, cell_density and density_scale; missing: {missing}"
-            )
-        return Volume(
-            tensors["grid"],
-            density_scale=float(tensors["density_scale"]),
-            cell_density=tensors["cell_density"],
-        )
+    def rates(self) -> dict[str, float]:
+        return {"grid": 1.0}
+
+    def refresh(self) -> None:
+        self._note_densities(dilate=1)
 
     @torch.no_grad()
-    def refresh(self, dilate: int = 0) -> None:
-        """Recompute ``cell_density`` from the grid; ``dilate`` > 0 also keeps that many cells around what is dense,
+    def _note_densities(self, dilate: int = 0) -> None:
+        """Recompute `cell_density` from the grid; `dilate` > 0 also keeps that many cells around what is dense,
         into which a surface may grow before the next refresh."""
         raw = self.grid.detach()[..., 0][None, None]
         greatest = F.max_pool3d(raw, 2, stride=1)
@@ -97,12 +98,11 @@ class Volume:
         if dilate:
             greatest = F.max_pool3d(greatest, 2 * dilate + 1, stride=1, padding=dilate)
         self.cell_density = self.density_of(torch.stack([least.reshape(-1), greatest.reshape(-1)], dim=-1))
-
         self._bounds = None
 
     @torch.no_grad()
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Corners ``[3]``, ``[3]`` of the box around every cell that is not empty."""
+        """Corners `[3]`, `[3]` of the box around every cell that is not empty."""
         if self._bounds is not None:
             return self._bounds
         n = self.resolution - 1
@@ -118,20 +118,28 @@ class Volume:
 
     def density_of(self, raw: Tensor) -> Tensor:
         """Raw density to optical density per unit length, same shape."""
-        return F.softplus(self.density_scale * raw)
+        return F.softplus(self.settings.density_scale * raw)
 
     def raw_of(self, density: float) -> float:
-        """The raw value whose optical density is ``density``: the inverse of ``density_of``."""
-        return (density + math.log(-math.expm1(-density))) / self.density_scale
+        """The raw value whose optical density is `density`: the inverse of `density_of`."""
+        return (density + math.log(-math.expm1(-density))) / self.settings.density_scale
 
     def _locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Points ``[..., 3]`` to cell coordinates (int64) and the fractions within the cell."""
+        """Points `[..., 3]` to cell coordinates (int64) and the fractions within the cell."""
         scaled = (points + 1.0) * (0.5 * (self.resolution - 1))
         cell = scaled.floor().clamp_(0, self.resolution - 2)
         return cell.long(), (scaled - cell).clamp_(0.0, 1.0)
 
+    def density_bounds(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        least, greatest = self.cell_density[self.cells(points)].unbind(-1)
+        return least, greatest
+
+    def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        raw = self.sample(points)
+        return self.density_of(raw[:, 0]), torch.sigmoid(raw[:, 1:])
+
     def cells(self, points: Tensor) -> Tensor:
-        """Row of ``cell_density`` that holds each of ``points [..., 3]``: int64 ``[...]``."""
+        """Row of `cell_density` that holds each of `points [..., 3]`: int64 `[...]`."""
         scaled = (
             ((points + 1.0) * (0.5 * (self.resolution - 1)))
             .clamp_(0, self.resolution - 1.001)
@@ -142,7 +150,7 @@ class Volume:
         return (x * n + y) * n + z
 
     def sample(self, points: Tensor) -> Tensor:
-        """Raw values at ``points [K, 3]``: ``[K, 4]``, differentiable in the grid. Outside the cube the nearest
+        """Raw values at `points [K, 3]`: `[K, 4]`, differentiable in the grid. Outside the cube the nearest
         face's value holds."""
         cell, fraction = self._locate(points)
         n = self.resolution
@@ -159,11 +167,11 @@ class Volume:
 
     @torch.no_grad()
     def color_at(self, points: Tensor) -> Tensor:
-        """Colours ``[K, 3]`` sRGB in [0, 1] at ``points [K, 3]``."""
+        """Colours `[K, 3]` sRGB in [0, 1] at `points [K, 3]`."""
         return torch.sigmoid(self.sample(points)[:, 1:])
 
     def normals_at(self, points: Tensor) -> Tensor:
-        """Outward unit normals ``[K, 3]``: the direction of falling density, by central differences."""
+        """Outward unit normals `[K, 3]`: the direction of falling density, by central differences."""
         step = 2.0 / (self.resolution - 1)
         offsets = torch.eye(3, device=points.device) * step
         raw = self.sample((points[:, None, None] + torch.stack([-offsets, offsets])).reshape(-1, 3))[:, 0]
@@ -172,7 +180,7 @@ class Volume:
 
     @torch.no_grad()
     def density_grid(self, resolution: int | None = None) -> np.ndarray:
-        """Raw density ``[n, n, n]`` float32 indexed ``[x, y, z]`` on [-1, 1]^3; zero is a surface, inside is above."""
+        """Raw density `[n, n, n]` float32 indexed `[x, y, z]` on [-1, 1]^3; zero is a surface, inside is above."""
         raw = self.grid.detach()[..., 0]
         if resolution is not None and resolution != self.resolution:
             size = (resolution, resolution, resolution)
@@ -180,8 +188,15 @@ class Volume:
         return raw.cpu().numpy().astype(np.float32, copy=True)
 
     @torch.no_grad()
+    def level(self, index: int) -> Volume:
+        resolutions = self.settings.resolutions
+        return self.upsample(resolutions[min(index, len(resolutions) - 1)])
+
+    @torch.no_grad()
     def upsample(self, resolution: int) -> Volume:
-        """The same field on ``resolution``^3 voxels: a new volume, for going from coarse to fine."""
+        """The same field on `resolution`^3 voxels, for going from coarse to fine; itself where it has them."""
+        if resolution == self.resolution:
+            return self
         if resolution < self.resolution:
             raise ValueError(
                 f"upsample goes from coarse to fine: {resolution} is below {self.resolution} voxels"
@@ -189,12 +204,57 @@ class Volume:
         channels = self.grid.detach().permute(3, 0, 1, 2)[None]
         size = (resolution, resolution, resolution)
         grid = F.interpolate(channels, size=size, mode="trilinear", align_corners=True)
-        return Volume(grid[0].permute(1, 2, 3, 0).contiguous(), density_scale=self.density_scale)
+        return Volume(grid[0].permute(1, 2, 3, 0).contiguous(), self.settings)
+
+    @torch.no_grad()
+    def carve(self, views: Views, *, tolerance: float = 0.0) -> None:
+        """The raw density becomes +-0.5 inside and outside the hull, with a linear ramp as wide as the silhouettes are
+        soft."""
+        n = self.resolution
+        axis = torch.linspace(-1.0, 1.0, n, device=self.device)
+        points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
+        inside, color = hull(points, views, tolerance=tolerance)
+        grid = self.grid.detach().view(-1, 4)
+        grid[:, 0] = inside - 0.5
+        grid[:, 1:] = torch.logit(color.clamp(0.02, 0.98))
+        self._note_densities()
+
+    def render(
+        self,
+        cameras: Cameras,
+        size: int,
+        background: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        shade: Shade | None = None,
+    ) -> Rendered:
+        if generator is not None:
+            return render_field(self, cameras, size, background, generator=generator, shade=shade)
+        self._note_densities()  # as they are; a picture needs no room for a surface to grow into
+        images, opacity = picture(self, cameras, size, background, num_samples=self.resolution)
+        return Rendered(images=images, opacity=opacity)
+
+    def to_mesh(self, settings: ExtractConfig, views: Views | None) -> Mesh:
+        return mesh_of_field(self, settings, views)
+
+    def surface_grid(self, resolution: int, level: float) -> tuple[np.ndarray, float]:
+        return self.density_grid(max(resolution, self.resolution)), self.raw_of(level)
+
+    @property
+    def detail(self) -> float:
+        return 1.0 / (self.resolution - 1)
+
+    def regularisers(self, generator: torch.Generator) -> dict[str, Tensor]:
+        settings = self.settings
+        if not (settings.density_tv or settings.color_tv):
+            return {}
+        density, color = self.total_variation(generator, settings.tv_fraction)
+        return {"tv": settings.density_tv * density + settings.color_tv * color}
 
     def total_variation(self, generator: torch.Generator, fraction: float = 1.0) -> tuple[Tensor, Tensor]:
         """Mean squared difference of neighbouring raw densities, and of neighbouring colours: two scalars.
 
-        ``fraction`` < 1 looks at a random slab of that share of the x planes, for speed; its mean is the same.
+        `fraction` < 1 looks at a random slab of that share of the x planes, for speed; its mean is the same.
         """
         planes = max(2, round(self.resolution * fraction))
         low = int(
@@ -206,11 +266,11 @@ class Volume:
         return total[0], total[1:].mean()
 
 
-def blob(config: VolumeConfig, device: torch.device | str = "cpu") -> Volume:
+def blob(settings: VolumeConfig, device: torch.device | str = "cpu") -> Volume:
     """A volume that begins as a ball whose raw density falls linearly from the centre outwards."""
-    axis = torch.linspace(-1.0, 1.0, config.resolution, device=device)
+    axis = torch.linspace(-1.0, 1.0, settings.resolutions[0], device=device)
     x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
     radius = (x * x + y * y + z * z).sqrt()
     grid = torch.zeros(*radius.shape, 4, device=device)
-    grid[..., 0] = config.blob_strength * (1.0 - radius / config.blob_radius)
-    return Volume(grid, density_scale=config.density_scale)
+    grid[..., 0] = settings.blob_strength * (1.0 - radius / settings.blob_radius)
+    return Volume(grid, settings)

@@ -1,104 +1,78 @@
-"""Settings of the stages and of the recipe made of them; nothing here needs torch before `build`."""
+"""Settings of the stages; nothing here needs torch before `build`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from gen3d.distillation.config import AnnealingConfig, Weighting
+from gen3d.camera_sampling.base import CameraSampler
+from gen3d.camera_sampling.orbit import Orbit
+from gen3d.distillation.annealing import AnnealingConfig
+from gen3d.distillation.base import Loss
 from gen3d.limits import check_elevations, check_fovy, check_mask_threshold
-from gen3d.representations.config import VolumeConfig
+from gen3d.priors.base import PriorConfig
+from gen3d.schedules import Points, check_points
+from gen3d.stages.base import Chosen, Given, StageConfig
 
 if TYPE_CHECKING:
-    import torch
-
-    from diffusion.backbone import Backbone
     from gen3d.stages.distill import Distill
-    from gen3d.stages.mesh import ExtractMesh, RefineMesh
-    from gen3d.stages.multiview import MultiviewReconstruction
+    from gen3d.stages.extract import ExtractMesh
+    from gen3d.stages.picture import TakePictures
+    from gen3d.stages.reconstruct import Reconstruct
     from gen3d.stages.redraw import Redraw
+    from gen3d.stages.refine import RefineMesh
     from gen3d.stages.texture import Texture
-    from gen3d.views import ViewProvider
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
-    """Diffusion settings for views: steps over the whole schedule, standard guidance scale, rescale in [0, 1].
-
-    background: asked for in words; "auto" chooses one that the prompt's colours stand out from, "" asks for none.
-    joint_views: how many views see each other. A multiview model's attention takes more than it was trained with, and
-    views of one set agree far better than those of two.
-    """
-
-    num_steps: int = 20
-    guidance_scale: float = 2.5
-    guidance_rescale: float = 0.5
-    negative_prompt: Annotated[str, "text"] = ""
-    background: Annotated[str, "text"] = "auto"
-    joint_views: int = 8
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_steps <= 1000:
-            raise ValueError(f"sampling num_steps must lie in 1..1000, got {self.num_steps}")
-        if not 0.0 <= self.guidance_scale <= 1000.0:
-            raise ValueError(
-                f"sampling guidance_scale must lie in 0..1000, got {self.guidance_scale:g}; 1 is no guidance"
-            )
-        if self.joint_views < 1:
-            raise ValueError(f"sampling joint_views must be at least 1, got {self.joint_views}")
-        if not 0.0 <= self.guidance_rescale <= 1.0:
-            raise ValueError(f"sampling guidance_rescale must lie in 0..1, got {self.guidance_rescale}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """How a volume is fitted to views.
+    """How a field is fitted to views.
 
-    Per step: num_rays rays of num_samples samples. Losses, as weights beside the mean squared colour error: mask
-    (opacity against the silhouettes), distortion (no fog: the light of a ray comes from one place), density_tv and
-    color_tv (smooth fields). learning_rate falls to learning_rate * learning_rate_decay over a fit (all
-    rounds together), by a constant factor a step. Empty cells are found anew every refresh_every steps.
+    num_rays: a step. mask, distortion: weights beside the mean squared colour error: of opacity against the silhouettes,
+    and against fog (the light of a ray comes from one place). learning_rate falls to learning_rate *
+    learning_rate_decay over a fit (all rounds together), by a constant factor a step. What is empty is found anew every
+    refresh_every steps.
     """
 
     num_rays: int = 1024
-    num_samples: int = 64
     learning_rate: float = 0.1
     learning_rate_decay: float = 0.1
     mask: float = 1.0
     distortion: float = 0.1
-    density_tv: float = 0.3
-    color_tv: float = 0.01
-    tv_fraction: float = 0.25
     refresh_every: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("num_rays", "num_samples", "refresh_every"):
+        for name in ("num_rays", "refresh_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"fit {name} must be at least 1, got {getattr(self, name)}")
-        for name in ("mask", "distortion", "density_tv", "color_tv"):
+        for name in ("mask", "distortion"):
             if not 0 <= getattr(self, name) <= 1000:
                 raise ValueError(
                     f"fit {name} is a weight and must lie in 0..1000, got {getattr(self, name):g}"
                 )
         if not 0 < self.learning_rate <= 10:
             raise ValueError(f"fit learning_rate must lie above 0 and up to 10, got {self.learning_rate:g}")
-        for name in ("learning_rate_decay", "tv_fraction"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"fit {name} must lie above 0 and up to 1, got {getattr(self, name)}")
+        if not 0 < self.learning_rate_decay <= 1:
+            raise ValueError(
+                f"fit learning_rate_decay must lie above 0 and up to 1, got {self.learning_rate_decay}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiviewConfig:
-    """Rounds of sampling and fitting.
+class ReconstructConfig(StageConfig):
+    """Rounds of sampling views and fitting a field to them.
 
     timesteps: where SDEdit starts, out of 1000, one a round after the first (which starts from noise).
-    steps_per_round: fit steps. groups: sets of ``group_size`` cameras sampled in every round but the first, whose
+    steps_per_round: fit steps. groups: sets of `group_size` cameras sampled in every round but the first, whose
     only set is the one that agrees with itself. elevations_deg: of the sets, in turn. keep_rounds: the fit sees the
-    views of this many last rounds. hull_rounds: the first rounds carve the volume anew from their silhouettes;
-    hull_tolerance: share of views that carving may overrule. resolutions: voxels along an edge, one a round (the
-    last one holds on). render_size: pixels of the pictures given to SDEdit and of the views.
+    views of this many last rounds. hull_rounds: the first rounds carve the field anew from their silhouettes;
+    hull_tolerance: share of views that carving may overrule. A round takes the next of the representation's
+    resolutions.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation"})
+
+    name: Literal["reconstruct"] = "reconstruct"
     timesteps: tuple[int, ...] = (800, 600, 450, 300, 200)
     steps_per_round: int = 60
     groups: int = 1
@@ -108,96 +82,187 @@ class MultiviewConfig:
     keep_rounds: int = 3
     hull_rounds: int = 1
     hull_tolerance: float = 0.0
-    resolutions: tuple[int, ...] = (48, 48, 48, 48, 64, 64)
-    render_size: int = 128
     mask_threshold: float = 0.06
-    volume: VolumeConfig = field(default_factory=VolumeConfig)
     fit: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps_per_round", "groups", "group_size", "keep_rounds", "hull_rounds", "render_size"):
+        for name in ("steps_per_round", "groups", "group_size", "keep_rounds", "hull_rounds"):
             if getattr(self, name) < 1:
-                raise ValueError(f"multiview {name} must be at least 1, got {getattr(self, name)}")
+                raise ValueError(f"reconstruct {name} must be at least 1, got {getattr(self, name)}")
         if any(not 1 <= t <= 1000 for t in self.timesteps):
-            raise ValueError(f"multiview timesteps must lie in 1..1000, got {list(self.timesteps)}")
-        if not self.elevations_deg or not self.resolutions:
-            raise ValueError("multiview elevations_deg and resolutions need at least one entry each")
-        check_elevations("multiview elevations_deg", self.elevations_deg)
-        check_fovy("multiview fovy_deg", [self.fovy_deg])
-        if list(self.resolutions) != sorted(self.resolutions):
-            raise ValueError(f"multiview resolutions must not fall, got {list(self.resolutions)}")
-        for resolution in (self.resolutions[0], self.resolutions[-1]):
-            replace(self.volume, resolution=resolution)  # has its own bounds
+            raise ValueError(f"reconstruct timesteps must lie in 1..1000, got {list(self.timesteps)}")
+        if not self.elevations_deg:
+            raise ValueError("reconstruct elevations_deg needs at least one entry")
+        check_elevations("reconstruct elevations_deg", self.elevations_deg)
+        check_fovy("reconstruct fovy_deg", [self.fovy_deg])
         if not 0.0 <= self.hull_tolerance < 1.0:
-            raise ValueError(f"multiview hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
-        check_mask_threshold("multiview mask_threshold", self.mask_threshold)
+            raise ValueError(f"reconstruct hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
+        check_mask_threshold("reconstruct mask_threshold", self.mask_threshold)
 
     @property
     def num_rounds(self) -> int:
         return 1 + len(self.timesteps)
 
-    def build(self, provider: ViewProvider, device: torch.device | str = "cpu") -> MultiviewReconstruction:
-        from gen3d.stages.multiview import MultiviewReconstruction
+    def build(self, given: Given) -> Reconstruct:
+        from gen3d.stages.reconstruct import Reconstruct
 
-        return MultiviewReconstruction(self, provider, device)
+        return Reconstruct(self, given)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig:
-    """Score distillation of a volume; the volume must be there.
+class ShadingConfig:
+    """Light in the pictures that a prior is shown, where the representation has normals (DreamFusion, section 3.2).
 
-    loss: ``x0`` (MVDream's, all views at once) or ``sds``. guidance_scale is the standard one. render_size pixels
-    are rendered and enlarged to the backbone's image size.
+    probability: of a step with a point light instead of plain colours. textureless: share of those with a white
+    surface, which must have shape to be seen. ambient: light from everywhere, beside 1 - ambient from the lamp.
+    begin: share of the steps before the first shaded one.
     """
 
-    num_steps: int = 0
-    loss: Literal["x0", "sds"] = "x0"
-    weighting: Weighting = "sds"
-    guidance_scale: float = 5.0
-    rescale: float = 0.5
-    num_views: int = 4
-    elevations_deg: tuple[float, float] = (0.0, 40.0)
-    fovy_deg: float = 40.0
-    render_size: int = 64
-    num_samples: int = 64
-    learning_rate: float = 0.02
-    max_gradient: float = 1.0
-    opaque: float = 0.01
-    density_tv: float = 0.3
-    annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
+    probability: float = 0.0
+    textureless: float = 0.5
+    ambient: float = 0.1
+    begin: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.loss not in ("x0", "sds"):
-            raise ValueError(f"distill loss must be x0 or sds, got {self.loss!r}")
+        for name in ("probability", "textureless", "ambient", "begin"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"shading {name} must lie in 0..1, got {getattr(self, name):g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """One opinion that a distillation follows: a loss over a prior's scores, times `weight`, a number or points
+    [[share of the steps, weight], ...]. prior, loss: None for the run's."""
+
+    prior: PriorConfig | None = None
+    loss: Loss | None = None
+    weight: Points = 1.0
+
+    def __post_init__(self) -> None:
+        check_points("guidance weight", self.weight, 0.0, 1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(StageConfig):
+    """Score distillation: pictures of a representation are pulled to what priors make of them.
+
+    It begins with the representation that an earlier stage left, or else with the representation's own beginning.
+
+    num_steps: 0 leaves the stage out. num_views: a step; a multiple of what the priors see together.
+    render_size: pixels of the pictures, enlarged to the prior's size; one for each part of the steps, evenly, from
+        coarse to fine. The representation takes its next resolution with each.
+    learning_rate: a number or points [[share of the steps, rate], ...].
+    background: behind the object: `asked` is the plain colour that the prompt asks for (or that of earlier views),
+        `random` a colour a view, `learned` one that is optimised with `background_rate`, from the asked one.
+    max_gradient: the latent gradient of an object is scaled down to this RMS.
+    sparsity, opaque, orient, distortion: weights, numbers or points, of fewer filled rays, of rays that are stopped or
+        pass, of visible normals that face away, and against fog. The last two need a field.
+    guidances: by name; none is the run's own prior and loss.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation", "distillation"})
+
+    name: Literal["distill"] = "distill"
+    num_steps: int = 400
+    num_views: int = 4
+    render_size: tuple[int, ...] = (64,)
+    learning_rate: Points = 0.05
+    background: Literal["asked", "random", "learned"] = "asked"
+    background_rate: float = 0.001
+    max_gradient: float = 1.0
+    sparsity: Points = 0.0
+    opaque: Points = 0.01
+    orient: Points = 0.0
+    distortion: Points = 0.0
+    refresh_every: int = 8
+    cameras: CameraSampler = field(default_factory=Orbit)
+    annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
+    shading: ShadingConfig = field(default_factory=ShadingConfig)
+    guidances: dict[str, Guidance] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
         if self.num_steps < 0:
             raise ValueError(f"distill num_steps must not be negative, got {self.num_steps}")
-        if not 0.0 <= self.rescale <= 1.0:
-            raise ValueError(f"distill rescale must lie in 0..1, got {self.rescale}")
-        for name in ("num_views", "render_size", "num_samples"):
+        for name in ("num_views", "refresh_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"distill {name} must be at least 1, got {getattr(self, name)}")
-        check_elevations("distill elevations_deg", self.elevations_deg)
-        check_fovy("distill fovy_deg", [self.fovy_deg])
-        for name, low, high in (
-            ("guidance_scale", 0, 1000), ("rescale", 0, 1), ("opaque", 0, 1000), ("density_tv", 0, 1000)
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"distill {name} must lie in {low}..{high}, got {getattr(self, name):g}")
-        for name, high in (("learning_rate", 10), ("max_gradient", 1000)):
+        if not self.render_size or any(not 8 <= size <= 2048 for size in self.render_size):
+            raise ValueError(f"distill render_size must lie in 8..2048, got {list(self.render_size)}")
+        check_points("distill learning_rate", self.learning_rate, 0.0, 10.0)
+        for name in ("sparsity", "opaque", "orient", "distortion"):
+            check_points(f"distill {name}", getattr(self, name), 0.0, 1e6)
+        for name, high in (("background_rate", 10), ("max_gradient", 1000)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(
                     f"distill {name} must lie above 0 and up to {high}, got {getattr(self, name):g}"
                 )
 
-    def build(self, backbone: Backbone, prompt: str, negative_prompt: str = "") -> Distill:
+    @property
+    def left_out(self) -> bool:
+        return self.num_steps == 0
+
+    def opinions(self) -> dict[str, Guidance]:
+        """The guidances; where none is named, the run's own."""
+        return dict(self.guidances) or {"guidance": Guidance()}
+
+    def needs(self) -> frozenset[str]:
+        opinions = self.opinions().values()
+        named = {
+            "prior" if all(one.prior is not None for one in opinions) else "",
+            "distillation" if all(one.loss is not None for one in opinions) else "",
+        }
+        return self.uses - named
+
+    def check(self, chosen: Chosen) -> None:
+        for name, one in self.opinions().items():
+            prior = one.prior or chosen.prior
+            if not prior.predicts:
+                raise ValueError(
+                    f"{name}: prior {getattr(prior, 'name', '')!r} has finished pictures and no scores to distil; "
+                    "choose another prior"
+                )
+
+    def build(self, given: Given) -> Distill:
         from gen3d.stages.distill import Distill
 
-        return Distill(self, backbone, prompt, negative_prompt)
+        return Distill(self, given)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractConfig:
-    """resolution: of the grid that is meshed. level: optical density per unit length at the surface; what is denser
+class PictureConfig(StageConfig):
+    """Pictures of the representation, taken as views for the stages that come after: `refine` and `texture`.
+
+    num_views, elevations_deg: evenly around, on one ring an elevation. fovy_deg: vertical field of view. size: pixels
+    along an edge.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"representation"})
+
+    name: Literal["picture"] = "picture"
+    num_views: int = 8
+    elevations_deg: tuple[float, ...] = (-15.0, 15.0, 45.0)
+    fovy_deg: float = 40.0
+    size: int = 128
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_views <= 1000:
+            raise ValueError(f"picture num_views must lie in 1..1000, got {self.num_views}")
+        if not self.elevations_deg:
+            raise ValueError("picture elevations_deg needs at least one entry")
+        check_elevations("picture elevations_deg", self.elevations_deg)
+        check_fovy("picture fovy_deg", [self.fovy_deg])
+        if not 16 <= self.size <= 4096:
+            raise ValueError(f"picture size must lie in 16..4096, got {self.size}")
+
+    def build(self, given: Given) -> TakePictures:
+        from gen3d.stages.picture import TakePictures
+
+        return TakePictures(self, given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(StageConfig):
+    """The surface as a mesh. resolution: of the grid that is meshed. level: optical density per unit length at the surface; what is denser
     is inside. A fitted density rises within a voxel or two, and thin haze outside stays below about 5.
     max_gap: pieces so near each other (world units) are joined, where no view sees through between them; 0 joins none.
     min_fraction, min_extent: pieces below these shares of the largest one's volume and of its bounding box's diagonal
@@ -205,6 +270,9 @@ class ExtractConfig:
     Taubin iterations.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"representation"})
+
+    name: Literal["extract"] = "extract"
     resolution: int = 96
     level: float = 10.0
     max_gap: float = 0.35
@@ -228,20 +296,24 @@ class ExtractConfig:
                 f"extract target_faces must be at least 4 and smooth in 0..100, got {self.target_faces}, {self.smooth}"
             )
 
-    def build(self) -> ExtractMesh:
-        from gen3d.stages.mesh import ExtractMesh
+    def check(self, chosen: Chosen) -> None:
+        chosen.representation.check_level(self.level)
 
-        return ExtractMesh(self)
+    def build(self, given: Given) -> ExtractMesh:
+        from gen3d.stages.extract import ExtractMesh
+
+        return ExtractMesh(self, given.chosen.representation)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefineConfig:
-    """Vertices and vertex colours moved to match pictures.
+class RefineConfig(StageConfig):
+    """Vertices and vertex colours moved to match the views.
 
     vertex_rate, color_rate: learning rates, falling to zero along a cosine. Weights beside the mean squared colour
-    error: mask, laplacian (in mean edge lengths), normal_consistency.
+    error: mask, laplacian (in mean edge lengths), normal_consistency. num_steps 0 leaves the stage out.
     """
 
+    name: Literal["refine"] = "refine"
     num_steps: int = 60
     views_per_step: int = 4
     vertex_rate: float = 2e-3
@@ -261,18 +333,25 @@ class RefineConfig:
             if not 0 <= getattr(self, name) <= high:
                 raise ValueError(f"refine {name} must lie in 0..{high}, got {getattr(self, name):g}")
 
-    def build(self) -> RefineMesh:
-        from gen3d.stages.mesh import RefineMesh
+    @property
+    def left_out(self) -> bool:
+        return self.num_steps == 0
+
+    def build(self, given: Given) -> RefineMesh:
+        from gen3d.stages.refine import RefineMesh
 
         return RefineMesh(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RedrawConfig:
-    """timestep: where SDEdit starts, out of 1000; 0 leaves the stage out. num_views: evenly around, the first from
+class RedrawConfig(StageConfig):
+    """The mesh drawn once more by the prior. timestep: where SDEdit starts, out of 1000; 0 leaves the stage out. num_views: evenly around, the first from
     straight ahead; a multiple of the backbone's. elevation_deg: of all of them. keep_views: how many of the latest
-    views stay beside the new ones. mask_threshold: as of ``gen3d.views.soft_mask``."""
+    views stay beside the new ones. mask_threshold: as of `gen3d.masks.soft_mask`."""
 
+    uses: ClassVar[frozenset[str]] = frozenset({"prior"})
+
+    name: Literal["redraw"] = "redraw"
     timestep: int = 600
     num_views: int = 8
     elevation_deg: float = 10.0
@@ -291,10 +370,14 @@ class RedrawConfig:
         check_fovy("redraw fovy_deg", [self.fovy_deg])
         check_mask_threshold("redraw mask_threshold", self.mask_threshold)
 
-    def build(self, provider: ViewProvider) -> Redraw:
+    @property
+    def left_out(self) -> bool:
+        return self.timestep == 0
+
+    def build(self, given: Given) -> Redraw:
         from gen3d.stages.redraw import Redraw
 
-        return Redraw(self, provider)
+        return Redraw(self, given.prior())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,11 +413,12 @@ class DelightConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextureConfig:
-    """size: texels along an edge. views_weight: how much the views count against the mesh's own colours where they
+class TextureConfig(StageConfig):
+    """A texture of the mesh's colours and the views. size: texels along an edge. views_weight: how much the views count against the mesh's own colours where they
     see the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
     direction and the surface, by which views are mixed. delight: how the views' light is taken out."""
 
+    name: Literal["texture"] = "texture"
     size: int = 1024
     views_weight: float = 1.0
     sharpness: float = 4.0
@@ -347,31 +431,7 @@ class TextureConfig:
             if not 0 <= getattr(self, name) <= 1000:
                 raise ValueError(f"texture {name} must lie in 0..1000, got {getattr(self, name):g}")
 
-    def build(self) -> Texture:
+    def build(self, given: Given) -> Texture:
         from gen3d.stages.texture import Texture
 
         return Texture(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuickstartConfig:
-    """Words to a textured mesh: rounds of sampled views and a fitted volume, optional distillation (0 steps leave it
-    out), a mesh, refined against the views (0 steps leave it out) and drawn once more (timestep 0 leaves it out), and
-    its texture."""
-
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    multiview: MultiviewConfig = field(default_factory=MultiviewConfig)
-    distill: DistillConfig = field(default_factory=DistillConfig)
-    extract: ExtractConfig = field(default_factory=ExtractConfig)
-    refine: RefineConfig = field(default_factory=RefineConfig)
-    redraw: RedrawConfig = field(default_factory=RedrawConfig)
-    texture: TextureConfig = field(default_factory=TextureConfig)
-
-    def __post_init__(self) -> None:
-        # So dense a carved volume is from the start, before anything is fitted.
-        most = 0.5 * self.multiview.volume.density_scale
-        if not self.extract.level < most:
-            raise ValueError(
-                f"extract.level must lie below half of multiview.volume.density_scale, {most:g}, got "
-                f"{self.extract.level:g}: what a fit begins with would be empty"
-            )

@@ -1,107 +1,242 @@
-"""Refining a volume by score distillation: pictures of it are pulled to what the diffusion model makes of them."""
+"""Score distillation: pictures of a representation are pulled to what priors make of them.
+
+Everything that is drawn for an object (a set of views) comes from a generator of its own, so that processes which share
+the objects of a step see what one process would.
+
+Legend: B objects, V views of each, C latent channels, h x w latent pixels.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion.backbone import Backbone
-from diffusion.guidance import cfg
-from gen3d.cameras import orbit
-from gen3d.distillation.annealing import draw_timestep
+from gen3d.cameras import Cameras
+from gen3d.distillation.base import Loss, Scores
 from gen3d.distillation.inject import clip_gradient, inject
-from gen3d.distillation.sds import sds_gradient
-from gen3d.distillation.x0 import x0_gradient
 from gen3d.optimize import Fit
-from gen3d.prompts import view_prompts
-from gen3d.regularisers import opaque
-from gen3d.render.volume import render_rays
+from gen3d.priors.base import ScoringPrior
+from gen3d.regularisers import distortion, opaque, orient, sparsity
+from gen3d.render.lamp import near_camera
+from gen3d.representations.base import GROUP, Field, Rendered, Representation, load
+from gen3d.schedules import Points, value_at
+from gen3d.stages.base import Given
 from gen3d.stages.config import DistillConfig
-from gen3d.stages.fit import load_volume, refresh
 from gen3d.state import State
+
+_GREY = (0.5, 0.5, 0.5)
+_BACKGROUND, _TIMESTEP = "distill/background", "distill/timestep"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opinion:
+    prior: ScoringPrior
+    loss: Loss
+    weight: Points
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """Pictures of one object: by V cameras, and what was drawn for them."""
+
+    cameras: Cameras
+    rendered: Rendered
+    generator: torch.Generator
 
 
 class Distill(Fit):
-    """One step renders ``num_views`` pictures around the object and applies one gradient."""
+    """One step renders `num_views` pictures around the object and applies the gradient of every guidance."""
 
     name = "distill"
 
-    def __init__(
-        self, config: DistillConfig, backbone: Backbone, prompt: str, negative_prompt: str = ""
-    ) -> None:
-        if config.num_views % backbone.num_views:
+    def __init__(self, config: DistillConfig, given: Given) -> None:
+        self.config, self.num_steps = config, config.num_steps
+        self.representation, self.device = given.chosen.representation, given.device
+        self.opinions: dict[str, _Opinion] = {}
+        for name, one in config.opinions().items():
+            prior, loss = given.prior(one.prior), one.loss or given.chosen.distillation
+            if not isinstance(prior, ScoringPrior) or loss is None:
+                raise ValueError(
+                    f"guidance {name!r} needs a prior that predicts and a loss: choose distillation"
+                )
+            self.opinions[name] = _Opinion(prior=prior, loss=loss, weight=one.weight)
+        self.views_together = max(one.prior.num_views for one in self.opinions.values())
+        for name, one in self.opinions.items():
+            if config.num_views % self.views_together or self.views_together % one.prior.num_views:
+                raise ValueError(
+                    f"distill num_views must be a multiple of the {one.prior.num_views} views that the prior of "
+                    f"{name!r} sees together, got {config.num_views}"
+                )
+        self.num_objects = config.num_views // self.views_together
+        rank, count = given.share
+        if self.num_objects % count:
             raise ValueError(
-                f"distill num_views must be a multiple of the backbone's {backbone.num_views}, got {config.num_views}"
+                f"{count} processes cannot share the {self.num_objects} objects of a step evenly: give distill "
+                f"num_views a multiple of {count * self.views_together}"
             )
-        self.config, self.backbone, self.prompt = config, backbone, prompt
-        self.num_steps = config.num_steps
-        self.unconditional = backbone.encode_prompt([negative_prompt])
+        self.mine = range(rank * self.num_objects // count, (rank + 1) * self.num_objects // count)
+
+    def start(self, state: State, generator: torch.Generator) -> None:
+        if not state.group(GROUP):
+            self.representation.begin(self.device).save(state)
+        asked = self._asked_background(state)
+        if self.config.background == "learned":
+            state[_BACKGROUND] = torch.logit(asked.clamp(0.02, 0.98))
+        else:
+            state[_BACKGROUND] = asked
+        for one in self.opinions.values():
+            one.loss.start(state, generator)
 
     def before(self, state: State, step: int, generator: torch.Generator) -> None:
-        refresh(state, step, 8)
+        part = self._part(step)
+        milestone = step == 0 or part != self._part(step - 1)
+        if not milestone and step % self.config.refresh_every:
+            return
+        representation = load(self.representation, state)
+        if milestone:
+            representation = representation.level(part)
+            state.drop("adam")
+        representation.refresh()
+        representation.save(state)
 
     def rates(self, state: State, step: int) -> dict[str, float]:
-        return {"volume/grid": self.config.learning_rate}
-
-    def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
-        return {"timestep": float(state["distill/timestep"])}
+        rate = value_at(self.config.learning_rate, step / self.num_steps)
+        own = load(self.representation, state).rates()
+        rates = {f"{GROUP}/{name}": rate * share for name, share in own.items()}
+        if self.config.background == "learned":
+            rates[_BACKGROUND] = self.config.background_rate
+        return rates
 
     def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        config, volume = self.config, load_volume(state)
-        turn, height = torch.rand(2, generator=generator, device=generator.device).tolist()
-        azimuths = [360.0 * (turn + view / config.num_views) for view in range(config.num_views)]
-        low, high = config.elevations_deg
-        elevation = low + (high - low) * height
-        cameras = orbit(azimuths, elevation, fovy_deg=config.fovy_deg).to(volume.device)
-
-        size = config.render_size
-        origins, directions = cameras.rays(size, size)
-        rendered = render_rays(
-            volume,
-            origins.reshape(-1, 3),
-            directions.reshape(-1, 3),
-            state["views/backgrounds"][-1],
-            num_samples=config.num_samples,
-            generator=generator,
-        )
-        images = rendered.rgb.view(config.num_views, size, size, 3).permute(0, 3, 1, 2)
-        full = (self.backbone.image_size, self.backbone.image_size)
-        images = F.interpolate(images, full, mode="bilinear", antialias=True, align_corners=False)
-        latents = self.backbone.encode(images)
-        low_t, high_t = config.annealing.range(step, config.num_steps)
-        t = draw_timestep(low_t, high_t, self.backbone.schedule.num_timesteps, generator)
-        prompts = view_prompts(self.prompt, azimuths, [elevation] * len(azimuths), self.backbone.num_views)
-        gradient = self._gradient(latents, t.to(latents.device), cameras.c2w, prompts, generator)
-        density_tv, _ = volume.total_variation(generator, 0.25)
-        state["distill/timestep"] = t
-        return {
-            config.loss: inject(latents, clip_gradient(gradient, config.max_gradient)) / latents[0].numel(),
-            "opaque": config.opaque * opaque(rendered.opacity),
-            "tv": config.density_tv * density_tv,
+        config, progress = self.config, step / self.num_steps
+        representation = load(self.representation, state)
+        cameras = config.cameras.draw(self.num_objects, self.views_together, progress, generator)
+        cameras = cameras.to(self.device)
+        shaded, bare, level = torch.rand(3, generator=generator, device=generator.device).tolist()
+        state[_TIMESTEP] = torch.tensor(level)
+        seeds = torch.randint(2**62, (self.num_objects,), generator=generator, device=generator.device)
+        shading = config.shading
+        lit = progress >= shading.begin and shaded < shading.probability
+        seen = []
+        for index in self.mine:
+            own = torch.Generator(generator.device).manual_seed(int(seeds[index]))
+            views = cameras[index * self.views_together : (index + 1) * self.views_together]
+            shade = None
+            if lit:
+                shade = near_camera(
+                    views, own, ambient=shading.ambient, textureless=bare < shading.textureless
+                )
+            background = self._background(state, len(views), own)
+            size = config.render_size[self._part(step)]
+            rendered = representation.render(views, size, background, generator=own, shade=shade)
+            seen.append(_Seen(cameras=views, rendered=rendered, generator=own))
+        losses = {
+            name: value_at(one.weight, progress) * self._guide(one, seen, level, progress, state)
+            for name, one in self.opinions.items()
         }
+        losses |= self._regularisers(representation, seen, progress)
+        return losses | representation.regularisers(generator)
+
+    def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        one = next(iter(self.opinions.values()))
+        low, high = self.config.annealing.range(step / self.num_steps)
+        return {"timestep": float(self._timestep(one.prior, float(state[_TIMESTEP]), low, high))}
+
+    def _part(self, step: int) -> int:
+        """Which of the render sizes, and of the representation's resolutions, a step has."""
+        return step * len(self.config.render_size) // self.num_steps
+
+    def _asked_background(self, state: State) -> Tensor:
+        if "views/backgrounds" in state:
+            return state["views/backgrounds"][-1].clone()
+        known = (one.prior.background for one in self.opinions.values())
+        color = next((color for color in known if color is not None), _GREY)
+        return torch.tensor(color, device=torch.device(self.device))
+
+    def _background(self, state: State, count: int, generator: torch.Generator) -> Tensor:
+        """`[count, 3]`."""
+        if self.config.background == "random":
+            colors = torch.rand(count, 3, generator=generator, device=generator.device)
+            return colors.to(self.device)
+        own = state[_BACKGROUND]
+        return (torch.sigmoid(own) if self.config.background == "learned" else own).expand(count, 3)
+
+    @staticmethod
+    def _timestep(prior: ScoringPrior, drawn: float, low: float, high: float) -> int:
+        last = prior.schedule.num_timesteps - 1
+        return round((low + (high - low) * drawn) * last)
+
+    def _guide(
+        self, one: _Opinion, seen: Sequence[_Seen], level: float, progress: float, state: State
+    ) -> Tensor:
+        """The injected gradient of one guidance, a mean over this process's objects."""
+        prior, total = one.prior, []
+        low, high = self.config.annealing.range(progress)
+        timestep = self._timestep(prior, level, low, high)
+        for each in seen:
+            full = (prior.image_size, prior.image_size)
+            images = F.interpolate(
+                each.rendered.images, full, mode="bilinear", antialias=True, align_corners=False
+            )
+            latents = prior.encode(images)
+            latents = latents.view(-1, prior.num_views, *latents.shape[1:])
+            gradient = self._gradient(one, latents.detach(), timestep, each, state)
+            clipped = clip_gradient(gradient, self.config.max_gradient)
+            total.append(inject(latents, clipped) / latents[0].numel())
+        return torch.stack(total).mean()
 
     @torch.no_grad()
-    def _gradient(
-        self, latents: Tensor, t: Tensor, c2w: Tensor, prompts: list[str], generator: torch.Generator
-    ) -> Tensor:
-        """Gradient for latents ``[V, C, h, w]`` of all views, at one timestep ``t [1]``."""
-        config, backbone, schedule = self.config, self.backbone, self.backbone.schedule
-        groups = len(latents) // backbone.num_views
-        grouped = latents.detach().view(groups, backbone.num_views, *latents.shape[1:])
-        camera = c2w.view(groups, backbone.num_views, 4, 4) if backbone.has_camera else None
-        noise = torch.randn(grouped.shape, generator=generator, device=generator.device).to(grouped.device)
-        t = t.expand(groups)
-        noisy = schedule.add_noise(grouped, noise, t)
-        conditioning = backbone.encode_prompt(prompts)
-        cond = backbone.predict(noisy, t, conditioning, camera=camera)
-        uncond = backbone.predict(noisy, t, self.unconditional, camera=camera)
-        guided = cfg(uncond, cond, config.guidance_scale)
-        if config.loss == "x0":
-            x0_guided, x0_cond = schedule.to_x0(guided, noisy, t), schedule.to_x0(cond, noisy, t)
-            gradient = x0_gradient(grouped, x0_guided, x0_cond, rescale=config.rescale)
-        else:
-            eps_hat = schedule.to_eps(guided, noisy, t)
-            alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-            gradient = sds_gradient(eps_hat, noise, alpha, sigma, weighting=config.weighting)
-        return gradient.view_as(latents)
+    def _gradient(self, one: _Opinion, latents: Tensor, timestep: int, seen: _Seen, state: State) -> Tensor:
+        generator, prior = seen.generator, one.prior
+        noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents.device)
+        times = torch.full((len(latents),), timestep, device=latents.device)
+        scores = Scores(
+            prior=prior,
+            noisy=prior.schedule.add_noise(latents, noise, times),
+            timestep=times,
+            cameras=seen.cameras,
+            together=one.loss.conditions(prior, seen.cameras),
+        )
+        return one.loss(scores, latents, noise, state, generator)
+
+    def _regularisers(
+        self, representation: Representation, seen: Sequence[_Seen], progress: float
+    ) -> dict[str, Tensor]:
+        opacity = torch.cat([each.rendered.opacity.flatten() for each in seen])
+        weights = {
+            name: value_at(getattr(self.config, name), progress)
+            for name in ("sparsity", "opaque", "orient", "distortion")
+        }
+        losses: dict[str, Tensor] = {}
+        if weights["sparsity"]:
+            losses["sparsity"] = weights["sparsity"] * sparsity(opacity)
+        if weights["opaque"]:
+            losses["opaque"] = weights["opaque"] * opaque(opacity)
+        if not (weights["orient"] or weights["distortion"]):
+            return losses
+        rays = [each.rendered.rays for each in seen]
+        if not isinstance(representation, Field) or None in rays:
+            raise ValueError(
+                f"distill orient and distortion need a field, which {type(representation).__name__} is not: "
+                "set them to 0"
+            )
+        met = [each for each in rays if each is not None]
+        if weights["distortion"]:
+            fog = torch.stack([distortion(each.weights, each.t, each.step) for each in met]).mean()
+            losses["distortion"] = weights["distortion"] * fog
+        if weights["orient"]:
+            facing = [
+                orient(
+                    each.weights[each.kept[:, 0], each.kept[:, 1]],
+                    representation.normals_at(each.points),
+                    each.directions[each.kept[:, 0]],
+                    int((each.opacity > 0).sum()),
+                )
+                for each in met
+            ]
+            losses["orient"] = weights["orient"] * torch.stack(facing).mean()
+        return losses

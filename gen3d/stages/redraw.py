@@ -10,21 +10,31 @@ from __future__ import annotations
 import torch
 
 from gen3d.cameras import ring
+from gen3d.mesh_state import load_mesh
 from gen3d.optimize import Transform
+from gen3d.priors.base import Prior
 from gen3d.render.shading import render_mesh
 from gen3d.stages.config import RedrawConfig
-from gen3d.stages.mesh import load_mesh
 from gen3d.state import State
-from gen3d.views import ViewProvider, Views
+from gen3d.views import Views
 
 
 class Redraw(Transform):
-    """Leaves in ``views/...`` the latest views of before and, after them, those drawn from the mesh."""
+    """Leaves in `views/...` the latest views of before and, after them, those drawn from the mesh."""
 
     name = "redraw"
 
-    def __init__(self, config: RedrawConfig, provider: ViewProvider) -> None:
-        self.config, self.provider = config, provider
+    def __init__(self, config: RedrawConfig, prior: Prior) -> None:
+        if config.num_views % prior.num_views:
+            raise ValueError(
+                f"redraw num_views must be a multiple of the {prior.num_views} views that the prior sees together, "
+                f"got {config.num_views}"
+            )
+        try:
+            prior.check_start(config.timestep)
+        except ValueError as error:
+            raise ValueError(f"redraw timestep does not go with the prior: {error}") from None
+        self.config, self.prior = config, prior
 
     @torch.no_grad()
     def apply(self, state: State, generator: torch.Generator) -> dict[str, float]:
@@ -34,7 +44,9 @@ class Redraw(Transform):
         )
         size, background = views.images.shape[-1], views.backgrounds[-1]
         shown = render_mesh(mesh, cameras, size, size, background=background, mode="albedo")
-        images = self.provider(cameras, shown.images, config.timestep, generator)
+        images = self.prior.sample(
+            cameras, generator, init_images=shown.images, start_timestep=config.timestep
+        )
         drawn = Views.from_images(images, cameras, threshold=config.mask_threshold)
         kept = views[max(0, len(views) - config.keep_views) :]
         Views.cat([kept, drawn]).save(state)

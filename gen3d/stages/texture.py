@@ -1,6 +1,6 @@
 """A texture of the mesh's own colours, without the light it was seen under.
 
-Adds ``mesh/uvs [N, 2]`` and ``mesh/texture [S, S, 3]`` to the state and takes ``mesh/vertex_colors`` out of it.
+Adds `mesh/uvs [N, 2]` and `mesh/texture [S, S, 3]` to the state and takes `mesh/vertex_colors` out of it.
 
 Legend: V views, K points.
 """
@@ -19,10 +19,10 @@ from gen3d import meshing, texture
 from gen3d.asset import Mesh
 from gen3d.color import linear_to_srgb, srgb_to_linear
 from gen3d.delight import Lighting, Samples, fit_lighting, occlusion, remove_light
+from gen3d.mesh_state import load_mesh, save_mesh
 from gen3d.optimize import Transform
 from gen3d.render.shading import render_mesh
 from gen3d.stages.config import TextureConfig
-from gen3d.stages.mesh import load_mesh, save_mesh
 from gen3d.state import State
 from gen3d.views import Views
 
@@ -58,7 +58,7 @@ class Texture(Transform):
 
 @dataclass(frozen=True, kw_only=True)
 class _Surface:
-    """K points: position and unit normal ``[K, 3]``, occlusion ``[K]``."""
+    """K points: position and unit normal `[K, 3]`, occlusion `[K]`."""
 
     points: Tensor
     normals: Tensor
@@ -67,8 +67,8 @@ class _Surface:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """What V views show of K points: linear colors ``[V, K, 3]``, the cosine to the surface ``[V, K]`` and how far
-    to trust it, ``[V, K]`` in [0, 1], 0 where it is hidden."""
+    """What V views show of K points: linear colors `[V, K, 3]`, the cosine to the surface `[V, K]` and how far
+    to trust it, `[V, K]` in [0, 1], 0 where it is hidden."""
 
     colors: Tensor
     facing: Tensor
@@ -107,7 +107,7 @@ class SurfaceColor:
 
     @torch.no_grad()
     def __call__(self, points: Tensor) -> Tensor:
-        """sRGB ``[K, 3]`` of ``points [K, 3]``."""
+        """sRGB `[K, 3]` of `points [K, 3]`."""
         own, surface = self._nearest(points)
         return linear_to_srgb(self._mix(own, surface, self._look(surface)))
 
@@ -131,7 +131,7 @@ class SurfaceColor:
         return remove_light(colors, shading, self.config.delight)
 
     def _mix(self, own: Tensor, surface: _Surface, shown: _Seen) -> Tensor:
-        """Linear ``[K, 3]``: the views' colours without their light, and ``own [K, 3]``, which has none."""
+        """Linear `[K, 3]`: the views' colours without their light, and `own [K, 3]`, which has none."""
         mixed, total = own.clone(), torch.ones(len(own), 1, device=own.device)
         for colors, facing, weights in zip(shown.colors, shown.facing, shown.weights, strict=True):
             weight = self.config.views_weight * _VIEW * weights[:, None]
@@ -172,7 +172,7 @@ class SurfaceColor:
 
 
 def _vertex_colors(mesh: Mesh) -> Tensor:
-    """sRGB ``[N, 3]``."""
+    """sRGB `[N, 3]`."""
     if mesh.vertex_colors is not None:
         return mesh.vertex_colors
     return torch.tensor(mesh.material.base_color, device=mesh.device).expand(mesh.num_vertices, 3)

@@ -1,0 +1,1 @@
+"""From where the pictures of a distillation step are taken."""

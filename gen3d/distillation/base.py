@@ -1,0 +1,119 @@
+"""The joint between losses and models: what a model predicts about noisy latents, in every parameterisation.
+
+Nothing here imports torch before it is used, so that all losses can be listed in an instant.
+
+Legend: B objects, V views of each, C latent channels, h x w latent pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gen3d.cameras import Cameras
+    from gen3d.priors.base import ScoringPrior
+    from gen3d.state import State
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """Predictions of `prior` at `noisy [B, V, C, h, w]`, `timestep [B]` (long), by B V `cameras`; each made once.
+
+    together: conditions that are predicted in one pass as soon as one of them is asked for; others follow singly.
+    """
+
+    prior: ScoringPrior
+    noisy: Tensor
+    timestep: Tensor
+    cameras: Cameras
+    together: Sequence[str] = ()
+    _predicted: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def prediction(self, which: str = "cond") -> Tensor:
+        """`[B, V, C, h, w]` in the prior's own parameterisation, for one condition."""
+        if which not in self._predicted:
+            wanted = list(self.together) if which in self.together else [which]
+            wanted = [name for name in wanted if name not in self._predicted]
+            made = self.prior.predict(self.noisy, self.timestep, self.cameras, wanted)
+            self._predicted.update(zip(wanted, made, strict=True))
+        return self._predicted[which]
+
+    def guided_prediction(self, scale: float) -> Tensor:
+        """Classifier-free guidance in the prior's own parameterisation: unconditional + scale x direction."""
+        first, *others = self.prior.guidance_conditions(self.cameras)
+        if scale == 1.0 and not any(name != "cond" for name in others):
+            return self.prediction("cond")
+        predictions = {name: self.prediction(name) for name in (first, *others)}
+        return predictions[first] + scale * self.prior.direction(predictions, self.cameras)
+
+    def eps(self, which: str = "cond") -> Tensor:
+        """The noise as one condition sees it."""
+        return self.prior.schedule.to_eps(self.prediction(which), self.noisy, self.timestep)
+
+    def x0(self, which: str = "cond") -> Tensor:
+        """The clean latents as one condition sees them."""
+        return self.prior.schedule.to_x0(self.prediction(which), self.noisy, self.timestep)
+
+    def guided_eps(self, scale: float) -> Tensor:
+        """The noise under guidance at the standard `scale`, 1 for none."""
+        return self.prior.schedule.to_eps(self.guided_prediction(scale), self.noisy, self.timestep)
+
+    def guided_x0(self, scale: float, rescale: float = 0.0) -> Tensor:
+        """The clean latents under guidance; of the contrast that it adds, the share `rescale` is undone
+        (`diffusion.guidance.rescale`), all views of an object by one factor."""
+        from diffusion import guidance
+
+        x0 = self.prior.schedule.to_x0(self.guided_prediction(scale), self.noisy, self.timestep)
+        return guidance.rescale(x0, self.x0("cond"), rescale) if rescale else x0
+
+    def alpha(self) -> Tensor:
+        """Signal level, broadcastable to the latents."""
+        return self.prior.schedule.alpha(self.timestep, self.noisy)
+
+    def sigma(self) -> Tensor:
+        """Noise level, broadcastable to the latents."""
+        return self.prior.schedule.sigma(self.timestep, self.noisy)
+
+    def at(self, noisy: Tensor, timestep: Tensor, together: Sequence[str] | None = None) -> Scores:
+        """What the same prior says elsewhere: losses of two times, and inversions."""
+        return Scores(
+            prior=self.prior,
+            noisy=noisy,
+            timestep=timestep,
+            cameras=self.cameras,
+            together=self.together if together is None else together,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(ABC):
+    """A score-distillation loss: its settings, and its gradient as a pure function of the scores.
+
+    The base of all that `distillation=` can choose; one file each.
+    """
+
+    def conditions(self, prior: ScoringPrior, cameras: Cameras) -> tuple[str, ...]:
+        """What it will ask the prior for, so that it is predicted in one pass."""
+        return prior.guidance_conditions(cameras)
+
+    def start(self, state: State, generator: torch.Generator) -> None:  # noqa: B027
+        """Put what it keeps over a run into the state, under `distillation/`."""
+
+    @abstractmethod
+    def __call__(
+        self, scores: Scores, latents: Tensor, noise: Tensor, state: State, generator: torch.Generator
+    ) -> Tensor:
+        """The gradient `[B, V, C, h, w]` for clean `latents` that were noised with `noise`, all of that shape, without
+        gradients of its own; give it to `gen3d.distillation.inject`."""
+
+
+def check_guidance_scale(name: str, scale: float) -> None:
+    """Refuse scales that no sampler survives."""
+    if not 0.0 <= scale <= 1000.0:
+        raise ValueError(f"{name} guidance_scale must lie in 0..1000, got {scale:g}; 1 is no guidance")

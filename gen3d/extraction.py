@@ -1,0 +1,47 @@
+"""From a field to a closed mesh with vertex colours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gen3d import meshing
+from gen3d.asset import Mesh
+from gen3d.bridging import bridge_pieces
+from gen3d.representations.base import Field
+from gen3d.representations.hull import look_up
+from gen3d.views import Views
+
+if TYPE_CHECKING:
+    from gen3d.stages.config import ExtractConfig
+
+# Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
+_SEEN_THROUGH = 0.1
+
+
+def mesh_of_field(field: Field, settings: ExtractConfig, views: Views | None) -> Mesh:
+    """The surface of `field` at optical density `settings.level`, on its device. With `views`, pieces near each other
+    are joined where none of them sees through between the two."""
+    grid, level = field.surface_grid(settings.resolution, settings.level)
+    if settings.max_gap and views is not None:
+        grid = bridge_pieces(grid, level, lambda points: _unseen(points, views), max_gap=settings.max_gap)
+    mesh = meshing.extract_mesh(grid, level=level, min_fraction=settings.min_fraction)
+    mesh = meshing.decimate(meshing.smooth(mesh, settings.smooth), settings.target_faces)
+    mesh = meshing.drop_small_pieces(mesh, min_fraction=settings.min_fraction, min_extent=settings.min_extent)
+    vertices = mesh.vertices.to(field.device)
+    return Mesh(vertices, mesh.faces.to(field.device), vertex_colors=surface_color(field, vertices))
+
+
+@torch.no_grad()
+def surface_color(field: Field, points: Tensor) -> Tensor:
+    """Colours `[K, 3]` of surface points `[K, 3]`, read a little inside: outside, colour was never seen."""
+    inward = -field.normals_at(points) * field.detail
+    return field.density_and_color(points + inward)[1]
+
+
+def _unseen(points: Tensor, views: Views) -> Tensor:
+    """Which of `points [K, 3]` hardly any view sees to be empty: `[K]` bool."""
+    empty = look_up(views.masks, views.cameras, points.to(views.masks.device))[:, 0] < 0.5
+    return empty.float().mean(dim=0) <= _SEEN_THROUGH

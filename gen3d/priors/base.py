@@ -1,0 +1,109 @@
+"""A prior: what a model thinks of pictures taken by given cameras. The joint between stages and models.
+
+Legend: B objects, V views of each, C latent channels, h x w latent pixels, K conditions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from diffusion.backbone import Backbone
+    from diffusion.schedule import Schedule
+    from gen3d.cameras import Cameras
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is wanted of a model: the words, and the backbone that shall draw them."""
+
+    backbone: Backbone
+    prompt: Annotated[str, "text"]
+    negative_prompt: Annotated[str, "text"] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig(ABC):
+    """Settings of a prior; the base of all that `prior=` can choose."""
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it can score pictures, as distillation needs, or only has finished ones."""
+        return True
+
+    @property
+    def is_model(self) -> bool:
+        """Whether what it gives is made by a generative model."""
+        return True
+
+    @abstractmethod
+    def build(self, request: Request) -> Prior:
+        """The prior for `request`; ValueError where the two do not go together."""
+
+
+class Prior(ABC):
+    """num_views: how many views of an object it sees at once. image_size: of its pictures, in pixels."""
+
+    num_views: int
+    image_size: int
+
+    @abstractmethod
+    def sample(
+        self,
+        cameras: Cameras,
+        generator: torch.Generator,
+        *,
+        init_images: Tensor | None = None,
+        start_timestep: int | None = None,
+    ) -> Tensor:
+        """Finished pictures `[V, 3, H, W]`, sRGB in [0, 1], by V cameras, a multiple of `num_views`: from nothing, or
+        from `init_images [V, 3, H, W]` noised to `start_timestep`."""
+
+    def check_start(self, timestep: int) -> None:  # noqa: B027
+        """Refuse a `start_timestep` that `sample` could not start from."""
+
+    @property
+    def background(self) -> tuple[float, float, float] | None:
+        """The plain sRGB colour that is asked for behind the object, where one is known."""
+        return None
+
+
+class ScoringPrior(Prior):
+    """A prior that predicts, for score distillation.
+
+    schedule: its noise levels, and what its predictions are of.
+    """
+
+    schedule: Schedule
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures `[..., 3, H, W]` in [0, 1] to latents `[..., C, h, w]`, differentiable."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents `[..., C, h, w]` to pictures `[..., 3, H, W]` in [0, 1]."""
+
+    @abstractmethod
+    def predict(self, latents: Tensor, timestep: Tensor, cameras: Cameras, which: Sequence[str]) -> Tensor:
+        """What it predicts of noisy `latents [B, V, C, h, w]` at `timestep [B]` by B V cameras, for K conditions in one
+        pass: `[K, B, V, C, h, w]`, in the parameterisation of `schedule`.
+
+        which: of "cond" (the prompt), "uncond" (no words), "negative" (the negative prompt) and what else
+        `guidance_conditions` names.
+        """
+
+    def guidance_conditions(self, cameras: Cameras) -> tuple[str, ...]:
+        """The conditions that `direction` needs for these cameras, the unconditional one first."""
+        return ("uncond", "cond")
+
+    def direction(self, predictions: dict[str, Tensor], cameras: Cameras) -> Tensor:
+        """Where guidance points: from the first of `guidance_conditions` to the conditional prediction."""
+        first, *_ = self.guidance_conditions(cameras)
+        return predictions["cond"] - predictions[first]

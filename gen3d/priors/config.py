@@ -1,0 +1,63 @@
+"""Settings of the priors; nothing here needs torch before `build`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from gen3d.priors.base import PriorConfig, Request
+
+if TYPE_CHECKING:
+    from gen3d.priors.text import TextPrior
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Diffusion settings for finished pictures: num_steps over the whole schedule, the standard guidance_scale, and
+    guidance_rescale in [0, 1]."""
+
+    num_steps: int = 20
+    guidance_scale: float = 2.5
+    guidance_rescale: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_steps <= 1000:
+            raise ValueError(f"sampling num_steps must lie in 1..1000, got {self.num_steps}")
+        if not 0.0 <= self.guidance_scale <= 1000.0:
+            raise ValueError(
+                f"sampling guidance_scale must lie in 0..1000, got {self.guidance_scale:g}; 1 is no guidance"
+            )
+        if not 0.0 <= self.guidance_rescale <= 1.0:
+            raise ValueError(f"sampling guidance_rescale must lie in 0..1, got {self.guidance_rescale}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPriorConfig(PriorConfig):
+    """Words, and the backbone's opinion of pictures by them.
+
+    sampling: of finished pictures.
+    background: asked for in words; "auto" chooses one that the prompt's colours stand out from, "" asks for none.
+    joint_views: how many views see each other. A multiview model's attention takes more than it was trained with, and
+        views of one set agree far better than those of two. With 1 each view is alone, and words say which it is
+        (", front view" and so on).
+    perp_neg: views that are alone are steered away from the neighbouring views' words (Perp-Neg, arXiv 2304.04968).
+    source_suffix: what is put behind the prompt for the condition "source" (SDS-Bridge, arXiv 2406.09417).
+    """
+
+    name: Literal["text"] = "text"
+    sampling: SamplingConfig = SamplingConfig()
+    background: Annotated[str, "text"] = "auto"
+    joint_views: int = 8
+    perp_neg: bool = False
+    source_suffix: Annotated[str, "text"] = (
+        ", oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, malformed"
+    )
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.joint_views <= 64:
+            raise ValueError(f"prior joint_views must lie in 1..64, got {self.joint_views}")
+
+    def build(self, request: Request) -> TextPrior:
+        from gen3d.priors.text import TextPrior
+
+        return TextPrior(self, request)

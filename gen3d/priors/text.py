@@ -1,0 +1,192 @@
+"""The prior of a text-to-image or text-to-multiview backbone: words decide.
+
+Legend: B objects, V views of each, C latent channels, h x w latent pixels, K conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from diffusion.backbone import Conditioning
+from diffusion.samplers import make_scheduler, plan_timesteps, sample_views
+from gen3d.cameras import Cameras
+from gen3d.priors.base import Request, ScoringPrior
+from gen3d.priors.config import TextPriorConfig
+from gen3d.priors.perp_neg import ViewWords, perp_neg_direction, view_words, weights_of
+from gen3d.prompts import (
+    Color,
+    Said,
+    background_of,
+    direction,
+    is_blank,
+    say,
+    view_clause,
+)
+
+_PERPENDICULAR = ("perpendicular_1", "perpendicular_2")
+
+
+class TextPrior(ScoringPrior):
+    """Views of a set see each other where the backbone is a multiview one with cameras; other backbones make one view
+    at a time and are told in words which. Sets see each other's content only through `init_images`."""
+
+    def __init__(self, config: TextPriorConfig, request: Request) -> None:
+        if is_blank(request.prompt):
+            raise ValueError("prompt is empty; say what to make, for example prompt='a red mushroom'")
+        self.config, self.request, self.backbone = config, request, request.backbone
+        backbone = self.backbone
+        self.schedule, self.image_size = backbone.schedule, backbone.image_size
+        own = backbone.num_views
+        self.is_alone = own == 1 or config.joint_views == 1
+        if not self.is_alone and config.joint_views < own:
+            raise ValueError(
+                f"prior joint_views is {config.joint_views}, but backbone {backbone.name!r} was made for {own} views "
+                f"that see each other; give a multiple of {own}, or 1 for views that are alone"
+            )
+        self.num_views = 1 if self.is_alone else own
+        if config.perp_neg and not self.is_alone:
+            raise ValueError(
+                "prior perp_neg is for views that are alone: give joint_views 1, or leave it out"
+            )
+        self.said: Said = say(
+            request.prompt,
+            backbone.shorten,
+            background=config.background,
+            num_views=self.num_views,
+        )
+        self.prompt = self.said.text
+        if config.background not in ("", "auto") and "background" not in self.prompt.lower():
+            raise ValueError(
+                f"prior background is {config.background!r}, which leaves no room for the prompt in the "
+                f"{backbone.max_tokens} tokens that the text encoder reads; describe it in fewer words"
+            )
+        self._encoded: dict[str, Conditioning] = {}
+
+    @cached_property
+    def background(self) -> Color | None:
+        return background_of(self.prompt)
+
+    def check_start(self, timestep: int) -> None:
+        plan_timesteps(make_scheduler(self.backbone.scheduler), self.config.sampling.num_steps, timestep)
+
+    def sample(
+        self,
+        cameras: Cameras,
+        generator: torch.Generator,
+        *,
+        init_images: Tensor | None = None,
+        start_timestep: int | None = None,
+    ) -> Tensor:
+        if len(cameras) % self.num_views:
+            raise ValueError(
+                f"backbone {self.backbone.name!r} makes {self.num_views} views at once, got {len(cameras)}"
+            )
+        together = self._views_together(len(cameras))
+        groups = len(cameras) // together
+        if init_images is not None:
+            init_images = init_images.view(groups, together, *init_images.shape[1:])
+        sampling = self.config.sampling
+        images = sample_views(
+            self.backbone,
+            self._conditioning("cond", cameras),
+            cameras.c2w.view(groups, together, 4, 4) if self.backbone.has_camera else None,
+            generator=generator,
+            guidance_scale=sampling.guidance_scale,
+            guidance_rescale=sampling.guidance_rescale,
+            num_steps=sampling.num_steps,
+            negative_prompt=self.request.negative_prompt,
+            init_images=init_images,
+            start_timestep=start_timestep,
+        )
+        return images.flatten(0, 1).float()
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.backbone.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.backbone.decode(latents)
+
+    @torch.no_grad()
+    def predict(self, latents: Tensor, timestep: Tensor, cameras: Cameras, which: Sequence[str]) -> Tensor:
+        count, (objects, views) = len(which), latents.shape[:2]
+        rows = []
+        for name in which:
+            row = self._conditioning(name, cameras)
+            rows.append(row if len(row) == objects * views else row.repeat(objects * views))
+        camera = cameras.c2w.view(objects, views, 4, 4) if self.backbone.has_camera else None
+        predicted = self.backbone.predict(
+            latents.repeat(count, *[1] * (latents.ndim - 1)),
+            timestep.repeat(count),
+            Conditioning.cat(rows),
+            camera=None if camera is None else camera.repeat(count, 1, 1, 1),
+        )
+        return predicted.view(count, *latents.shape)
+
+    def guidance_conditions(self, cameras: Cameras) -> tuple[str, ...]:
+        if self.config.perp_neg:
+            return ("uncond", "cond", *_PERPENDICULAR)
+        return ("negative" if self.request.negative_prompt else "uncond", "cond")
+
+    def direction(self, predictions: dict[str, Tensor], cameras: Cameras) -> Tensor:
+        if not self.config.perp_neg:
+            return super().direction(predictions, cameras)
+        uncond = predictions["uncond"]
+        flat = [(predictions[name] - uncond).flatten(0, 1) for name in ("cond", *_PERPENDICULAR)]
+        weights = weights_of(self._words(cameras), uncond.device)
+        return perp_neg_direction(flat[0], torch.stack(flat[1:]), weights).view_as(uncond)
+
+    def _views_together(self, count: int) -> int:
+        """The largest set up to `joint_views` that `count` views, a multiple of the backbone's own, fill evenly."""
+        own = self.num_views
+        if own == 1 or not self.backbone.has_camera:
+            return own
+        sets = [size for size in range(own, self.config.joint_views + 1, own) if count % size == 0]
+        return max(sets, default=own)
+
+    def _conditioning(self, name: str, cameras: Cameras) -> Conditioning:
+        """One row for all views, or one for each."""
+        if name == "uncond":
+            return self._encode("")
+        if name == "negative":
+            return self._encode(self.request.negative_prompt)
+        prompt = self.prompt + (self.config.source_suffix if name == "source" else "")
+        if name in _PERPENDICULAR:
+            return self._negative_words(prompt, cameras, _PERPENDICULAR.index(name))
+        if name not in ("cond", "source"):
+            raise ValueError(f"there is no condition {name!r}; there are cond, uncond, negative and source")
+        if not self.is_alone:
+            return self._encode(prompt)
+        if not self.config.perp_neg:
+            azimuths, elevations = cameras.angles()
+            views = [direction(*angles) for angles in zip(azimuths, elevations, strict=True)]
+            return Conditioning.cat([self._encode(prompt + view_clause(view)) for view in views])
+        mixed = []
+        for words in self._words(cameras):
+            parts = [(share, self._encode(prompt + view_clause(view))) for view, share in words.positive]
+            embeds = torch.stack([share * part.embeds for share, part in parts]).sum(0)
+            pooled = torch.stack([share * part.pooled for share, part in parts]).sum(0)
+            mixed.append(Conditioning(embeds=embeds, pooled=pooled))
+        return Conditioning.cat(mixed)
+
+    def _negative_words(self, prompt: str, cameras: Cameras, index: int) -> Conditioning:
+        said = [words.negative[index : index + 1] for words in self._words(cameras)]
+        # A view without negatives gets words of weight 0.
+        return Conditioning.cat(
+            [self._encode(prompt + view_clause(one[0][0] if one else "front")) for one in said]
+        )
+
+    def _words(self, cameras: Cameras) -> list[ViewWords]:
+        azimuths, elevations = cameras.angles()
+        views = zip(azimuths, elevations, strict=True)
+        return [
+            view_words(azimuth, overhead=direction(azimuth, high) == "overhead") for azimuth, high in views
+        ]
+
+    def _encode(self, text: str) -> Conditioning:
+        if text not in self._encoded:
+            self._encoded[text] = self.backbone.encode_prompt([text])
+        return self._encoded[text]

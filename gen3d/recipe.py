@@ -1,0 +1,69 @@
+"""Recipes: ordered, named stages for `gen3d.optimize.optimize`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from gen3d.stages.base import Chosen, Given, StageConfig
+from gen3d.stages.config import (
+    ExtractConfig,
+    ReconstructConfig,
+    RedrawConfig,
+    RefineConfig,
+    TextureConfig,
+)
+
+if TYPE_CHECKING:
+    from gen3d.optimize import Stage
+
+Recipe = Mapping[str, StageConfig]
+
+
+def quickstart() -> dict[str, StageConfig]:
+    """Words to a textured mesh: rounds of sampled views and a fitted field, a mesh, refined against the views and drawn
+    once more, and its texture. Afterwards `gen3d.mesh_state.load_mesh(state)` is the textured mesh, and `views/...` in
+    the state are the last views."""
+    return {
+        "reconstruct": ReconstructConfig(),
+        "extract": ExtractConfig(),
+        "refine": RefineConfig(),
+        "redraw": RedrawConfig(),
+        "texture": TextureConfig(),
+    }
+
+
+def check_recipe(recipe: Recipe, chosen: Chosen) -> None:
+    """Refuse a recipe without stages, one that lacks a component, and a loss that no stage uses, with a ValueError."""
+    if not used_stages(recipe):
+        raise ValueError("recipe has no stage with something to do; choose a recipe or add stages")
+    needed: set[str] = set()
+    for name, stage in used_stages(recipe).items():
+        needed |= stage.needs()
+        if "distillation" in stage.needs() and chosen.distillation is None:
+            raise ValueError(f"recipe.{name} needs a loss; choose one, such as distillation=sds")
+        try:
+            stage.check(chosen)
+        except ValueError as error:
+            raise ValueError(f"recipe.{name}: {error}") from None
+    if chosen.distillation is not None and "distillation" not in needed:
+        raise ValueError("no stage of the recipe uses distillation; leave it out, or choose another recipe")
+
+
+def used_stages(recipe: Recipe) -> dict[str, StageConfig]:
+    """The stages that have something to do."""
+    return {name: stage for name, stage in recipe.items() if not stage.left_out}
+
+
+def build_stages(recipe: Recipe, given: Given) -> list[Stage]:
+    """The stages of `recipe` in order, under their names in it. ValueError where one does not go with what is given."""
+    check_recipe(recipe, given.chosen)
+    stages = []
+    for name, config in used_stages(recipe).items():
+        try:
+            stage = config.build(given)
+        except ValueError as error:
+            raise ValueError(f"recipe.{name}: {error}") from None
+        stage.name = name
+        stages.append(stage)
+    return stages

@@ -1,0 +1,160 @@
+"""Differentiable quadrature along rays through a field, evaluating only samples that can be seen.
+
+Legend: N rays, S samples a ray, K samples kept. Distances are along unit directions, in world units.
+A sample is dropped when its cell is empty, or when what certainly lies before it has already stopped the light. Both
+are told by `Field.density_bounds`, so the result equals the full sum to within `_SKIP` a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gen3d.cameras import Cameras
+from gen3d.representations.base import Field, Rendered
+
+_SKIP = 5e-4  # optical thickness below which a sample is empty
+_OPAQUE = 7.0  # optical depth beyond which nothing is seen: exp(-7) is below one part in a thousand
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RayRender:
+    """What N rays see.
+
+    rgb: `[N, C]`, background included; sRGB in [0, 1] where C is 3. opacity: `[N]` in [0, 1]. depth: `[N]` expected distance
+    times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and its
+    distance. step: `[N]` length of a sample. kept: `[K, 2]` (ray, sample) of the evaluated samples; points
+    `[K, 3]`. directions: `[N, 3]` unit, from the camera.
+    """
+
+    rgb: Tensor
+    opacity: Tensor
+    depth: Tensor
+    weights: Tensor
+    t: Tensor
+    step: Tensor
+    kept: Tensor
+    points: Tensor
+    directions: Tensor
+
+
+# (field, points [K, 3], their colours [K, C]) -> colours under a light.
+Shade = Callable[[Field, Tensor, Tensor], Tensor]
+
+
+def near_far(origins: Tensor, directions: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays `[N, 3]` enter and leave the box `low`..`high [3]`; both `[N]`, equal where they miss."""
+    # A component of exactly zero would make 0 * inf on a face of the box.
+    safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    first, second = (low - origins) / safe, (high - origins) / safe
+    near = torch.minimum(first, second).amax(dim=-1).clamp_min(0.0)
+    far = torch.maximum(first, second).amin(dim=-1)
+    return near, torch.maximum(near, far)
+
+
+def render_rays(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    background: Tensor,
+    *,
+    num_samples: int,
+    generator: torch.Generator | None = None,
+    shade: Shade | None = None,
+) -> RayRender:
+    """Render rays `origins`, `directions [N, 3]` (unit) over `background [C]` or `[N, C]`.
+
+    With a `generator` each sample lies anywhere in its bin (for training); without, in the middle. Differentiable
+    in the field's tensors and in `background`, not in the rays.
+    """
+    count, device = origins.shape[0], origins.device
+    with torch.no_grad():
+        low, high = field.bounds()
+        near, far = near_far(origins, directions, low, high)
+        step = (far - near) / num_samples
+        offset = torch.full((count, num_samples), 0.5, device=device)
+        if generator is not None:
+            offset = torch.rand(count, num_samples, generator=generator, device=generator.device).to(device)
+        t = near[:, None] + step[:, None] * (torch.arange(num_samples, device=device) + offset)
+        points = origins[:, None] + directions[:, None] * t[..., None]
+        least, greatest = field.density_bounds(points)
+        before = (least * step[:, None]).cumsum(dim=1)
+        kept = ((greatest * step[:, None] > _SKIP) & (before - least * step[:, None] < _OPAQUE)).nonzero()
+        ray, sample = kept.unbind(1)
+        points = points[ray, sample]
+    density, color = field.density_and_color(points)
+    if shade is not None:
+        color = shade(field, points, color)
+    thickness = density * step[ray]
+    dense = thickness.new_zeros(count, num_samples).index_put((ray, sample), thickness)
+    transmittance = torch.exp(dense - dense.cumsum(dim=1))
+    weights = transmittance * -torch.expm1(-dense)
+    opacity = weights.sum(dim=1)
+    color = weights[ray, sample, None] * color
+    through = (1.0 - opacity)[:, None] * background
+    rgb = color.new_zeros(count, color.shape[1]).index_add(0, ray, color) + through
+    depth = (weights * t).sum(dim=1)
+    return RayRender(
+        rgb=rgb,
+        opacity=opacity,
+        depth=depth,
+        weights=weights,
+        t=t,
+        step=step,
+        kept=kept,
+        points=points,
+        directions=directions,
+    )
+
+
+def render_field(
+    field: Field,
+    cameras: Cameras,
+    size: int,
+    background: Tensor,
+    *,
+    generator: torch.Generator | None,
+    shade: Shade | None,
+) -> Rendered:
+    """Whole pictures `size` x `size` by V cameras over `background [V, C]`, with gradients."""
+    origins, directions = cameras.rays(size, size)
+    background = background.to(origins.device)
+    rays = render_rays(
+        field,
+        origins.reshape(-1, 3),
+        directions.reshape(-1, 3),
+        background.repeat_interleave(size * size, 0),
+        num_samples=field.num_samples,
+        generator=generator,
+        shade=shade,
+    )
+    images = rays.rgb.view(len(cameras), size, size, -1).permute(0, 3, 1, 2)
+    return Rendered(images=images, opacity=rays.opacity.view(len(cameras), 1, size, size), rays=rays)
+
+
+@torch.no_grad()
+def picture(
+    field: Field, cameras: Cameras, size: int, background: Tensor, *, num_samples: int
+) -> tuple[Tensor, Tensor]:
+    """Whole pictures without gradients, a few rays at a time: images `[V, C, H, W]` in [0, 1] and opacity
+    `[V, 1, H, W]`, over `background [V, C]`."""
+    origins, directions = cameras.rays(size, size)
+    views = len(cameras)
+    background = background.to(origins.device)
+    images = torch.empty(views, size * size, background.shape[1], device=origins.device)
+    masks = torch.empty(views, size * size, device=origins.device)
+    for view in range(views):
+        for rows in torch.arange(size * size, device=origins.device).split(16384):
+            rendered = render_rays(
+                field,
+                origins[view].reshape(-1, 3)[rows],
+                directions[view].reshape(-1, 3)[rows],
+                background[view],
+                num_samples=num_samples,
+            )
+            images[view, rows], masks[view, rows] = rendered.rgb, rendered.opacity
+    images = images.view(views, size, size, -1).permute(0, 3, 1, 2).clamp(0.0, 1.0)
+    return images.contiguous(), masks.view(views, 1, size, size).clamp(0.0, 1.0)

@@ -1,0 +1,163 @@
+"""What an asset is while it is optimised: the joint between stages and representations.
+
+Everything of a representation that changes lives in the State, under `representation/`. A live `Representation` is a
+view on those tensors, made anew for every step by the settings it was begun with.
+
+Legend: V views, S x S pixels, C channels, N rays, K samples or points.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from gen3d.asset import Mesh
+    from gen3d.cameras import Cameras
+    from gen3d.render.rays import RayRender, Shade
+    from gen3d.stages.config import ExtractConfig
+    from gen3d.state import State
+    from gen3d.views import Views
+
+GROUP = "representation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepresentationConfig(ABC):
+    """Settings of a representation; the base of all that `representation=` can choose."""
+
+    @abstractmethod
+    def begin(self, device: torch.device | str = "cpu") -> Representation:
+        """The representation at its beginning, such as a blob."""
+
+    @abstractmethod
+    def load(self, tensors: Mapping[str, Tensor]) -> Representation:
+        """The representation that `Representation.tensors` described, sharing them."""
+
+    def check_level(self, level: float) -> None:  # noqa: B027
+        """Refuse a surface level at which what a fit begins with would be empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendered:
+    """images: [V, C, S, S], background included. opacity: [V, 1, S, S] in [0, 1]. rays: what the rays through all
+    pixels met, view by view, where the representation was rendered along rays."""
+
+    images: Tensor
+    opacity: Tensor
+    rays: RayRender | None = None
+
+
+class Representation(ABC):
+    """A shape and its colours, differentiable; see the module's docstring."""
+
+    num_channels: int = 3
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device: ...
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that changes, by name."""
+
+    @abstractmethod
+    def rates(self) -> dict[str, float]:
+        """Learning rate of each tensor that learns, relative to the stage's."""
+
+    @abstractmethod
+    def render(
+        self,
+        cameras: Cameras,
+        size: int,
+        background: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        shade: Shade | None = None,
+    ) -> Rendered:
+        """Pictures by V cameras over `background [V, C]`, differentiable in the tensors that learn.
+
+        With a `generator` as a training step needs them (samples anywhere within their bins); without, as good as can
+        be. `shade` gives the colours a light.
+        """
+
+    @abstractmethod
+    def to_mesh(self, settings: ExtractConfig, views: Views | None) -> Mesh:
+        """The surface as a closed mesh with vertex colours; `views` tell where nothing was seen, if there are some."""
+
+    def refresh(self) -> None:  # noqa: B027
+        """Note anew what can be left out of rendering, such as cells that are empty."""
+
+    def level(self, index: int) -> Representation:
+        """The same at the `index`-th of its resolutions, from coarse to fine; the last holds on."""
+        return self
+
+    def regularisers(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Weighted losses of its own, by name: the smoothness of a grid, say."""
+        return {}
+
+    def save(self, state: State) -> None:
+        """Into the state, in place of what is there."""
+        state.set_group(GROUP, {name: tensor.detach() for name, tensor in self.tensors().items()})
+
+
+class Field(Representation):
+    """A representation that has a density and a colour at every point of [-1, 1]^3, and so can render single rays."""
+
+    num_samples: int
+
+    @abstractmethod
+    def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Optical density per unit length [K] and colour [K, C] at points [K, 3], differentiable."""
+
+    @abstractmethod
+    def density_bounds(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Least and greatest density around points [..., 3], both [...], as of the last `refresh`: what is empty or
+        hidden by them is not evaluated."""
+
+    @abstractmethod
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Corners [3] and [3] of a box around all that is not empty, as of the last `refresh`."""
+
+    @abstractmethod
+    def normals_at(self, points: Tensor) -> Tensor:
+        """Outward unit normals [K, 3] at points [K, 3]: where density falls fastest. Differentiable."""
+
+    @abstractmethod
+    def surface_grid(self, resolution: int, level: float) -> tuple[np.ndarray, float]:
+        """A function of density on a grid [n, n, n] float32 indexed [x, y, z] on [-1, 1]^3, n at least `resolution`,
+        and its value where the density is `level`; inside is above."""
+
+    @property
+    @abstractmethod
+    def detail(self) -> float:
+        """Half the size of its finest features, in world units."""
+
+    @abstractmethod
+    def carve(self, views: Views, *, tolerance: float) -> None:
+        """Become the visual hull of the views' silhouettes, coloured by what they see; `tolerance` is the share of
+        them that may say "empty" and be overruled."""
+
+
+def load(config: RepresentationConfig, state: State) -> Representation:
+    """The state's representation, sharing its tensors. ValueError where there is none."""
+    tensors = state.group(GROUP)
+    if not tensors:
+        raise ValueError(
+            "the state holds no representation; begin with a stage that makes one, such as reconstruct or distill"
+        )
+    return config.load(tensors)
+
+
+def load_field(config: RepresentationConfig, state: State) -> Field:
+    """The state's representation, which must be a field. ValueError where it is none."""
+    found = load(config, state)
+    if not isinstance(found, Field):
+        raise ValueError(f"this stage needs a field, which {type(found).__name__} is not")
+    return found

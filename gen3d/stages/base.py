@@ -1,0 +1,74 @@
+"""The joint between recipes and stages: what a stage is told of, and how it is built.
+
+Nothing here imports torch before it is used.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from gen3d.distillation.base import Loss
+    from gen3d.optimize import Stage
+    from gen3d.priors.base import Prior, PriorConfig, Request
+    from gen3d.representations.base import RepresentationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What a run has chosen for its stages, which take it where their own settings name nothing else."""
+
+    prior: PriorConfig
+    representation: RepresentationConfig
+    distillation: Loss | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """What stages are built with. request: what is wanted of the models. device: of the tensors in the State.
+
+    share: which of how many processes this one is; they split the views of a distillation step.
+    """
+
+    chosen: Chosen
+    request: Request
+    device: torch.device | str = "cpu"
+    share: tuple[int, int] = (0, 1)
+    _built: dict[PriorConfig, Prior] = field(default_factory=dict, init=False, repr=False)
+
+    def prior(self, config: PriorConfig | None = None) -> Prior:
+        """The prior of a stage, None for the run's; one for all that ask for the same."""
+        config = config or self.chosen.prior
+        if config not in self._built:
+            self._built[config] = config.build(self.request)
+        return self._built[config]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig(ABC):
+    """Settings of a stage; the base of all that `stage=` can choose.
+
+    uses: which of "prior", "representation" and "distillation" of a run it takes.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def left_out(self) -> bool:
+        """Whether its settings say that there is nothing to do."""
+        return False
+
+    def needs(self) -> frozenset[str]:
+        """Those of `uses` that these settings do not name themselves."""
+        return self.uses
+
+    def check(self, chosen: Chosen) -> None:  # noqa: B027
+        """Refuse what does not go together, with a ValueError, before any model is loaded."""
+
+    @abstractmethod
+    def build(self, given: Given) -> Stage:
+        """The stage; ValueError where it does not go with the models that were loaded."""

@@ -1,0 +1,150 @@
+"""Rounds of sampling views and fitting a field to them.
+
+Round one samples the views of one object from noise. Every later round renders the field from new cameras, lets the
+model improve these pictures (noised to a timestep and denoised, SDEdit), and fits the field to the result. A field
+can only show pictures that agree with each other, so disagreements between views die out over the rounds.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gen3d.adam import GROUP as MOMENTS
+from gen3d.cameras import Cameras, orbit
+from gen3d.optimize import Fit
+from gen3d.rays import draw_rays
+from gen3d.regularisers import distortion
+from gen3d.render.rays import render_rays
+from gen3d.representations.base import GROUP, Field, load_field
+from gen3d.stages.base import Given
+from gen3d.stages.config import FitConfig, ReconstructConfig
+from gen3d.state import State
+from gen3d.views import Views
+
+_GOLDEN = 0.6180339887
+
+
+class Reconstruct(Fit):
+    """The stage of these rounds; leaves `representation/...` and the last `views/...` in the state. One step is one
+    batch of rays; views are made before the first step of each round."""
+
+    name = "reconstruct"
+
+    def __init__(self, config: ReconstructConfig, given: Given) -> None:
+        self.config, self.representation = config, given.chosen.representation
+        self.prior, self.device = given.prior(), given.device
+        self.num_steps = config.num_rounds * config.steps_per_round
+        if config.group_size % self.prior.num_views:
+            raise ValueError(
+                f"reconstruct group_size must be a multiple of the {self.prior.num_views} views that the prior sees "
+                f"together, got {config.group_size}"
+            )
+        for index, timestep in enumerate(config.timesteps):
+            try:
+                self.prior.check_start(timestep)
+            except ValueError as error:
+                raise ValueError(
+                    f"reconstruct timesteps[{index}] does not go with the prior: {error}"
+                ) from None
+
+    def start(self, state: State, generator: torch.Generator) -> None:
+        for group in (GROUP, "views"):
+            state.drop(group)
+
+    def before(self, state: State, step: int, generator: torch.Generator) -> None:
+        round_index, within = divmod(step, self.config.steps_per_round)
+        if within == 0:
+            self._begin_round(state, round_index, generator)
+        if step % self.config.fit.refresh_every == 0:
+            field = self._field(state)
+            field.refresh()
+            field.save(state)
+
+    def rates(self, state: State, step: int) -> dict[str, float]:
+        # It falls over all rounds: a late round has little left to change, and as large a first step of Adam as an
+        # early one's would roughen every surface anew.
+        fit = self.config.fit
+        rate = fit.learning_rate * fit.learning_rate_decay ** (step / self.num_steps)
+        return {f"{GROUP}/{name}": rate * own for name, own in self._field(state).rates().items()}
+
+    def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return fit_losses(self._field(state), Views.load(state), self.config.fit, generator)
+
+    def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        return {"round": float(step // self.config.steps_per_round)}
+
+    def _field(self, state: State) -> Field:
+        return load_field(self.representation, state)
+
+    def _begin_round(self, state: State, index: int, generator: torch.Generator) -> None:
+        config = self.config
+        cameras = self._cameras(state, index, generator).to(self.device)
+        if index == 0:
+            images = self.prior.sample(cameras, generator)
+        else:
+            background = state["views/backgrounds"][-1].expand(len(cameras), 3)
+            shown = self._field(state).render(cameras, self.prior.image_size, background).images
+            timestep = config.timesteps[index - 1]
+            images = self.prior.sample(cameras, generator, init_images=shown, start_timestep=timestep)
+        new = Views.from_images(images, cameras, threshold=config.mask_threshold)
+        if not bool((new.masks > 0.5).any()):
+            raise ValueError(
+                "the sampled views show nothing but background, so there is nothing to reconstruct; "
+                "try another seed, a colour that differs more from the background, or a lower mask_threshold"
+            )
+        views = new if index == 0 else Views.cat([Views.load(state), new])
+        first = config.group_size
+        sizes = [first] + [first * config.groups] * index
+        views = views[-sum(sizes[-config.keep_rounds :]) :]
+        views.save(state)
+        self._prepare_field(state, views, index)
+        state.drop(MOMENTS)
+
+    def _prepare_field(self, state: State, views: Views, index: int) -> None:
+        config = self.config
+        if index < config.hull_rounds:
+            field = self.representation.begin(self.device).level(index)
+            if not isinstance(field, Field):
+                raise ValueError(f"reconstruct needs a field, which {type(field).__name__} is not")
+            field.carve(views, tolerance=config.hull_tolerance)
+        else:
+            field = self._field(state).level(index)
+        field.refresh()
+        field.save(state)
+
+    def _cameras(self, state: State, index: int, generator: torch.Generator) -> Cameras:
+        """Sets of cameras evenly around the object, each set turned against all before it."""
+        config = self.config
+        groups = 1 if index == 0 else config.groups
+        first = 0 if index == 0 else 1 + (index - 1) * groups
+        if index == 0:
+            state["reconstruct/turn"] = torch.rand(1, generator=generator, device=generator.device).cpu()
+        azimuths, elevations = [], []
+        for group in range(first, first + groups):
+            # Steps of the golden ratio fall between all earlier azimuths, however many rounds there are.
+            turn = float(state["reconstruct/turn"]) + group * _GOLDEN
+            azimuths += [(turn + view) * 360.0 / config.group_size for view in range(config.group_size)]
+            elevations += [config.elevations_deg[group % len(config.elevations_deg)]] * config.group_size
+        return orbit(azimuths, elevations, fovy_deg=config.fovy_deg)
+
+
+def fit_losses(
+    field: Field, views: Views, config: FitConfig, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """What random rays through `field` miss of `views`, and the field's regularisers; by name, weighted."""
+    rays = draw_rays(views, config.num_rays, generator)
+    rendered = render_rays(
+        field,
+        rays.origins,
+        rays.directions,
+        rays.background,
+        num_samples=field.num_samples,
+        generator=generator,
+    )
+    losses: dict[str, Tensor] = {"color": (rendered.rgb - rays.color).square().mean()}
+    if config.mask:
+        losses["mask"] = config.mask * (rendered.opacity - rays.mask).square().mean()
+    if config.distortion:
+        losses["distortion"] = config.distortion * distortion(rendered.weights, rendered.t, rendered.step)
+    return losses | field.regularisers(generator)
