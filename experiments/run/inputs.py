@@ -31,9 +31,10 @@ def named_paths(config: Any, prefix: str = "") -> dict[str, str]:
     hints = typing.get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         value, key = getattr(config, field.name), f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(value):
-            found |= named_paths(value, f"{key}.")
-        elif _is_path(hints[field.name]):
+        for place, each in value.items() if isinstance(value, dict) else [("", value)]:
+            if dataclasses.is_dataclass(each):
+                found |= named_paths(each, f"{key}.{place}." if place else f"{key}.")
+        if _is_path(hints[field.name]):
             several = value if isinstance(value, (list, tuple)) else [value]
             found |= {key if each is value else f"{key}[{i}]": each for i, each in enumerate(several) if each}
     return found
