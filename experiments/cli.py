@@ -54,9 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(typed: list[str]) -> int:
-    if _wants_help(typed) and not any(argument.startswith("experiment=") for argument in typed):
-        print(overview.general(), end="")
-        return EXIT_OK
     if typed == ["--version"]:
         from experiments.run.provenance import version
 
@@ -74,16 +71,15 @@ def _command(typed: list[str]) -> int:
         return _report(error)
 
 
-def _wants_help(typed: Sequence[str]) -> bool:
-    return not typed or typed[0] == "help" or "--help" in typed or "-h" in typed
-
-
 def _dispatch(typed: list[str]) -> int:
-    from experiments.run import caches
-
-    wants_help = _wants_help(typed)
-    parsed = arguments.parse([each for each in typed if each not in ("help", "--help", "-h")])
+    wants_help = not typed or typed[0] == "help" or "--help" in typed or "-h" in typed
+    rest = typed[1:] if typed[:1] == ["help"] else typed
+    parsed = arguments.parse([each for each in rest if each not in ("--help", "-h")])
     _typed[:] = typed
+    if wants_help and "experiment" not in parsed.values:
+        with components.search(parsed.config_dir):
+            print(overview.general(), end="")
+        return EXIT_OK
     hydra_only = any(
         flag.startswith(("--hydra-help", "--version", "--shell-completion", "-sc")) for flag in parsed.flags
     )
@@ -93,6 +89,8 @@ def _dispatch(typed: list[str]) -> int:
     if not names:
         listing = ", ".join(catalog.experiments(parsed.config_dir))
         raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
+    from experiments.run import caches
+
     catalog.refuse_hidden(parsed.config_dir)
     caches.prepare()
     with components.search(parsed.config_dir):
@@ -147,10 +145,12 @@ def _refuse_choices(parsed: arguments.Arguments, error: Exception) -> None:
     kept = ("experiment",) if parsed.multirun or unmatched == components.RECIPE else ("experiment", "recipe")
     settings = [each for each in parsed.settings if each.partition("=")[0] in kept]
     config, choices = _compose(parsed.alone(settings), {})
-    empty = (messages.empty_above(key, config) for key in parsed.values)
-    unmatched = unmatched or next(filter(None, empty), None)
     if unmatched:
         raise UserError(messages.no_such_choice(unmatched, choices)) from error
+    for key in parsed.values:
+        empty = messages.empty_above(key, config)
+        if empty:
+            raise UserError(messages.nothing_there(key, empty, choices)) from error
 
 
 def _compose(parsed: arguments.Arguments, literal: dict[str, bool]) -> tuple[DictConfig, dict[str, str]]:
@@ -264,11 +264,10 @@ def _job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from experiments import tasks
-    from experiments.run.schema import build, refuse_unused
+    from experiments.run.schema import build
 
     try:
         arguments.register_resolver()  # a launcher's process may begin here
-        refuse_unused(tasks.config(composed.task), composed)
         config = build(tasks.config(composed.task), composed)
         # Only now, for torch and the models take seconds to load, and wrong settings are known before.
         module = tasks.load(composed.task)

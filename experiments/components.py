@@ -40,11 +40,11 @@ from experiments.errors import UserError, did_you_mean, one_line
 
 # Group -> the class that its components derive from. The package that holds the components is that class's.
 GROUPS: dict[str, str] = {
-    "representation": "gen3d.representations.base:Representation",
-    "prior": "gen3d.priors.base:Prior",
+    "representation": "gen3d.representations.base:RepresentationConfig",
+    "prior": "gen3d.priors.base:PriorConfig",
     "distillation": "gen3d.distillation.base:Loss",
-    "cameras": "gen3d.camera_sets.base:CameraSet",
-    "stage": "gen3d.stages.base:Stage",
+    "cameras": "gen3d.camera_sampling.base:CameraSampler",
+    "stage": "gen3d.stages.base:StageConfig",
 }
 RECIPE = "recipe"
 """The group of recipes: a recipe has no class of its own, its YAML names the stages."""

@@ -69,8 +69,16 @@ def no_such_choice(key: str, choices: dict[str, str]) -> str:
     """What to say of a choice that an experiment does not have, with those it has: key -> chosen name."""
     group = key.partition("@")[0]
     same = {each: name for each, name in choices.items() if each.partition("@")[0] == group}
-    listing = ", ".join(f"{each}={name}" for each, name in (same or choices).items())
-    return f"this experiment has no {key!r} to choose; it has {listing or 'nothing of the kind'}"
+    return f"this experiment has no {key!r} to choose; it has {_listing(same or choices)}"
+
+
+def nothing_there(key: str, empty: str, choices: dict[str, str]) -> str:
+    """What to say of a setting below the dotted key `empty`, for which nothing is chosen."""
+    return f"unknown key {key!r}: nothing is chosen for {empty}; this experiment has {_listing(choices)}"
+
+
+def _listing(choices: dict[str, str]) -> str:
+    return ", ".join(f"{key}={name}" for key, name in choices.items()) or "nothing to choose"
 
 
 def _unknown_key(key: str, node: DictConfig) -> str:

@@ -45,8 +45,9 @@ _BUDGETS = ("smoke", "10s", "30s", "cpu", "120s", "gpu")
 _LABELS = ("task", "experiment", "budget")
 
 
-def general(config_dir: str | None = None) -> str:
+def general() -> str:
     """The text of `galatea --help`."""
+    config_dir = components.own()
     known = catalog.experiments(config_dir)
     listing = _columns({name: catalog.description(path) for name, path in known.items()})
     names = {f"{group}=NAME": ", ".join(components.names(group)) for group in components.groups()}

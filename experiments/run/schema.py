@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import types
 import typing
 from collections.abc import Iterator
@@ -187,6 +186,8 @@ def _restore(value: Any, annotation: Any, name: str) -> Any:
         if value is None or (value == "null" and any(map(_mark, arguments))):
             return None
         others = [argument for argument in arguments if argument is not type(None)]
+        if len(others) > 1:  # of a number or several, say
+            others = [each for each in others if (get_origin(each) is tuple) == isinstance(value, list)]
         return _restore(value, others[0], name) if len(others) == 1 else value
     if origin is Literal and value not in arguments:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(str, arguments))}")
@@ -200,6 +201,8 @@ def _restore(value: Any, annotation: Any, name: str) -> Any:
         return {key: _restore(item, arguments[1], _full(name, key)) for key, item in value.items()}
     if origin is list and isinstance(value, list):
         return [_restore(item, arguments[0], name) for item in value]
+    if annotation is float and type(value) is int:
+        return float(value)
     return Path(expand_home(value, name)) if annotation is Path and isinstance(value, str) else value
 
 
@@ -302,23 +305,6 @@ def _named(annotation: Any, value: Any, name: str) -> Any:
     hints = typing.get_type_hints(cls)
     inner = {key: _named(hints.get(key), item, _full(name, key)) for key, item in value.items()}
     return OmegaConf.merge(OmegaConf.structured(twin(cls)), inner) if chosen else inner
-
-
-def refuse_unused(cls: type, composed: DictConfig) -> None:
-    """ValueError for a component that a composed config has chosen and nothing uses.
-
-    A `Config` has optional components (`distillation: Loss | None = None`) for others to refer to: `${distillation}`.
-    """
-    hints = typing.get_type_hints(cls)
-    text = OmegaConf.to_yaml(composed)
-    for key in composed:
-        annotation = hints.get(str(key))
-        optional = _is_choice(annotation) and get_origin(annotation) in _UNIONS
-        if optional and composed[key] is not None and not re.search(rf"\$\{{{key}[.}}]", text):
-            raise ValueError(
-                f"{key}: {composed[key].name} is chosen, and no other setting refers to it with ${{{key}}}; leave it "
-                "out, or choose a recipe that uses it"
-            )
 
 
 def class_of(twin_class: Any) -> type:

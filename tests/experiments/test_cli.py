@@ -37,7 +37,7 @@ def test_help_names_every_experiment(galatea: Galatea) -> None:
 
 
 def test_help_of_an_experiment(galatea: Galatea, tmp_path: Path) -> None:
-    for arguments in (["--help"], ["-h"], ["help"], ["-m", "--help"]):
+    for arguments in (["--help"], ["-h"], ["-m", "--help"]):
         outcome = galatea(COUNT, "num_steps=7", *arguments)
         assert outcome.status == 0, outcome.err
         assert outcome.out.startswith("test/counting: Fit three numbers.\n")
