@@ -274,16 +274,18 @@ def _check_choices(cls: type, node: DictConfig, name: str, hints: dict[str, Any]
 def build(cls: type[T], config: DictConfig) -> T:
     """The `cls` that a composed config describes, nested components included.
 
-    Of a config that Hydra has not composed, as one read from a file, the `name` in a component says which it is.
-
     Raises ValueError with the full dotted key for a missing value, one of the wrong type, an unknown key (UnknownKey),
     a number that is not finite, a home folder that is not there, a component that is not chosen, or a value that the
     component itself refuses.
     """
-    if OmegaConf.get_type(config) is dict:
-        plain = OmegaConf.to_container(config)
-        config = OmegaConf.merge(OmegaConf.structured(twin(cls)), _named(cls, plain, ""))  # type: ignore[assignment]
-    return _build(cls, config, "")
+    return _build(cls, typed(cls, config) if OmegaConf.get_type(config) is dict else config, "")
+
+
+def typed(cls: type, config: DictConfig) -> DictConfig:
+    """A config without a schema, as one read from a file, put into that of `cls`; the `name` in a component says which
+    it is."""
+    named = _named(cls, OmegaConf.to_container(config), "")
+    return typing.cast(DictConfig, OmegaConf.merge(OmegaConf.structured(twin(cls)), named))
 
 
 def _named(annotation: Any, value: Any, name: str) -> Any:
