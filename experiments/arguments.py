@@ -53,7 +53,7 @@ class Arguments:
 
         Args:
             literal: the keys that hold text or paths (`experiments.run.schema.literal_keys`), and whether a key holds
-                a list of them.
+                a list of them; `*` in a key stands for any one part of it.
 
         Raises:
             UserError: a text is no UTF-8, or a list of texts cannot be read.
@@ -68,6 +68,11 @@ class Arguments:
         """The whole command line for Hydra."""
         # argparse wants the positional arguments together; "--" keeps an optional flag value from eating one.
         return [*self.flags, "--", *self.overrides(literal)]
+
+    def alone(self, settings: list[str]) -> Arguments:
+        """Other settings for a single run, with no flag but the folder of configs."""
+        flags = [_CONFIG_DIR[0], self.config_dir] if self.config_dir else []
+        return Arguments(flags=flags, settings=settings, config_dir=self.config_dir)
 
     def choosing(self, key: str, name: str) -> Arguments:
         """The same with `name` in place of what was typed for `key`."""
@@ -186,12 +191,13 @@ def _override(found: re.Match[str], literal: Mapping[str, bool], multirun: bool)
         raise UserError(f"{key} is no valid UTF-8; check the encoding of your terminal or script") from None
     if key == "backbone" and not plus:
         return _backbone(value, multirun)
-    if key not in literal:
+    listed_key = _lists(key, literal)
+    if listed_key is None:
         return [f"{plus}{key}={value}"]
-    function, texts = _sweep(key, value) if multirun and not literal[key] else ("", [])
+    function, texts = _sweep(key, value) if multirun and not listed_key else ("", [])
     if texts:
         return [f"{plus}{key}={_swept(function, texts)}"]
-    if not literal[key]:
+    if not listed_key:
         return [f"{plus}{key}={quote(value)}"]
     listed = re.fullmatch(r"\s*\[(.*)\]\s*", value, re.DOTALL)
     if listed is None:
@@ -200,6 +206,18 @@ def _override(found: re.Match[str], literal: Mapping[str, bool], multirun: bool)
         raise UserError(f"{key} is {value!r}; it must be a list: {key}='[one,\"two, three\"]'")
     texts = _elements(key, listed[1]) if listed[1].strip() else []
     return [f"{plus}{key}=[{','.join(map(quote, texts))}]"]
+
+
+def _lists(key: str, literal: Mapping[str, bool]) -> bool | None:
+    """Whether a key holds a list of texts; None for one that holds no text."""
+    if key in literal:
+        return literal[key]
+    parts = key.split(".")
+    for known, listed in literal.items():
+        pattern = known.split(".")
+        if len(pattern) == len(parts) and all(a in ("*", b) for a, b in zip(pattern, parts, strict=True)):
+            return listed
+    return None
 
 
 def _backbone(value: str, multirun: bool) -> list[str]:

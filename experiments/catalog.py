@@ -36,6 +36,16 @@ def options(group: str, config_dir: str | None = None) -> list[str]:
     return sorted({path.stem for root in roots(config_dir) for path in (root / group).glob("*.yaml")})
 
 
+def refuse_hidden(config_dir: str | None) -> None:
+    """UserError for a config of the user's with the name of a shipped one: Hydra would take that and not theirs."""
+    for path in sorted(Path(config_dir).rglob("*.yaml")) if config_dir else []:
+        name = path.relative_to(str(config_dir))
+        if (CONFIG_ROOT / name).is_file() and not (CONFIG_ROOT / name).samefile(path):
+            raise UserError(
+                f"{path}: {name.with_suffix('')} is shipped, and is what would be taken; rename yours"
+            )
+
+
 def backbones(config_dir: str | None = None) -> list[str]:
     """Names that `backbone=` takes: the registered ones, and the user's own configs."""
     return sorted({*registry.names(), *options("backbone", config_dir)})
@@ -69,7 +79,7 @@ def chooses(name: str, group: str, config_dir: str | None = None) -> bool:
 def _choice(name: str, group: str, known: dict[str, Path], depth: int = 0) -> str | None:
     if name not in known or depth > 8:
         return None
-    for entry in _defaults(known[name]):
+    for entry in defaults(known[name]):
         if isinstance(entry, dict):
             for key, value in entry.items():
                 if str(key).removeprefix("override ").strip("/ ") == group:
@@ -82,12 +92,13 @@ def _choice(name: str, group: str, known: dict[str, Path], depth: int = 0) -> st
     return None
 
 
-def _defaults(path: Path) -> list[Any]:
+def defaults(path: Path, needs: str = "/task: NAME") -> list[Any]:
+    """The defaults list of a config, which must have the entry `needs`."""
     content = read_yaml(path) or {}
     entries = content.get("defaults", []) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise UserError(
-            f"{path} is no config: it must hold lines of KEY: VALUE and, as 'defaults', a list that has '- /task: NAME'"
+            f"{path} is no config: it must hold lines of KEY: VALUE and, as 'defaults', a list that has '- {needs}'"
         )
     return entries
 

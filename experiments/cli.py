@@ -7,76 +7,33 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from diffusion import registry
-from experiments import arguments, catalog
+from experiments import arguments, catalog, components, messages, overview
 from experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
-    UnknownKey,
     UserError,
     debug,
     describe,
-    did_you_mean,
     one_line,
 )
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-HELP = """\
-Galatea turns words into a 3D figure.
-
-    galatea experiment=FAMILY/NAME key=value ...
-
-Experiments
-{experiments}
-
-Keys every experiment has
-  out=DIR          run folder; without it outputs/<task>/<date>-<hash>. The same command continues a stopped run
-  budget=NAME      {budgets} (how much work; default cpu; text_to_3d has those in seconds)
-  backbone=NAME    {backbones}, or a folder in diffusers layout
-  seed=N           same seed, same machine: the same bytes
-  device=cuda      cpu unless you say otherwise
-  overwrite=true   begin again in a folder that holds a finished or another run
-
-Text and paths (prompt=, out=, portrait=, ...) are taken as typed: quote them for your shell and nothing else. With -m,
-choice(a,b) sweeps over texts; one with a comma stands in "..." or '...', where \\" is a quote.
-
-Examples
-  galatea experiment=text_to_3d/quickstart prompt="a red mushroom" out=out/mushroom
-  galatea experiment=sample/multiview prompt="a blue cone on a yellow cube" budget=smoke
-  galatea experiment=text_to_3d/quickstart prompt="a red mushroom" --cfg job     show every setting, run nothing
-  galatea -m experiment=text_to_3d/quickstart prompt="a green duck" seed=0,1,2   one run per seed
-  galatea -m experiment=text_to_3d/quickstart 'prompt=choice("a red car","a blue car")'
-
-Hydra's own flags work too (--hydra-help). GALATEA_DEBUG=1 shows tracebacks.
-"""
-
 # What the user typed, for the line that says how to continue. Hydra hands a job its config only.
 _typed: list[str] = []
-
-
-def help_text() -> str:
-    """The text of `galatea --help`."""
-    known = catalog.experiments()
-    width = max(map(len, known), default=0)
-    listing = "\n".join(f"  {name:<{width}}  {catalog.description(path)}" for name, path in known.items())
-    backbones = ", ".join(catalog.backbones())
-    order = ["smoke", "10s", "30s", "cpu", "120s", "gpu"]
-    budgets = sorted(catalog.options("budget"), key=lambda name: order.index(name) if name in order else 9)
-    return HELP.format(experiments=listing, budgets=", ".join(budgets), backbones=backbones)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,9 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(typed: list[str]) -> int:
-    if not typed or typed[0] in ("help", "-h", "--help") or "--help" in typed or "-h" in typed:
-        print(help_text(), end="")
-        return EXIT_OK
     if typed == ["--version"]:
         from experiments.run.provenance import version
 
@@ -118,10 +72,14 @@ def _command(typed: list[str]) -> int:
 
 
 def _dispatch(typed: list[str]) -> int:
-    from experiments.run import caches
-
-    parsed = arguments.parse(typed)
+    wants_help = not typed or typed[0] == "help" or "--help" in typed or "-h" in typed
+    rest = typed[1:] if typed[:1] == ["help"] else typed
+    parsed = arguments.parse([each for each in rest if each not in ("--help", "-h")])
     _typed[:] = typed
+    if wants_help and "experiment" not in parsed.values:
+        with components.search(parsed.config_dir):
+            print(overview.general(), end="")
+        return EXIT_OK
     hydra_only = any(
         flag.startswith(("--hydra-help", "--version", "--shell-completion", "-sc")) for flag in parsed.flags
     )
@@ -131,16 +89,41 @@ def _dispatch(typed: list[str]) -> int:
     if not names:
         listing = ", ".join(catalog.experiments(parsed.config_dir))
         raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
-    tasks = [catalog.task_of(name, parsed.config_dir) for name in names]
-    _check_backbone(parsed)
+    from experiments.run import caches
+
+    catalog.refuse_hidden(parsed.config_dir)
     caches.prepare()
+    with components.search(parsed.config_dir):
+        try:
+            _run_all(parsed, names, wants_help)
+        except Exception as error:
+            return _report(error)
+    return EXIT_OK
+
+
+def _run_all(parsed: arguments.Arguments, names: Sequence[str], wants_help: bool) -> None:
+    tasks = [catalog.task_of(name, parsed.config_dir) for name in names]
+    _check_names(parsed)
     with contextlib.ExitStack() as stack:
-        if parsed.multirun and not _launched_elsewhere(parsed, names):
+        if parsed.multirun and not wants_help and not _launched_elsewhere(parsed, names):
             stack.enter_context(_sweep_folder())
         # Hydra cannot sweep over experiments, which differ in the keys they have.
         for name, task in zip(names, tasks, strict=True):
-            _run_experiment(parsed.choosing("experiment", name), _register(task))
-    return EXIT_OK
+            literal = _register(task)
+            if wants_help:
+                _print_help(name, task, parsed, literal)
+            else:
+                _run_experiment(parsed.choosing("experiment", name), literal)
+
+
+def _print_help(name: str, task: str, parsed: arguments.Arguments, literal: dict[str, bool]) -> None:
+    """What there is to choose and to set in one experiment, with what was chosen and set beside `--help`."""
+    from experiments import tasks
+
+    chosen = parsed.choosing("experiment", name)
+    settings = [f"experiment={name}"] if parsed.multirun else chosen.settings
+    config, choices = _compose(chosen.alone(settings), literal)
+    print(overview.of_experiment(tasks.config(task), config, choices), end="")
 
 
 def _run_experiment(parsed: arguments.Arguments, literal: dict[str, bool]) -> None:
@@ -149,11 +132,57 @@ def _run_experiment(parsed: arguments.Arguments, literal: dict[str, bool]) -> No
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         catalog.refuse_unreadable(parsed.config_dir, error)
         raise
+    except Exception as error:
+        _refuse_choices(parsed, error)
+        raise
+
+
+def _refuse_choices(parsed: arguments.Arguments, error: Exception) -> None:
+    """UserError when `error` comes of a choice that the experiment does not have, or of a setting of one not made."""
+    unmatched = messages.unmatched_choice(error)
+    if unmatched is None and not messages.is_about_none(error):
+        return
+    kept = ("experiment",) if parsed.multirun or unmatched == components.RECIPE else ("experiment", "recipe")
+    settings = [each for each in parsed.settings if each.partition("=")[0] in kept]
+    config, choices = _compose(parsed.alone(settings), {})
+    if unmatched:
+        raise UserError(messages.no_such_choice(unmatched, choices)) from error
+    for key in parsed.values:
+        empty = messages.empty_above(key, config)
+        if empty:
+            raise UserError(messages.nothing_there(key, empty, choices)) from error
+
+
+def _compose(parsed: arguments.Arguments, literal: dict[str, bool]) -> tuple[DictConfig, dict[str, str]]:
+    """The composed config of one experiment, and what was chosen in it: what stands before `=` -> name."""
+    from hydra.core.hydra_config import HydraConfig
+
+    found: list[tuple[DictConfig, dict[str, str]]] = []
+
+    def keep(composed: DictConfig) -> None:
+        composed.experiment = str(composed.experiment)  # it refers to what Hydra knows in here alone
+        found.append((composed, components.offered(HydraConfig.get().runtime.choices)))
+
+    _run_hydra(parsed.argv(literal), keep)
+    return found[0]
+
+
+def _check_names(parsed: arguments.Arguments) -> None:
+    """UserError for a name that its group does not have."""
+    for key in parsed.values:
+        group = key.partition("@")[0]
+        if key == "backbone":
+            _check_backbone(parsed)
+        elif group in components.groups():
+            for name in parsed.swept(key):
+                error = components.unknown_name(group, name)
+                if error and not name.startswith(("{", "glob(")):
+                    raise error
 
 
 def _check_backbone(parsed: arguments.Arguments) -> None:
-    name = parsed.values.get("backbone")
-    if name is None or arguments.is_folder_like(name) or parsed.multirun:
+    name = parsed.values["backbone"]
+    if arguments.is_folder_like(name) or parsed.multirun:
         return
     known = catalog.backbones(parsed.config_dir)
     if name not in known:
@@ -161,16 +190,22 @@ def _check_backbone(parsed: arguments.Arguments) -> None:
 
 
 def _register(task: str) -> dict[str, bool]:
-    """Put a task's schema, and the registered backbones, into Hydra's ConfigStore; returns the task's literal keys."""
+    """Put the schemas of a task and of its components, and the backbones, into Hydra's ConfigStore.
+
+    Returns the task's literal keys.
+    """
     from hydra.core.config_store import ConfigStore
     from omegaconf import MISSING
 
     from experiments import tasks
-    from experiments.run.schema import literal_keys, twin
+    from experiments.run.schema import groups_in, literal_keys, twin
 
     cls = tasks.config(task)
     node, store = twin(cls), ConfigStore.instance().store
     store(group="task", name=task, node=node(task=task), package="_global_", provider="galatea")
+    for group in groups_in(cls):
+        for name, component in components.classes(group).items():
+            store(group=f"{group}/schema", name=name, node=twin(component), provider="galatea")
     for name in registry.names():
         store(group="backbone", name=name, node={"name": name}, provider="galatea")
     # Any folder: `backbone=/path/to/folder` chooses this and sets the name.
@@ -205,11 +240,13 @@ def _environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _run_hydra(argv: Sequence[str]) -> int:
+def _run_hydra(argv: Sequence[str], job: Callable[[DictConfig], None] | None = None) -> int:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    application = hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")(_job)
+    application = hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")(
+        job or _job
+    )
     before = sys.argv
     sys.argv = ["galatea", *argv]
     try:
@@ -248,86 +285,12 @@ def _job(composed: DictConfig) -> None:
 
 def _report(error: BaseException) -> int:
     """Print one line for `error` (and the traceback when asked) and return the exit status."""
-    line = f"{error}.{_similar_keys(error.key)}" if isinstance(error, UnknownKey) else _hydra_message(error)
+    line = messages.of(error, _typed)
     message, status = (line, EXIT_USAGE) if line else describe(error)
     if debug():
         traceback.print_exception(error)
     print(f"galatea: {message}", file=sys.stderr)
     return status
-
-
-def _hydra_message(error: BaseException) -> str | None:
-    """One line for what Hydra and OmegaConf raise while composing; None for any other error."""
-    too_large = re.search(r"\n\s*full_key: (\S+)", str(error)) if isinstance(error, OverflowError) else None
-    if too_large:
-        return f"{too_large[1]}: no computation can hold a number that large"
-    module = type(error).__module__
-    if not module.startswith(("hydra", "omegaconf")):
-        return None
-    from omegaconf.errors import OmegaConfBaseException
-
-    cause: Any = error
-    while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__
-    if cause is None:
-        return _composition_message(error)
-    key, text = cause.full_key, one_line(str(cause.msg or cause).splitlines()[0])
-    if "is not in struct" in str(cause) or "not in '" in str(cause):
-        return f"unknown key {key!r}.{_similar_keys(key)}"
-    return _list_message(key) or (f"{key}: {text}" if key else text)
-
-
-def _list_message(key: str | None) -> str | None:
-    """What to say of a setting that must be a list and is not, or of one of its values; None for all others."""
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
-
-    from experiments.run.schema import class_of, list_form
-
-    name = (key or "").partition("[")[0]
-    nodes = ConfigStore.instance().repo.get("task", {}).values()
-    forms = (list_form(class_of(OmegaConf.get_type(node.node)), name) for node in nodes)
-    form = next((form for form in forms if form), None)
-    if form is None:
-        return None
-    typed = next((each.partition("=")[2] for each in _typed if each.lstrip("+").startswith(f"{name}=")), None)
-    return f"{name} must be {form}" + (f", got {typed!r}" if typed is not None else "")
-
-
-def _composition_message(error: BaseException) -> str:
-    """One line for a config or an override that Hydra could not make sense of."""
-    text = str(error).partition("Config search path")[0]
-    missing = re.search(
-        r"Could not find '([\w/]+)/([^'/]*)'\s+Available options in '[^']*':\s(.*)", text, re.DOTALL
-    )
-    if missing:
-        group, name, known = missing[1], missing[2], missing[3].split()
-        return f"unknown {group} {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}"
-    override = getattr(error, "override", None)
-    if override:
-        reason = text.splitlines()[0]
-        key, _, value = str(override).partition("=")
-        hint = f"; text inside a list needs quotes: {key}=\"['...']\"" if value.startswith("[") else ""
-        return f"{override!r} cannot be read as a setting: {one_line(reason)}{hint}"
-    return one_line(text)
-
-
-def _similar_keys(key: str | None) -> str:
-    """The nearest known key, or the keys of the same level."""
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
-
-    from experiments.run.settings import flatten
-
-    known: set[str] = set()
-    for node in ConfigStore.instance().repo.get("task", {}).values():
-        known |= flatten(OmegaConf.to_container(node.node)).keys()  # type: ignore[arg-type]
-    parent = (key or "").rpartition(".")[0]
-    siblings = sorted(
-        {name.removeprefix(f"{parent}.").split(".")[0] for name in known if name.startswith(parent)}
-    )
-    listing = f" Keys{' of ' + parent if parent else ''}: {', '.join(siblings)}" if siblings else ""
-    return did_you_mean(key or "", known) + listing
 
 
 @contextlib.contextmanager

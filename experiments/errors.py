@@ -10,8 +10,12 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from diffusion.files import NO_ROOM
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -21,11 +25,14 @@ class UserError(ValueError):
 
 
 class UnknownKey(UserError):
-    """A composed config has a key that its component does not have. key: its full dotted name."""
+    """A composed config has a key that its component does not have.
 
-    def __init__(self, key: str) -> None:
+    key: its full dotted name. node: the part of the config (OmegaConf's) that it stands in.
+    """
+
+    def __init__(self, key: str, node: DictConfig) -> None:
         super().__init__(f"unknown key {key!r}")
-        self.key = key
+        self.key, self.node = key, node
 
 
 class RunFailed(RuntimeError):

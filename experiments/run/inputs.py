@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import os
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,8 +33,11 @@ def named_paths(config: Any, prefix: str = "") -> dict[str, str]:
         value, key = getattr(config, field.name), f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
             found |= named_paths(value, f"{key}.")
+        elif isinstance(value, dict):
+            for name, each in value.items():
+                found |= named_paths(each, f"{key}.{name}.") if dataclasses.is_dataclass(each) else {}
         elif _is_path(hints[field.name]):
-            several = value if isinstance(value, (list, tuple)) else [value]
+            several: Iterable[str] = value if isinstance(value, (list, tuple)) else [value]
             found |= {key if each is value else f"{key}[{i}]": each for i, each in enumerate(several) if each}
     return found
 

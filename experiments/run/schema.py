@@ -6,6 +6,10 @@ class; Hydra merges YAML and overrides into the twin with its type checks, and `
 real thing, so that each component's own `__post_init__` has the last word. Two rules hold for every field alike and
 stand here alone: a number must be one that float32 (or a 64-bit integer) can hold, and `~` in a path is the home
 folder.
+
+A field whose type is the base of a group (`experiments.components`) is empty in the schema until a component is chosen.
+Twins inherit from each other as their classes do, so that OmegaConf takes the twin of any component there, and then no
+key but that component's.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments import components
 from experiments.errors import UnknownKey
 from experiments.run.files import expand_home
 from experiments.run.settings import FILE, FOLDER, TEXT
@@ -35,20 +40,55 @@ _LARGEST = 3.4028234e38  # of float32, in which everything is computed
 _MANY = {int: "whole numbers", float: "numbers", str: "texts", bool: "values true or false"}
 
 
-def fields_of(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field that can be set of a `Config` and of the components in it: dotted key, and type with its marks."""
+def fields_of(cls: type, prefix: str = "", above: tuple[type, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every field that can be set of a `Config` and of the components in it: dotted key, and type with its marks.
+
+    Where a component is chosen these are the fields of all that can be. `*` stands for any key of a dict.
+    """
     hints = typing.get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
         if field.init:
-            annotation = hints[field.name]
-            yield f"{prefix}{field.name}", annotation
-            for part in (annotation, *get_args(annotation)):
-                if dataclasses.is_dataclass(part):
-                    yield from fields_of(typing.cast(type, part), f"{prefix}{field.name}.")
+            key, annotation = f"{prefix}{field.name}", hints[field.name]
+            yield key, annotation
+            for place, part in _inner(annotation, key):
+                for each in components.alternatives(part):
+                    if each not in above:  # a component may hold another of its kind
+                        yield from fields_of(each, f"{place}.", (*above, each))
+
+
+def _inner(annotation: Any, key: str) -> Iterator[tuple[str, type]]:
+    """The dataclasses that a value of that type is or holds, and the dotted key of each."""
+    if dataclasses.is_dataclass(annotation):
+        yield key, typing.cast(type, annotation)
+    for part in get_args(annotation):
+        yield from _inner(part, f"{key}.*" if get_origin(annotation) is dict else key)
+
+
+def groups_in(cls: type) -> list[str]:
+    """The groups that a `Config`, and the components in it, choose from."""
+    found = {
+        components.group_of(part): None
+        for key, annotation in fields_of(cls)
+        for _, part in _inner(annotation, key)
+        if components.is_choice(part)
+    }
+    return [group for group in found if group]
+
+
+def rows_in(cls: type) -> dict[str, str]:
+    """The fields of a `Config` that are rows of named components, such as a recipe's stages: name -> their group."""
+    found = {}
+    for name, annotation in typing.get_type_hints(cls).items():
+        if get_origin(annotation) is dict and components.is_choice(get_args(annotation)[1]):
+            found[name] = str(components.group_of(get_args(annotation)[1]))
+    return found
 
 
 def literal_keys(cls: type) -> dict[str, bool]:
-    """The dotted keys of a `Config` that hold text or paths, and whether a key holds a list of them."""
+    """The dotted keys of a `Config` that hold text or paths, and whether a key holds a list of them.
+
+    `*` in a key stands for any one part of it.
+    """
     found: dict[str, bool] = {}
     for key, annotation in fields_of(cls):
         for part in get_args(annotation) if get_origin(annotation) in _UNIONS else (annotation,):
@@ -96,6 +136,8 @@ def _twin_value(value: Any) -> Any:
         return twin(type(value))(**fields)
     if isinstance(value, (list, tuple)):
         return [_twin_value(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _twin_value(item) for key, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 
@@ -107,16 +149,28 @@ def twin(cls: type) -> type:
     for field in dataclasses.fields(cls):
         if not field.init:
             continue
-        if field.default_factory is not dataclasses.MISSING:
-            default = _twin_value(field.default_factory())
-        else:
-            default = MISSING if field.default is dataclasses.MISSING else _twin_value(field.default)
+        default = None if field.default is None else MISSING
+        if not _is_choice(hints[field.name]):
+            default = _default(field)
         # OmegaConf deep-copies what a factory gives it, so one shared default is enough.
         factory = dataclasses.field(default_factory=lambda value=default: value)
         fields.append((field.name, _twin_type(hints[field.name]), factory))
-    made = dataclasses.make_dataclass(f"{cls.__qualname__}", fields, kw_only=True)
+    bases = tuple(twin(each) for each in cls.__bases__ if dataclasses.is_dataclass(each))
+    made = dataclasses.make_dataclass(f"{cls.__qualname__}", fields, bases=bases, kw_only=True)
     setattr(made, _CLASS, cls)
     return made
+
+
+def _is_choice(annotation: Any) -> bool:
+    """Whether a component is chosen for a field of that type, or may be."""
+    parts = get_args(annotation) if get_origin(annotation) in _UNIONS else (annotation,)
+    return any(map(components.is_choice, parts))
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return _twin_value(field.default_factory())
+    return MISSING if field.default is dataclasses.MISSING else _twin_value(field.default)
 
 
 def _restore(value: Any, annotation: Any, name: str) -> Any:
@@ -132,6 +186,8 @@ def _restore(value: Any, annotation: Any, name: str) -> Any:
         if value is None or (value == "null" and any(map(_mark, arguments))):
             return None
         others = [argument for argument in arguments if argument is not type(None)]
+        if len(others) > 1:  # of a number or several, say
+            others = [each for each in others if (get_origin(each) is tuple) == isinstance(value, list)]
         return _restore(value, others[0], name) if len(others) == 1 else value
     if origin is Literal and value not in arguments:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(str, arguments))}")
@@ -141,8 +197,12 @@ def _restore(value: Any, annotation: Any, name: str) -> Any:
             raise ValueError(f"{name} has {len(value)} values; it must have {len(arguments)}")
         kinds = [arguments[0]] * len(value) if of_one_kind else arguments
         return tuple(_restore(*item, name) for item in zip(value, kinds, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return {key: _restore(item, arguments[1], _full(name, key)) for key, item in value.items()}
     if origin is list and isinstance(value, list):
         return [_restore(item, arguments[0], name) for item in value]
+    if annotation is float and type(value) is int:
+        return float(value)
     return Path(expand_home(value, name)) if annotation is Path and isinstance(value, str) else value
 
 
@@ -184,11 +244,14 @@ def _child(node: DictConfig | ListConfig, key: Any, name: str) -> Any:
 
 
 def _build(cls: type[T], node: DictConfig, name: str) -> T:
+    if components.is_choice(cls):
+        raise ValueError(f"{name} is no component; {components.how_to_choose(cls, name)}")
     hints = typing.get_type_hints(cls, include_extras=True)
     known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     for key in node:  # `+key=value` on the command line puts in what the schema has not
         if key not in known:
-            raise UnknownKey(_full(name, key))
+            raise UnknownKey(_full(name, key), node)
+    _check_choices(cls, node, name, hints)
     values = {key: _restore(_child(node, key, name), hints[key], _full(name, key)) for key in known}
     try:
         return cls(**values)
@@ -196,24 +259,59 @@ def _build(cls: type[T], node: DictConfig, name: str) -> T:
         raise ValueError(f"{name}: {error}" if name else str(error)) from None
 
 
+def _check_choices(cls: type, node: DictConfig, name: str, hints: dict[str, Any]) -> None:
+    """Every component in `node` is chosen, and what it is itself was not changed by its name."""
+    for key, annotation in hints.items():
+        if components.is_choice(annotation) and OmegaConf.is_missing(node, key):
+            full = _full(name, key)
+            raise ValueError(f"{full} is missing; {components.how_to_choose(annotation, full)}")
+    own = components.name_of(cls)
+    if own is not None and node["name"] != own:
+        how = components.how_to_choose(cls, name)
+        raise ValueError(f"{name}.name is {node['name']!r}, and the component is {own!r}; {how}")
+
+
 def build(cls: type[T], config: DictConfig) -> T:
     """The `cls` that a composed config describes, nested components included.
 
     Raises ValueError with the full dotted key for a missing value, one of the wrong type, an unknown key (UnknownKey),
-    a number that is not finite, a home folder that is not there, or a value that the component itself refuses.
+    a number that is not finite, a home folder that is not there, a component that is not chosen, or a value that the
+    component itself refuses.
     """
-    merged = (
-        OmegaConf.merge(OmegaConf.structured(twin(cls)), config)
-        if OmegaConf.get_type(config) is dict
-        else config
-    )
-    assert isinstance(merged, DictConfig)
-    return _build(cls, merged, "")
+    return _build(cls, typed(cls, config) if OmegaConf.get_type(config) is dict else config, "")
+
+
+def typed(cls: type, config: DictConfig) -> DictConfig:
+    """A config without a schema, as one read from a file, put into that of `cls`; the `name` in a component says which
+    it is."""
+    named = _named(cls, OmegaConf.to_container(config), "")
+    return typing.cast(DictConfig, OmegaConf.merge(OmegaConf.structured(twin(cls)), named))
+
+
+def _named(annotation: Any, value: Any, name: str) -> Any:
+    """`value` (plain) with the twin of the named component in place of each mapping that stands for one."""
+    if not isinstance(value, dict):
+        return value
+    if get_origin(annotation) is dict:
+        return {key: _named(get_args(annotation)[1], item, _full(name, key)) for key, item in value.items()}
+    cls = next((part for _, part in _inner(annotation, name)), None)
+    if cls is None:
+        return value
+    chosen = components.is_choice(cls)
+    if chosen:
+        known = {components.name_of(each): each for each in components.alternatives(cls)}
+        if value.get("name") not in known:
+            listing = ", ".join(map(str, known))
+            raise ValueError(f"{name}.name is {value.get('name')!r}; it must be one of {listing}")
+        cls = known[value["name"]]
+    hints = typing.get_type_hints(cls)
+    inner = {key: _named(hints.get(key), item, _full(name, key)) for key, item in value.items()}
+    return OmegaConf.merge(OmegaConf.structured(twin(cls)), inner) if chosen else inner
 
 
 def class_of(twin_class: Any) -> type:
-    """The class that a `twin` stands for."""
-    return getattr(twin_class, _CLASS)
+    """The class that a `twin` stands for; what is no twin, such as dict, stands for itself."""
+    return getattr(twin_class, _CLASS, twin_class)
 
 
 def list_form(cls: type, key: str) -> str | None:
@@ -226,11 +324,16 @@ def list_form(cls: type, key: str) -> str | None:
     if field is None:
         return None
     annotation = typing.get_type_hints(cls)[name]
-    parts = (annotation, *get_args(annotation))
     if rest:
-        inner = (typing.cast(type, part) for part in parts if dataclasses.is_dataclass(part))
-        return next((form for form in (list_form(part, rest) for part in inner) if form), None)
-    listed = next((part for part in parts if get_origin(part) in (tuple, list)), None)
+        found = (
+            list_form(each, rest.partition(".")[2] if place.endswith("*") else rest)
+            for place, part in _inner(annotation, "")
+            for each in components.alternatives(part)
+        )
+        return next((form for form in found if form), None)
+    listed = next(
+        (part for part in (annotation, *get_args(annotation)) if get_origin(part) in (tuple, list)), None
+    )
     if listed is None:
         return None
     items = get_args(listed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -68,19 +68,34 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def identity_hash(config: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits that two configs share exactly when they ask for the same result."""
-    text = json.dumps(identity(config), sort_keys=True, ensure_ascii=True, default=str)
+    counted = identity(config)
+    ordered = dict(_orders(counted))
+    text = json.dumps(
+        [counted, ordered] if ordered else counted, sort_keys=True, ensure_ascii=True, default=str
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as {'a.b': value}; lists stay values."""
-    flat: dict[str, Any] = {}
+    """Nested mappings as {'a.b': value}; lists stay values. The order of named components in a row is a value too."""
+    flat: dict[str, Any] = {} if prefix else dict(_orders(config))
     for key, value in config.items():
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _orders(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """The dotted key of every mapping of two or more components, such as a recipe's stages, and their order in it."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            if len(value) > 1 and all(
+                isinstance(each, Mapping) and "name" in each for each in value.values()
+            ):
+                yield f"{prefix}{key}", list(value)
+            yield from _orders(value, f"{prefix}{key}.")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

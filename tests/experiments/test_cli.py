@@ -26,7 +26,7 @@ def everything_in(folder: Path) -> list[str]:
 def test_help_names_every_experiment(galatea: Galatea) -> None:
     from experiments import catalog
 
-    for arguments in ([], ["--help"], ["-h"], ["help"], [COUNT, "--help"]):
+    for arguments in ([], ["--help"], ["-h"], ["help"], ["prompt=x", "--help"]):
         outcome = galatea(*arguments, own_configs=False)
         assert outcome.status == 0
         assert "galatea experiment=" in outcome.out
@@ -36,6 +36,40 @@ def test_help_names_every_experiment(galatea: Galatea) -> None:
             assert catalog.description(path) in outcome.out
 
 
+def test_help_of_an_experiment(galatea: Galatea, tmp_path: Path) -> None:
+    for arguments in (["--help"], ["-h"], ["-m", "--help"]):
+        outcome = galatea(COUNT, "num_steps=7", *arguments)
+        assert outcome.status == 0, outcome.err
+        assert outcome.out.startswith("test/counting: Fit three numbers.\n")
+        for line in ("budget=cpu", "  prompt=???", "  target=[1.0,2.0,3.0]", "  optimiser.kind=sgd"):
+            assert f"\n{line}\n" in outcome.out
+        assert f"\n  num_steps={20 if '-m' in arguments else 7}\n" in outcome.out
+    both = galatea("-m", "experiment=test/counting,test/longer", "--help")
+    assert both.out.count("Settings") == 2
+    assert "optimiser.learning_rate=0.05" in both.out
+    for arguments, part in (
+        (["experiment=nope"], "unknown experiment"),
+        ([COUNT, "nope=1"], "unknown key 'nope'"),
+    ):
+        outcome = galatea(*arguments, "--help")
+        assert outcome.status == 2
+        assert part in outcome.err[0]
+    assert everything_in(tmp_path) == []
+
+
+def test_a_config_with_the_name_of_a_shipped_one_is_refused(galatea: Galatea, tmp_path: Path) -> None:
+    for name in ("budget/cpu.yaml", "experiment/talk/quickstart.yaml", "budget/text_to_3d/smoke.yaml"):
+        file = tmp_path / name.replace("/", "_") / name
+        file.parent.mkdir(parents=True)
+        file.write_text("# @package _global_\nseed: 1\n")
+        folder = tmp_path / name.replace("/", "_")
+        outcome = galatea(f"--config-dir={folder}", *_FIGURE, own_configs=False)
+        assert outcome.status == 2
+        (line,) = outcome.err
+        assert str(file) in line
+        assert "rename yours" in line
+
+
 def test_every_experiment_names_a_known_task() -> None:
     from experiments import catalog, tasks
 
@@ -43,11 +77,17 @@ def test_every_experiment_names_a_known_task() -> None:
         assert catalog.task_of(name) in tasks.TASKS
 
 
-def test_help_is_quick_and_imports_nothing_heavy(subprocess_environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "imported"),
+    [(["--help"], []), (["experiment=text_to_3d/quickstart", "--help"], ["hydra", "omegaconf"])],
+)
+def test_help_is_quick_and_imports_nothing_heavy(
+    arguments: list[str], imported: list[str], subprocess_environment: dict[str, str]
+) -> None:
+    heavy = {"torch", "hydra", "omegaconf", "diffusers", "transformers", "warp", "rich"}
     code = (
-        "import sys; from experiments.cli import main; status = main(['--help']); "
-        "print(sorted({'torch', 'hydra', 'diffusers', 'transformers', 'warp', 'rich'} & set(sys.modules))); "
-        "sys.exit(status)"
+        f"import sys; from experiments.cli import main; status = main({arguments!r}); "
+        f"print(sorted({heavy!r} & set(sys.modules))); sys.exit(status)"
     )
     resource = pytest.importorskip("resource")  # CPU time: a busy machine is no slow import
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -55,7 +95,7 @@ def test_help_is_quick_and_imports_nothing_heavy(subprocess_environment: dict[st
         [sys.executable, "-c", code], env=subprocess_environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-1] == str(imported)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 3.0
 

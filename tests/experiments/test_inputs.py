@@ -20,8 +20,8 @@ from experiments.errors import UserError
 from experiments.run import folder as folders
 from experiments.run import inputs
 from experiments.run.run_dir import Run
-from experiments.run.schema import twin
-from experiments.run.settings import BackboneName, FilePath, FolderPath, Settings, Text, flatten
+from experiments.run.schema import fields_of, twin
+from experiments.run.settings import BackboneName, FilePath, FolderPath, Settings, Text
 
 Galatea = Callable[..., Any]
 
@@ -62,25 +62,9 @@ def test_every_path_of_every_task_is_read_or_written() -> None:
         "audio", "audio_dir", "backbone.name", "clip", "continue_from", "data_folder", "face_model", "measures",
         "model", "out", "portrait", "portrait_dir", "prompts", "talking",
     }  # fmt: skip
-    found: set[str] = set()
-    for name in tasks.TASKS:
-        schema = flatten(_types(tasks.config(name)))
-        found |= {key for key, is_path in schema.items() if is_path}
-    assert found == known
+    every = (field for name in tasks.TASKS for field in fields_of(tasks.config(name)))
+    assert {key for key, annotation in every if inputs._is_path(annotation)} == known
     assert known > inputs.WRITTEN
-
-
-def _types(cls: type) -> dict[str, Any]:
-    import dataclasses
-    import typing
-
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return {
-        each.name: _types(hints[each.name])
-        if dataclasses.is_dataclass(hints[each.name])
-        else inputs._is_path(hints[each.name])
-        for each in dataclasses.fields(cls)
-    }
 
 
 def test_marks_change_no_schema() -> None:

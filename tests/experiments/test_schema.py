@@ -7,8 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments import catalog, tasks
 from experiments.errors import UnknownKey
-from experiments.run.schema import build, class_of, fields_of, list_form, literal_keys, to_plain, twin
+from experiments.run.schema import build, class_of, fields_of, list_form, literal_keys, to_plain, twin, typed
 from experiments.run.seeding import derive_seed, make_generator, resolve_device
 from experiments.run.settings import FilePath, FolderPath, Text
 
@@ -112,8 +113,9 @@ def test_every_task_has_a_schema() -> None:
 def test_settings_are_read_without_torch() -> None:
     # A wrong key is answered within a second or two only while this holds.
     code = (
-        "import sys; from experiments import cli, tasks; from experiments.run import schema\n"
+        "import sys; from experiments import cli, components, tasks; from experiments.run import schema\n"
         "for name in tasks.TASKS: schema.twin(tasks.config(name))\n"
+        "for group in components.groups(): group == components.RECIPE or components.classes(group)\n"
         "print(*sorted({'torch', 'diffusers', 'transformers', 'scipy', 'skimage', 'av'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -173,14 +175,30 @@ def test_home_folders_of_marked_paths(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_text_and_paths_of_every_task_are_taken_as_typed(galatea: Callable[..., Any], task: str) -> None:
-    typed = "a, 'b' \"c\" [1] (x)=y {z} \\ #1 \u00e9 ~ 1e3"
-    keys = {key: listed for key, listed in literal_keys(tasks.config(task)).items() if key != "backbone.name"}
-    settings = [f"{key}=[x=1,'p, q']" if listed else f"{key}={typed}" for key, listed in keys.items()]
+    words = "a, 'b' \"c\" [1] (x)=y {z} \\ #1 \u00e9 ~ 1e3"
+    shown = OmegaConf.create(galatea(f"experiment={experiment_of(task)}", "--cfg", "job").out)
+    # Of components, the keys of those that the experiment chooses.
+    there = [key for key, _ in leaves(typed(tasks.config(task), shown)) if key != "backbone.name"]
+    known = literal_keys(tasks.config(task)).items()
+    keys = {key: listed for key in there for pattern, listed in known if fnmatch(key, pattern)}
+    assert keys
+    settings = [f"{key}=[x=1,'p, q']" if listed else f"{key}={words}" for key, listed in keys.items()]
     outcome = galatea(f"experiment={experiment_of(task)}", *settings, "--cfg", "job")
     assert outcome.status == 0, outcome.err
     config = OmegaConf.create(outcome.out)
     for key, listed in keys.items():
-        assert OmegaConf.select(config, key) == (["x=1", "p, q"] if listed else typed), key
+        assert OmegaConf.select(config, key) == (["x=1", "p, q"] if listed else words), key
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and type of every setting in a config with its schema, of the components that are chosen in it."""
+    hints = get_type_hints(class_of(OmegaConf.get_type(node)), include_extras=True)
+    for key in node:
+        inner = node._get_node(key)
+        if isinstance(inner, DictConfig) and not inner._is_none() and not inner._is_missing():
+            yield from leaves(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", hints.get(key)
 
 
 def experiment_of(task: str) -> str:
@@ -197,13 +215,12 @@ def is_number(annotation: Any) -> bool:
 def test_every_number_of_every_task_is_finite(galatea: Callable[..., Any], task: str) -> None:
     shown = galatea(f"experiment={experiment_of(task)}", "--cfg", "job").out
     cls = tasks.config(task)
-    config = OmegaConf.merge(OmegaConf.structured(twin(cls)), OmegaConf.create(shown))
-    assert isinstance(config, DictConfig)
-    for key, _ in fields_of(cls):
+    config = typed(cls, OmegaConf.create(shown))
+    for key, _ in leaves(config):
         if OmegaConf.is_missing(config, key):
             OmegaConf.update(config, key, "x")
     assert isinstance(build(cls, config), cls)
-    for key, annotation in fields_of(cls):
+    for key, annotation in leaves(config):
         if not is_number(annotation):
             continue
         for value in (math.nan, math.inf, -math.inf, 1e39):

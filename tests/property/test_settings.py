@@ -90,16 +90,20 @@ def _values(annotation: Any) -> list[Any]:
     return []
 
 
-def _leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
-    """Dotted name and values to try of every setting."""
-    hints = get_type_hints(cls)
-    for field in dataclasses.fields(cls):
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """Dotted name and values to try of every setting of a built config, and of the components chosen in it."""
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name, value = f"{prefix}{field.name}", getattr(config, field.name)
         if field.name in _LEFT_ALONE:
             continue
-        if dataclasses.is_dataclass(hints[field.name]):
-            yield from _leaves(hints[field.name], f"{prefix}{field.name}.")
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{name}.")
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                yield from _leaves(each, f"{name}.{key}.")
         elif values := _values(hints[field.name]):
-            yield prefix + field.name, values
+            yield name, values
 
 
 def _with(plain: Plain, changes: dict[str, Any]) -> Plain:
@@ -169,8 +173,7 @@ def test_random_settings_are_taken_or_refused_by_name(
     galatea: Galatea, inputs: Path, experiment: str
 ) -> None:
     plain = _plain(galatea, experiment)
-    _prepare(experiment, plain)
-    leaves = dict(_leaves(tasks.config(catalog.task_of(experiment))))
+    leaves = dict(_leaves(_prepare(experiment, plain)))
     drawn, taken, refused = random.Random(experiment), 0, 0
     for _ in range(40):
         names = drawn.sample(sorted(leaves), min(len(leaves), drawn.choice((1, 1, 2, 4))))
@@ -213,7 +216,7 @@ def _affordable(name: str, value: Any) -> bool:
 def _extreme(experiment: str, plain: Plain, seed: int) -> Plain:
     """Legal settings, as many as possible at the first or the last of their values that a run may have."""
     drawn = random.Random(f"{experiment} {seed}")
-    leaves = list(_leaves(tasks.config(catalog.task_of(experiment))))
+    leaves = list(_leaves(_prepare(experiment, plain)))
     drawn.shuffle(leaves)
     for name, values in leaves:
         values = [value for value in values if _affordable(name, value)]

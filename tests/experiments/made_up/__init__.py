@@ -1,0 +1,1 @@
+"""Two groups of small components, and a task that chooses from them."""
