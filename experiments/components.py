@@ -46,6 +46,8 @@ GROUPS: dict[str, str] = {
     "cameras": "gen3d.camera_sampling.base:CameraSampler",
     "stage": "gen3d.stages.base:StageConfig",
 }
+# Further packages of a group, for components that need what the package of the base must not know.
+FURTHER: dict[str, tuple[str, ...]] = {"prior": ("experiments.priors",)}
 RECIPE = "recipe"
 """The group of recipes: a recipe has no class of its own, its YAML names the stages."""
 
@@ -208,7 +210,8 @@ def _find(group: str, schema: str, chosen_by: str) -> type:
     package = _package(group)
     tree = own()
     beside = Path(tree, group, f"{schema}.py") if tree else None
-    for place in (f"{package}.config", f"{package}.{schema}"):
+    further = (f"{each}.config" for each in FURTHER.get(group, ()))
+    for place in (f"{package}.config", f"{package}.{schema}", *further):
         module = _import(place) if importlib.util.find_spec(place) else None
         found = next((each for each in vars(module or object).values() if _is_it(each, base, schema)), None)
         ours = (

@@ -146,7 +146,7 @@ def background_clause(prompt: str, background: str = "auto") -> str:
 
 
 def background_of(text: str) -> Color | None:
-    """The colour of the background that `text` asks for in a clause of `background_clause`; None where it is unknown."""
+    """The colour of the background that `text` asks for as `background_clause` does; None where it is unknown."""
     known = BACKGROUNDS | _FURTHER_BACKGROUNDS
     found = re.search(r"\bon an? ([\w -]+?) background\b", text.lower())
     name = found[1] if found else ""

@@ -22,13 +22,14 @@ def value_at(points: Points, progress: float) -> float:
 
 
 def check_points(name: str, points: Points, low: float, high: float) -> None:
-    """Refuse values outside `low`..`high`, and shares that do not rise from 0 to 1. The ValueError begins with `name`."""
-    if isinstance(points, (int, float)):
+    """Refuse values outside `low`..`high`, and shares that do not rise within 0..1; the ValueError begins with
+    `name`."""
+    if isinstance(points, (int, float)) and not isinstance(points, bool):
         values: list[float] = [points]
     else:
-        if not points or any(len(point) != 2 for point in points):
+        if not isinstance(points, tuple) or not points or any(len(point) != 2 for point in points):
             raise ValueError(
-                f"{name} must be a number or points [[share of the steps, value], ...], got {points}"
+                f"{name} must be a number or points [[share of the steps, value], ...], got {points!r}"
             )
         shares, values = [share for share, _ in points], [value for _, value in points]
         if shares != sorted(shares) or shares[0] < 0 or shares[-1] > 1:

@@ -111,7 +111,7 @@ def _asset_rows(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def _from(result: Mapping[str, Any]) -> str:
     """What stands beside a group's name when no model made its assets."""
-    return " from true views" if result.get("views") == "truth" else ""
+    return " from true views" if result.get("prior") == "truth" else ""
 
 
 def _gltf_line(result: Mapping[str, Any]) -> str:

@@ -56,21 +56,13 @@ class Truth:
 
 
 class TrueViews:
-    """The world's own pictures of a caption's scene, in place of a model's: a `gen3d.views.ViewProvider`.
-
-    A caption with a background clause is shown over it. What is asked for with init_images is shown all the same.
-    """
+    """The world's own pictures of a caption's scene; a caption with a background clause is shown over it."""
 
     def __init__(self, caption: str, size: int) -> None:
         self.scene, self.size = scene_from_caption(caption), size
 
-    def __call__(
-        self,
-        cameras: Cameras,
-        init_images: Tensor | None,
-        start_timestep: int | None,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def __call__(self, cameras: Cameras) -> Tensor:
+        """[V, 3, S, S], on the cameras' device."""
         images = self.scene.render(cameras.to("cpu"), self.size).images
         return images.to(cameras.c2w.device)
 

@@ -73,7 +73,7 @@ def run(config: Config, run: Run) -> None:
             **circumstances.head(
                 config, Config(task=config.task, backbone=BackboneConfig(name="tiny")), run, load_average
             ),
-            "views": config.views,
+            "prior": config.asset_prior,
             "at_once": config.assets_at_once,
             "r_precision": about_clip,
             "gltf_validator": {
@@ -114,7 +114,7 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
         f"seed={config.seed}",
         f"device={config.device}",
         *([f"threads={config.threads}"] if config.threads else []),
-        *([f"views={config.views}"] if config.views != "sampled" else []),
+        *([f"prior={config.asset_prior}"] if config.asset_prior else []),
         *config.asset_settings,
     ]
     assets = []

@@ -44,7 +44,7 @@ def run(config: Config, run: Run) -> None:
     """Measure, and write tiny.json, tiny.md and a grid of pictures for each kind of caption."""
     load_average = circumstances.load_average()
     cases = default_cases(config.num_things, config.num_pairs, config.num_heads)
-    prompts = [on_background(case.caption, config.sampling.background) for case in cases]
+    prompts = [on_background(case.caption, config.background) for case in cases]
     backbone = load_into(run, config.backbone)
     if not backbone.has_camera:
         raise UserError(
@@ -68,7 +68,7 @@ def run(config: Config, run: Run) -> None:
         "seconds": {name: round(value, 1) for name, value in run.seconds.items()},
         "clip": about_clip,
         "sampling": f"{config.sampling.num_steps} steps, guidance {config.sampling.guidance_scale:g}, "
-        f"{backbone.num_views} views, background {config.sampling.background}, seed {config.seed}",
+        f"{backbone.num_views} views, background {config.background}, seed {config.seed}",
         "cut": sum(
             _said(config, backbone, case).text != prompt for case, prompt in zip(cases, prompts, strict=True)
         ),
@@ -157,7 +157,7 @@ def _gather(
 
 def _said(config: Config, backbone: Backbone, case: Case) -> Said:
     """What the model is told of a caption."""
-    background = config.sampling.background
+    background = config.background
     return say(case.caption, backbone.shorten, background=background, num_views=backbone.num_views)
 
 
@@ -183,7 +183,7 @@ def _sample(
         guidance_scale=config.sampling.guidance_scale,
         guidance_rescale=config.sampling.guidance_rescale,
         num_steps=config.sampling.num_steps,
-        negative_prompt=config.sampling.negative_prompt,
+        negative_prompt=config.negative_prompt,
     )
 
 

@@ -19,12 +19,11 @@ def run(config: Config, run: Run) -> None:
     backbone = load_into(run, config.backbone)
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
-    negative = config.negative_prompt or config.sampling.negative_prompt
     announce_left_out(
         run,
         backbone,
         prompt=backbone.shorten(config.prompt)[1],
-        negative_prompt=backbone.shorten(negative)[1],
+        negative_prompt=backbone.shorten(config.negative_prompt)[1],
     )
     with run.stage("sample", config.sampling.num_steps):
         views = sample_views(
@@ -35,7 +34,7 @@ def run(config: Config, run: Run) -> None:
             guidance_scale=config.sampling.guidance_scale,
             guidance_rescale=config.sampling.guidance_rescale,
             num_steps=config.sampling.num_steps,
-            negative_prompt=negative,
+            negative_prompt=config.negative_prompt,
             callback=lambda at: run.display.update(at.step + 1, {}),
         )
     with run.stage("write"):

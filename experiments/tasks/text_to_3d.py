@@ -1,16 +1,15 @@
-"""Words to a textured mesh: the stages of `gen3d.pipeline`, then files, pictures and a turntable."""
+"""Words to a textured mesh: the stages of a recipe, then files, pictures and a turntable."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from diffusion.backbone import Backbone
-from experiments.benchmark.truth import TrueViews
 from experiments.errors import UserError
+from experiments.priors.config import TruthConfig
 from experiments.run import folder as folders
 from experiments.run.backbones import announce_left_out, load_into
 from experiments.run.images import grid, save_png
@@ -18,29 +17,33 @@ from experiments.run.provenance import describe_text, version
 from experiments.run.run_dir import Run
 from experiments.tasks.configs.text_to_3d import Config
 from experiments.turntable import write_preview, write_turntable, write_views
+from experiments.world import scene_from_caption
 from gen3d.asset import Mesh
 from gen3d.cameras import ring
 from gen3d.export import export_asset
+from gen3d.mesh_state import load_mesh
 from gen3d.meshing import is_watertight, num_components, with_normals
 from gen3d.optimize import Progress, Stage, optimize, steps_of
-from gen3d.pipeline import mesh_stages, quickstart_stages
-from gen3d.prompts import on_background, say
-from gen3d.stages.config import SamplingConfig
-from gen3d.stages.mesh import load_mesh
+from gen3d.priors.base import Request
+from gen3d.priors.text import TextPrior
+from gen3d.recipe import build_stages
+from gen3d.stages.base import Given
 from gen3d.state import State
 from gen3d.views import Views
 
+# Of so many, all of one set, some are shown.
+_LAST_VIEWS = 8
 # What `export_asset` writes, and what each file is.
 _KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}
 
 
 def validate(config: Config) -> None:
     """Find out whether the world knows the caption, if its pictures are wanted."""
-    if config.views == "truth":
+    if isinstance(config.prior, TruthConfig):
         try:
-            _true_views(config)
+            scene_from_caption(config.prompt)
         except ValueError as error:
-            raise UserError(f"prompt: views=truth needs a caption of the procedural world: {error}") from None
+            raise UserError(f"prompt: prior=truth needs a caption of the procedural world: {error}") from None
 
 
 def run(config: Config, run: Run) -> None:
@@ -53,38 +56,37 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
     """Make the mesh, write its files, pictures and turntable, and return it, on the CPU with normals."""
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
-    recipe = config.recipe
-    if config.negative_prompt:
-        recipe = replace(recipe, sampling=replace(recipe.sampling, negative_prompt=config.negative_prompt))
-    if config.views == "truth":
-        run.note("the views are the procedural world's own: no model takes part in the mesh")
-        stages = mesh_stages(recipe, _true_views(config), backbone.device)
-    else:
-        stages = quickstart_stages(recipe, backbone, config.prompt)
-        _announce_left_out(config, run, backbone, recipe.sampling)
+    request = Request(backbone=backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
+    given = Given(chosen=config.chosen, request=request, device=backbone.device)
+    stages = build_stages(config.recipe, given)
+    _announce(config, run, given)
     state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
-    _write_samples(run, state, recipe.multiview.group_size)
+    _write_samples(run, state)
     _write(config, run, backbone, mesh)
     return mesh
 
 
-def _announce_left_out(config: Config, run: Run, backbone: Backbone, sampling: SamplingConfig) -> None:
-    said = say(config.prompt, backbone.shorten, background=sampling.background, num_views=backbone.num_views)
-    rest = backbone.shorten(sampling.negative_prompt)[1]
-    announce_left_out(run, backbone, prompt=said.left_out, negative_prompt=rest)
+def _announce(config: Config, run: Run, given: Given) -> None:
+    """Say what no model takes part in, and what of the words a model does not read."""
+    if not made_by_model(config):
+        run.note("the views are the procedural world's own: no model takes part in the mesh")
+    prior, backbone = given.prior(), given.request.backbone
+    if isinstance(prior, TextPrior):
+        rest = backbone.shorten(config.negative_prompt)[1]
+        announce_left_out(run, backbone, prompt=prior.said.left_out, negative_prompt=rest)
 
 
-def _write_samples(run: Run, state: State, count: int) -> None:
-    """Up to four of the last `count` pictures that the mesh was made from, evenly spread, in a row."""
-    images = Views.load(state).images[-count:]
+def made_by_model(config: Config) -> bool:
+    """Whether a generative model takes part in the mesh."""
+    return config.prior.is_model
+
+
+def _write_samples(run: Run, state: State) -> None:
+    """Up to four of the last pictures that the mesh was made from, in a row."""
+    images = Views.load(state).images[-_LAST_VIEWS:]
     images = images[:: max(1, len(images) // 4)][:4].cpu()
     save_png(grid(images[None]), run.artefact("samples.png", kind="image"))
-
-
-def _true_views(config: Config) -> TrueViews:
-    caption = on_background(config.prompt, config.recipe.sampling.background)
-    return TrueViews(caption, config.recipe.multiview.render_size)
 
 
 def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
@@ -152,7 +154,7 @@ def _decibel(value: float) -> float | None:
 
 def _video_tags(config: Config, backbone: Backbone) -> dict[str, str]:
     """Container metadata: that a model made it, and from what."""
-    if config.views == "truth":
+    if not made_by_model(config):
         made = f"Made by Galatea {version()} from true views, without a model"
         return {"comment": f"{made}, seed {config.seed}, prompt: {config.prompt}"}
     made = f"Made by a generative model: Galatea {version()}, backbone {backbone.name}"

@@ -18,7 +18,7 @@ from diffusion.backbone import Backbone
 from diffusion.samplers import guided_denoise, make_scheduler, plan_timesteps, sample
 from experiments.training.talking import EncodedClips
 from experiments.world.dataset import Shards
-from gen3d.stages.config import SamplingConfig
+from gen3d.priors.config import SamplingConfig
 
 _VIEW_STEPS = 10
 # Share of the schedule above which views would begin to show something else than the truth.

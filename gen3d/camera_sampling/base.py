@@ -18,5 +18,5 @@ class CameraSampler(ABC):
 
     @abstractmethod
     def draw(self, num_sets: int, num_views: int, progress: float, generator: torch.Generator) -> Cameras:
-        """`num_sets * num_views` cameras, set by set, when the share `progress` (0 to 1) of the steps is done. The views
-        of a set are what a multiview model sees together."""
+        """`num_sets * num_views` cameras, set by set, when the share `progress` (0 to 1) of the steps is done. The
+        views of a set are what a multiview model sees together."""

@@ -24,8 +24,8 @@ _OPAQUE = 7.0  # optical depth beyond which nothing is seen: exp(-7) is below on
 class RayRender:
     """What N rays see.
 
-    rgb: `[N, C]`, background included; sRGB in [0, 1] where C is 3. opacity: `[N]` in [0, 1]. depth: `[N]` expected distance
-    times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and its
+    rgb: `[N, C]`, background included; sRGB in [0, 1] where C is 3. opacity: `[N]` in [0, 1]. depth: `[N]` expected
+    distance times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and its
     distance. step: `[N]` length of a sample. kept: `[K, 2]` (ray, sample) of the evaluated samples; points
     `[K, 3]`. directions: `[N, 3]` unit, from the camera.
     """

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 class FitConfig:
     """How a field is fitted to views.
 
-    num_rays: a step. mask, distortion: weights beside the mean squared colour error: of opacity against the silhouettes,
-    and against fog (the light of a ray comes from one place). learning_rate falls to learning_rate *
-    learning_rate_decay over a fit (all rounds together), by a constant factor a step. What is empty is found anew every
-    refresh_every steps.
+    num_rays: a step. mask, distortion: weights beside the mean squared colour error: of opacity against the
+        silhouettes, and against fog (the light of a ray comes from one place).
+    learning_rate: falls to learning_rate * learning_rate_decay over a fit (all rounds together), by a constant factor
+        a step.
+    refresh_every: after so many steps what is empty is found anew.
     """
 
     num_rays: int = 1024
@@ -262,12 +263,15 @@ class PictureConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig(StageConfig):
-    """The surface as a mesh. resolution: of the grid that is meshed. level: optical density per unit length at the surface; what is denser
-    is inside. A fitted density rises within a voxel or two, and thin haze outside stays below about 5.
+    """The surface of a representation as a mesh.
+
+    resolution: of the grid that is meshed.
+    level: optical density per unit length at the surface; what is denser is inside. A fitted density rises within a
+        voxel or two, and thin haze outside stays below about 5.
     max_gap: pieces so near each other (world units) are joined, where no view sees through between them; 0 joins none.
     min_fraction, min_extent: pieces below these shares of the largest one's volume and of its bounding box's diagonal
-    go: floaters are small both ways, a sword beside a house is only thin. target_faces: after decimation. smooth:
-    Taubin iterations.
+        go: floaters are small both ways, a sword beside a house is only thin.
+    target_faces: after decimation. smooth: Taubin iterations.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"representation"})
@@ -345,9 +349,12 @@ class RefineConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RedrawConfig(StageConfig):
-    """The mesh drawn once more by the prior. timestep: where SDEdit starts, out of 1000; 0 leaves the stage out. num_views: evenly around, the first from
-    straight ahead; a multiple of the backbone's. elevation_deg: of all of them. keep_views: how many of the latest
-    views stay beside the new ones. mask_threshold: as of `gen3d.masks.soft_mask`."""
+    """The mesh drawn once more by the prior.
+
+    timestep: where SDEdit starts, out of 1000; 0 leaves the stage out. num_views: evenly around, the first from
+        straight ahead; a multiple of what the prior sees together. elevation_deg, fovy_deg: of all of them.
+    keep_views: how many of the latest views stay beside the new ones. mask_threshold: as of `gen3d.masks.soft_mask`.
+    """
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior"})
 
@@ -414,9 +421,12 @@ class DelightConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextureConfig(StageConfig):
-    """A texture of the mesh's colours and the views. size: texels along an edge. views_weight: how much the views count against the mesh's own colours where they
-    see the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
-    direction and the surface, by which views are mixed. delight: how the views' light is taken out."""
+    """A texture of the mesh's colours and the views.
+
+    size: texels along an edge. views_weight: how much the views count against the mesh's own colours where they see
+        the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
+        direction and the surface, by which views are mixed. delight: how the views' light is taken out.
+    """
 
     name: Literal["texture"] = "texture"
     size: int = 1024

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from gen3d.pipeline import quickstart_stages
 from omegaconf import DictConfig
 from PIL import Image
 from skimage import data
@@ -33,7 +34,6 @@ from diffusion.backbone import Backbone, load
 from experiments import catalog, tasks
 from experiments.run.schema import build
 from experiments.speaking import ADAPTERS
-from gen3d.pipeline import quickstart_stages
 
 Galatea = Callable[..., Any]
 Plain = dict[str, Any]

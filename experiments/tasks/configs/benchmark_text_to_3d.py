@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from experiments.benchmark.config import ScoreConfig
 from experiments.run.backbones import BackboneConfig
@@ -20,7 +19,7 @@ _OWN_KEYS = (
     "threads",
     "budget",
     "backbone",
-    "views",
+    "prior",
 )
 
 
@@ -33,8 +32,8 @@ class Config(Settings):
         settings for it as typed at the command line, such as ["checkpoint_every=10"].
     assets_at_once: how many are made at a time, each with `threads` of its own; their seconds are then those of a
         machine that they share.
-    views: "sampled" from the backbone, or "truth", a control: the world's own pictures in place of sampled ones, so
-        that what is lost is lost between views and mesh.
+    asset_prior: None takes the method's own; "truth" is a control: the world's own pictures in place of sampled ones,
+        so that what is lost is lost between views and mesh.
     clip: name or folder of the backbone whose CLIP towers measure R-precision; None takes `backbone`.
     """
 
@@ -46,7 +45,7 @@ class Config(Settings):
     asset_budget: str = "cpu"
     asset_settings: tuple[Text, ...] = ()
     assets_at_once: int = 1
-    views: Literal["sampled", "truth"] = "sampled"
+    asset_prior: str | None = None
     backbone: BackboneConfig
     clip: BackboneName | None = None
     scoring: ScoreConfig = field(default_factory=ScoreConfig)

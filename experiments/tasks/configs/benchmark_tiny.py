@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from experiments.run.backbones import BackboneConfig
-from experiments.run.settings import BackboneName, Settings
+from experiments.run.settings import BackboneName, Settings, Text
 from experiments.world.vocabulary import BACKGROUNDS
-from gen3d.stages.config import SamplingConfig
+from gen3d.priors.config import SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,8 @@ class Config(Settings):
     batch_size: objects sampled at once. workers: processes that make the pictures.
     backbone: a multiview one with cameras. clip: name or folder of the backbone whose CLIP towers are measured and
         read the samples; None takes `backbone`. Give one and the same to compare two backbones.
-    sampling: its background is one of the world's, or "auto"; the same for all keeps it from giving captions away.
+    background: of the samples, one of the world's, or "auto"; the same for all keeps it from giving captions away.
+    negative_prompt: for all.
     """
 
     num_things: int = 24
@@ -33,7 +34,9 @@ class Config(Settings):
     checkpoint_every: int = 4
     backbone: BackboneConfig
     clip: BackboneName | None = None
-    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(background="light grey"))
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    background: Text = "light grey"
+    negative_prompt: Text = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,8 +48,8 @@ class Config(Settings):
         for name, least in (("num_pictures", 1), ("num_captions", 1), ("batch_size", 1), ("workers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.sampling.background not in ("auto", *BACKGROUNDS):
+        if self.background not in ("auto", *BACKGROUNDS):
             raise ValueError(
-                f"sampling.background is {self.sampling.background!r}; the truth must have the same, so it must be "
+                f"background is {self.background!r}; the truth must have the same, so it must be "
                 f"auto or one of {', '.join(BACKGROUNDS)}"
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from experiments.run.backbones import BackboneConfig, check_prompt
 from experiments.run.settings import Settings, Text
-from gen3d.stages.config import SamplingConfig
+from gen3d.priors.config import SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

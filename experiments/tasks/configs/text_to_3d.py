@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from experiments.run.backbones import BackboneConfig, check_prompt
 from experiments.run.settings import Settings, Text
 from experiments.tasks.configs.turntable import TurntableConfig
-from gen3d.stages.config import QuickstartConfig
+from gen3d.distillation.base import Loss
+from gen3d.priors.base import PriorConfig
+from gen3d.recipe import check_recipe
+from gen3d.representations.base import RepresentationConfig
+from gen3d.stages.base import Chosen, StageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """prompt: what to make. recipe: the stages and their settings.
+    """prompt: what to make. negative_prompt: what to keep away from.
 
-    views: "sampled" from the backbone, or "truth", a control: the procedural world's own pictures of the caption in
-        `prompt`. No model then takes part in the mesh.
+    prior: what a model thinks of pictures. representation: what the asset is while it is optimised. distillation: the
+        loss of stages that distil. recipe: the stages, in order; they take these three where they name nothing else.
     """
 
     prompt: Text
     negative_prompt: Text = ""
-    views: Literal["sampled", "truth"] = "sampled"
     backbone: BackboneConfig
-    recipe: QuickstartConfig = field(default_factory=QuickstartConfig)
+    prior: PriorConfig
+    representation: RepresentationConfig
+    distillation: Loss | None = None
+    recipe: dict[str, StageConfig]
     turntable: TurntableConfig = field(default_factory=TurntableConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_prompt(self.prompt)
-        if self.views == "truth" and self.recipe.distill.num_steps:
-            raise ValueError(
-                "views=truth leaves the model out, and recipe.distill.num_steps needs it; set it to 0"
-            )
+        check_recipe(self.recipe, self.chosen)
+
+    @property
+    def chosen(self) -> Chosen:
+        """What the stages take where they name nothing else."""
+        return Chosen(prior=self.prior, representation=self.representation, distillation=self.distillation)

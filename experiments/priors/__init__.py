@@ -1,0 +1,1 @@
+"""Priors that need what the libraries do not know: the procedural world."""
