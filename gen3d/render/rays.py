@@ -25,8 +25,8 @@ class RayRender:
     """What N rays see.
 
     rgb: `[N, C]`, background included; sRGB in [0, 1] where C is 3. opacity: `[N]` in [0, 1]. depth: `[N]` expected
-    distance times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and its
-    distance. step: `[N]` length of a sample. kept: `[K, 2]` (ray, sample) of the evaluated samples; points
+    distance times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and
+    its distance. step: `[N]` length of a sample. kept: `[K, 2]` (ray, sample) of the evaluated samples; points
     `[K, 3]`. directions: `[N, 3]` unit, from the camera.
     """
 
