@@ -11,13 +11,14 @@ from gen3d.prompts import (
     COLOR_WORDS,
     Said,
     background_clause,
+    background_of,
     contrast_background,
     direction,
     is_blank,
     named_colors,
     on_background,
     say,
-    view_prompts,
+    view_clause,
 )
 
 OPTIONS = {"grey": (0.5, 0.5, 0.5), "white": (0.95, 0.95, 0.95), "blue": (0.13, 0.3, 0.8)}
@@ -38,11 +39,18 @@ def test_threshold_of_the_front() -> None:
     assert direction(40, 0, front_deg=30) == "side"
 
 
-def test_view_prompts_only_where_the_model_knows_no_cameras() -> None:
-    assert view_prompts("a cat", [0, 180], [0, 0]) == ["a cat, front view", "a cat, back view"]
-    assert view_prompts("a cat", [0, 180], [0, 0], num_views=4) == ["a cat"]
-    with pytest.raises(ValueError, match="2 azimuths"):
-        view_prompts("a cat", [0, 1], [0])
+@pytest.mark.parametrize(
+    ("text", "color"),
+    [
+        ("a cat, on a light blue background", (0.74, 0.86, 0.96)),
+        ("a cat, on a light grey background", (0.83, 0.83, 0.84)),
+        ("a cat on an orange background", (0.95, 0.5, 0.1)),
+        ("a cat on a busy background", None),
+        ("a cat", None),
+    ],
+)
+def test_the_background_that_is_asked_for(text: str, color: tuple[float, float, float] | None) -> None:
+    assert background_of(text) == color
 
 
 @pytest.mark.parametrize(
@@ -120,7 +128,8 @@ def test_a_long_prompt_makes_room_for_its_clauses(length: int, num_views: int) -
     clause = background_clause(prompt)
     assert said.text.endswith(clause)
     assert said.text.removesuffix(clause) + said.left_out == prompt
-    told = view_prompts(said.text, [0, 90, 180, 0], [0, 0, 0, 90], num_views)
+    views = [""] if num_views > 1 else [view_clause(view) for view in ("front", "side", "back", "overhead")]
+    told = [said.text + view for view in views]
     assert max(map(len, told)) <= 100
     assert (said.left_out == "") == (len(prompt + clause) + (num_views == 1) * len(", overhead view") <= 100)
 

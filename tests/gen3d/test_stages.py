@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,60 +11,80 @@ from torch import Tensor
 from gen3d import meshing
 from gen3d.cameras import Cameras, orbit
 from gen3d.masks import border_color, soft_mask
-from gen3d.optimize import State, optimize
-from gen3d.pipeline import mesh_stages
+from gen3d.mesh_state import load_mesh
+from gen3d.optimize import optimize
+from gen3d.priors.base import Prior, PriorConfig, Request
+from gen3d.priors.config import SamplingConfig
 from gen3d.rays import draw_rays
-from gen3d.render.volume import render_views
+from gen3d.recipe import build_stages
+from gen3d.representations.base import RepresentationConfig, load_field
+from gen3d.representations.config import VolumeConfig
+from gen3d.stages.base import Chosen, Given, StageConfig
 from gen3d.stages.config import (
+    DistillConfig,
     ExtractConfig,
     FitConfig,
-    MultiviewConfig,
-    QuickstartConfig,
+    PictureConfig,
+    ReconstructConfig,
     RedrawConfig,
     RefineConfig,
-    SamplingConfig,
     TextureConfig,
 )
-from gen3d.stages.fit import load_volume
-from gen3d.stages.mesh import load_mesh
+from gen3d.state import State
 from gen3d.views import Views
 from tests.gen3d import analytic
 
 
-class TrueViews:
-    """Provides what a perfect model would; records what it was asked for."""
+class TrueViews(Prior):
+    """Gives what a perfect model would; records what it was asked for."""
+
+    num_views = 1
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = self.image_size = size
         self.asked: list[tuple[int, int | None, bool]] = []
 
-    def __call__(
+    def sample(
         self,
         cameras: Cameras,
-        init_images: Tensor | None,
-        start_timestep: int | None,
         generator: torch.Generator,
+        *,
+        init_images: Tensor | None = None,
+        start_timestep: int | None = None,
     ) -> Tensor:
         self.asked.append((len(cameras), start_timestep, init_images is not None))
         noise = torch.randn(len(cameras), 3, self.size, self.size, generator=generator)
         return (analytic.views(cameras, self.size, 1) + 0.005 * noise).clamp(0.0, 1.0)
 
 
-def tiny_config() -> QuickstartConfig:
-    return QuickstartConfig(
-        multiview=MultiviewConfig(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ready(PriorConfig):
+    """A prior that is there already."""
+
+    prior: Prior
+
+    def build(self, request: Request) -> Prior:
+        return self.prior
+
+
+def given(prior: Prior, representation: RepresentationConfig) -> Given:
+    request = Request(backbone=None, prompt="")  # type: ignore[arg-type]
+    return Given(chosen=Chosen(prior=Ready(prior=prior), representation=representation), request=request)
+
+
+def tiny_recipe() -> dict[str, StageConfig]:
+    return {
+        "reconstruct": ReconstructConfig(
             timesteps=(500,),
             steps_per_round=3,
             group_size=4,
-            resolutions=(16, 20),
-            render_size=32,
-            fit=FitConfig(num_rays=128, num_samples=24, refresh_every=2),
+            fit=FitConfig(num_rays=128, refresh_every=2),
         ),
-        extract=ExtractConfig(resolution=24, target_faces=600, smooth=1),
-        refine=RefineConfig(num_steps=3, views_per_step=2),
-        redraw=RedrawConfig(num_views=4, keep_views=2),
-        texture=TextureConfig(size=64),
-    )
+        "extract": ExtractConfig(resolution=24, target_faces=600, smooth=1),
+        "refine": RefineConfig(num_steps=3, views_per_step=2),
+        "redraw": RedrawConfig(num_views=4, keep_views=2),
+        "texture": TextureConfig(size=64),
+    }
 
 
 def occupied(resolution: int) -> Tensor:
@@ -72,8 +94,8 @@ def occupied(resolution: int) -> Tensor:
 
 
 def iou(state: State, level: float, resolution: int = 64) -> float:
-    volume = load_volume(state)
-    solid = torch.from_numpy(volume.density_grid(resolution)) > volume.raw_of(level)
+    grid, raw = load_field(VolumeConfig(), state).surface_grid(resolution, level)
+    solid = torch.from_numpy(grid) > raw
     truth = occupied(resolution)
     return float((solid & truth).sum() / (solid | truth).sum())
 
@@ -115,7 +137,7 @@ def test_whole_recipe_resumes_bit_identical_and_makes_a_closed_textured_mesh() -
     def run(resume: tuple[dict[str, Tensor], dict[str, str]] | None, every: int = 1):
         provider, saves = TrueViews(32), []
         state = optimize(
-            mesh_stages(tiny_config(), provider),
+            build_stages(tiny_recipe(), given(provider, VolumeConfig(resolutions=(16, 20), num_samples=24))),
             State(),
             generator=torch.Generator().manual_seed(0),
             save=lambda step, tensors, metadata: saves.append((tensors, metadata)),
@@ -145,24 +167,27 @@ def test_whole_recipe_resumes_bit_identical_and_makes_a_closed_textured_mesh() -
 
 
 def test_views_of_nothing_are_refused() -> None:
-    def blank(cameras: Cameras, *_: object) -> Tensor:
-        return torch.full((len(cameras), 3, 16, 16), 0.5)
+    class Blank(TrueViews):
+        def sample(self, cameras: Cameras, generator: torch.Generator, **_: object) -> Tensor:
+            return torch.full((len(cameras), 3, 16, 16), 0.5)
 
-    stage = MultiviewConfig(render_size=16, steps_per_round=2).build(blank)
+    stage = ReconstructConfig(steps_per_round=2).build(given(Blank(16), VolumeConfig()))
     with pytest.raises(ValueError, match="nothing but background"):
         optimize([stage], State(), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.slow
 def test_true_views_give_the_true_shape() -> None:
-    config = MultiviewConfig(
-        timesteps=(500,), steps_per_round=200, group_size=4, elevations_deg=(10.0, 35.0), resolutions=(48,)
+    config = ReconstructConfig(
+        timesteps=(500,), steps_per_round=200, group_size=4, elevations_deg=(10.0, 35.0)
     )
-    provider = TrueViews(128)
-    state = optimize([config.build(provider)], State(), generator=torch.Generator().manual_seed(0))
+    volume = VolumeConfig(resolutions=(48,))
+    stage = config.build(given(TrueViews(128), volume))
+    state = optimize([stage], State(), generator=torch.Generator().manual_seed(0))
     assert iou(state, ExtractConfig().level) > 0.8
     cameras = orbit([33.0], [20.0])
-    seen, _ = render_views(load_volume(state), cameras, 64, 64, torch.tensor(analytic.BACKGROUND))
+    background = torch.tensor(analytic.BACKGROUND).expand(1, 3)
+    seen = load_field(volume, state).render(cameras, 64, background).images
     error = (seen - analytic.views(cameras, 64)).square().mean()
     assert float(-10 * error.log10()) > 22
 
@@ -170,9 +195,12 @@ def test_true_views_give_the_true_shape() -> None:
 @pytest.mark.parametrize(
     ("build", "named"),
     [
-        (lambda: MultiviewConfig(timesteps=(1200,)), "timesteps"),
-        (lambda: MultiviewConfig(groups=0), "groups"),
-        (lambda: MultiviewConfig(resolutions=(64, 32)), "resolutions"),
+        (lambda: ReconstructConfig(timesteps=(1200,)), "timesteps"),
+        (lambda: ReconstructConfig(groups=0), "groups"),
+        (lambda: PictureConfig(size=4), "size"),
+        (lambda: DistillConfig(render_size=()), "render_size"),
+        (lambda: DistillConfig(opaque=((0.0, 1.0), (2.0, 1.0))), "opaque"),
+        (lambda: DistillConfig(learning_rate="fast"), "learning_rate"),  # type: ignore[arg-type]
         (lambda: SamplingConfig(num_steps=0), "num_steps"),
         (lambda: FitConfig(num_rays=0), "num_rays"),
         (lambda: FitConfig(mask=-1.0), "mask"),

@@ -9,16 +9,20 @@ import torch
 import torch.nn.functional as F
 
 from gen3d.cameras import orbit
-from gen3d.render.volume import near_far, render_rays, render_views
+from gen3d.render.lamp import Lamp
+from gen3d.render.rays import near_far, picture, render_rays
+from gen3d.representations.base import load_field
 from gen3d.representations.config import VolumeConfig
-from gen3d.representations.hull import fill_hull, look_up
+from gen3d.representations.hull import look_up
 from gen3d.representations.volume import Volume
+from gen3d.state import State
+from gen3d.views import Views
 
 
 def noise_volume(resolution: int = 9, scale: float = 4.0, seed: int = 0) -> Volume:
     generator = torch.Generator().manual_seed(seed)
     grid = torch.randn(resolution, resolution, resolution, 4, generator=generator)
-    return Volume(grid, density_scale=scale)
+    return Volume(grid, VolumeConfig(density_scale=scale))
 
 
 def rays(count: int = 40, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,9 +50,9 @@ def test_sample_is_trilinear_forward_and_backward() -> None:
 
 def test_skipping_changes_nothing_visible() -> None:
     """Against the plain sum over every sample."""
-    volume = VolumeConfig(resolution=17, density_scale=60.0, blob_strength=3.0).build()
+    volume = VolumeConfig(resolutions=(17,), density_scale=60.0, blob_strength=3.0).begin()
     volume.grid[..., 1:] = noise_volume(17).grid[..., 1:]
-    volume.refresh()
+    volume = Volume(volume.grid, volume.settings)
     origins, directions = rays(60)
     background = torch.tensor([0.2, 0.4, 0.9])
     rendered = render_rays(volume, origins, directions, background, num_samples=64)
@@ -67,7 +71,7 @@ def test_skipping_changes_nothing_visible() -> None:
 
 
 def test_gradient_matches_finite_differences() -> None:
-    volume = Volume(noise_volume(5).grid.double(), density_scale=3.0)
+    volume = Volume(noise_volume(5).grid.double(), VolumeConfig(density_scale=3.0))
     origins, directions = (part.double() for part in rays(12))
     background = torch.tensor([0.1, 0.5, 0.7], dtype=torch.float64)
     pull = torch.randn(12, 3, generator=torch.Generator().manual_seed(5)).double()
@@ -96,7 +100,7 @@ def test_gradient_matches_finite_differences() -> None:
 
 def test_uniform_fog_has_the_closed_form_opacity() -> None:
     grid = torch.zeros(4, 4, 4, 4)
-    volume = Volume(grid, density_scale=1.0)
+    volume = Volume(grid, VolumeConfig(density_scale=1.0))
     origins, directions = torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
     rendered = render_rays(volume, origins, directions, torch.ones(3), num_samples=64)
     assert float(rendered.opacity) == pytest.approx(1 - math.exp(-2 * math.log(2.0)), abs=1e-4)
@@ -104,13 +108,13 @@ def test_uniform_fog_has_the_closed_form_opacity() -> None:
 
 
 def test_a_miss_shows_the_background_alone() -> None:
-    volume = VolumeConfig(resolution=12).build()
+    volume = VolumeConfig(resolutions=(12,)).begin()
     origins, directions = torch.tensor([[0.0, 5.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
-    rendered = render_rays(volume, origins, directions, torch.tensor([0.3, 0.6, 0.9]))
+    rendered = render_rays(volume, origins, directions, torch.tensor([0.3, 0.6, 0.9]), num_samples=48)
     assert torch.equal(rendered.rgb, torch.tensor([[0.3, 0.6, 0.9]]))
     assert float(rendered.opacity) == 0.0
     empty = Volume(torch.full((8, 8, 8, 4), -9.0))
-    images, masks = render_views(empty, orbit(0, 0), 8, 8, torch.ones(3))
+    images, masks = picture(empty, orbit(0, 0), 8, torch.ones(1, 3), num_samples=8)
     assert float(images.min()) == 1.0
     assert float(masks.max()) == 0.0
 
@@ -119,7 +123,12 @@ def test_same_generator_same_samples_and_centres_without() -> None:
     volume, (origins, directions) = noise_volume(), rays(8)
     shots = [
         render_rays(
-            volume, origins, directions, torch.ones(3), generator=torch.Generator().manual_seed(s)
+            volume,
+            origins,
+            directions,
+            torch.ones(3),
+            num_samples=48,
+            generator=torch.Generator().manual_seed(s),
         ).rgb
         for s in (1, 1, 2)
     ]
@@ -136,14 +145,49 @@ def test_upsample_keeps_the_field_and_refuses_to_go_down() -> None:
         finer.upsample(8)
 
 
-def test_state_dict_round_trip_keeps_stale_cells() -> None:
-    volume = noise_volume(6)
+def test_a_state_keeps_stale_cells() -> None:
+    volume, state = noise_volume(6), State()
     volume.grid.add_(1.0)
-    restored = Volume.from_state_dict({k: v.clone() for k, v in volume.state_dict().items()})
-    assert restored.density_scale == volume.density_scale
+    volume.save(state)
+    restored = load_field(volume.settings, State(state.tensors()))
+    assert isinstance(restored, Volume)
+    assert torch.equal(restored.grid, volume.grid)
     assert torch.equal(restored.cell_density, volume.cell_density)
     with pytest.raises(ValueError, match="cell_density"):
-        Volume.from_state_dict({"grid": volume.grid})
+        volume.settings.load({"grid": volume.grid})
+    with pytest.raises(ValueError, match="holds no representation"):
+        load_field(volume.settings, State())
+
+
+def test_levels_follow_the_resolutions_and_the_last_holds_on() -> None:
+    volume = VolumeConfig(resolutions=(8, 12, 12)).begin()
+    assert [volume.level(index).resolution for index in range(5)] == [8, 12, 12, 12, 12]
+    assert volume.level(0) is volume
+
+
+def test_pictures_are_those_of_training_and_take_a_light() -> None:
+    volume = VolumeConfig(resolutions=(24,), density_scale=100.0, num_samples=96).begin()
+    cameras, background = orbit([0.0, 90.0], 10.0), torch.tensor([[1.0, 1.0, 1.0], [0.2, 0.4, 0.6]])
+    whole = volume.render(cameras, 24, background)
+    trained = volume.render(cameras, 24, background, generator=torch.Generator().manual_seed(0))
+    assert float((whole.images - trained.images).abs().mean()) < 0.02
+    assert trained.rays is not None
+    assert torch.equal(trained.opacity.view(-1), trained.rays.opacity)
+    torch.testing.assert_close(whole.images[:, :, 0, 0], background)
+    # A lamp at the camera: bright in the middle of the ball, dark at its rim; ambient alone everywhere with 1.
+    lamp = Lamp(position=cameras[:1].positions[0], ambient=0.0, textureless=True)
+    shaded = volume.render(
+        cameras[:1], 24, background[1:], generator=torch.Generator().manual_seed(0), shade=lamp
+    )
+    middle = shaded.images[0, 0, 12]
+    rim = int((shaded.opacity[0, 0, 12] > 0.9).nonzero()[0])
+    assert float(middle[12]) > 0.9
+    assert float(middle[rim]) < 0.6
+    flat = Lamp(position=cameras[:1].positions[0], ambient=1.0)
+    plain = volume.render(
+        cameras[:1], 24, background[:1], generator=torch.Generator().manual_seed(0), shade=flat
+    )
+    torch.testing.assert_close(plain.images[0], trained.images[0], atol=1e-5, rtol=0)
 
 
 def test_total_variation_of_a_ramp_is_exact_on_any_slab() -> None:
@@ -157,7 +201,7 @@ def test_total_variation_of_a_ramp_is_exact_on_any_slab() -> None:
 
 
 def test_density_level_and_normals() -> None:
-    volume = VolumeConfig(resolution=24).build()
+    volume = VolumeConfig(resolutions=(24,)).begin()
     for density in (0.01, 7.5, 80.0):
         raw = torch.tensor(volume.raw_of(density))
         assert float(volume.density_of(raw)) == pytest.approx(density, rel=1e-3)
@@ -172,8 +216,9 @@ def test_hull_of_a_ball() -> None:
     closest = torch.linalg.cross(origins, directions).norm(dim=-1)
     masks = (closest < 0.6).float()[:, None]
     images = masks * torch.tensor([0.9, 0.2, 0.1])[:, None, None] + 0.5 * (1 - masks)
-    volume = VolumeConfig(resolution=32).build()
-    fill_hull(volume, images, masks, cameras)
+    volume = VolumeConfig(resolutions=(32,)).begin()
+    backgrounds = torch.full((6, 3), 0.5)
+    volume.carve(Views(images=images, masks=masks, backgrounds=backgrounds, cameras=cameras))
     axis = torch.linspace(-1, 1, 32)
     radius = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0)
     solid = volume.grid[..., 0] > 0
@@ -196,7 +241,12 @@ def test_project_inverts_rays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"resolution": 2}, "resolution"), ({"density_scale": 0.0}, "density_scale")]
+    ("settings", "named"),
+    [
+        ({"resolutions": (2,)}, "resolutions"),
+        ({"resolutions": (64, 32)}, "coarse to fine"),
+        ({"density_scale": 0.0}, "density_scale"),
+    ],
 )
 def test_bad_configs_name_the_setting(settings: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=named):
