@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 def sparsity(opacity: Tensor) -> Tensor:
-    """mean sqrt(o^2 + 0.01) of ``opacity [N]``: prefers rays that hit nothing."""
+    """mean sqrt(o^2 + 0.01) of `opacity [N]`: prefers rays that hit nothing."""
     return (opacity.square() + 0.01).sqrt().mean()
 
 
 def opaque(opacity: Tensor) -> Tensor:
-    """Binary entropy of ``opacity [N]``: prefers rays that are stopped or pass, not half and half."""
+    """Binary entropy of `opacity [N]`: prefers rays that are stopped or pass, not half and half."""
     clamped = opacity.clamp(1e-3, 1.0 - 1e-3)
     return -(clamped * clamped.log() + (1.0 - clamped) * (1.0 - clamped).log()).mean()
 
@@ -24,7 +24,7 @@ def opaque(opacity: Tensor) -> Tensor:
 def orient(weights: Tensor, normals: Tensor, directions: Tensor, num_hit: Tensor | int) -> Tensor:
     """Ref-NeRF's penalty on visible samples whose normal faces away: sum sg(w) max(n . d, 0)^2 / number of rays hit.
 
-    weights: ``[K]``; normals, directions: ``[K, 3]`` unit, directions from the camera.
+    weights: `[K]`; normals, directions: `[K, 3]` unit, directions from the camera.
     """
     facing = (normals * directions).sum(dim=-1).clamp_min(0.0)
     return (weights.detach() * facing.square()).sum() / max(int(num_hit), 1)
@@ -33,7 +33,7 @@ def orient(weights: Tensor, normals: Tensor, directions: Tensor, num_hit: Tensor
 def distortion(weights: Tensor, t: Tensor, step: Tensor) -> Tensor:
     """Mip-NeRF 360's distortion (arXiv 2111.12077), mean over rays: pulls each ray's weight into one place.
 
-    weights, t: ``[N, S]`` with t rising along each ray; step: ``[N]`` length of a sample.
+    weights, t: `[N, S]` with t rising along each ray; step: `[N]` length of a sample.
     """
     mass, moment = weights.cumsum(dim=1) - weights, (weights * t).cumsum(dim=1) - weights * t
     between = 2.0 * (weights * (t * mass - moment)).sum(dim=1)
@@ -41,23 +41,8 @@ def distortion(weights: Tensor, t: Tensor, step: Tensor) -> Tensor:
     return (between + within).mean()
 
 
-def total_variation(grid: Tensor) -> Tensor:
-    """Mean squared difference of neighbours in ``grid [X, Y, Z, ...]``, over the three axes."""
-    return torch.stack([grid.diff(dim=axis).square().mean() for axis in range(3)]).mean()
-
-
-def eikonal(sdf: Tensor, spacing: float) -> Tensor:
-    """mean (|grad f| - 1)^2 of a signed distance grid ``[X, Y, Z]``, by central differences inside it."""
-    inner = slice(1, -1)
-    x = sdf[2:, inner, inner] - sdf[:-2, inner, inner]
-    y = sdf[inner, 2:, inner] - sdf[inner, :-2, inner]
-    z = sdf[inner, inner, 2:] - sdf[inner, inner, :-2]
-    norm = ((x * x + y * y + z * z) / (4.0 * spacing * spacing) + 1e-12).sqrt()
-    return (norm - 1.0).square().mean()
-
-
 def laplacian(vertices: Tensor, edges: Tensor) -> Tensor:
-    """mean |L v|, L v the difference of a vertex and the mean of its neighbours; edges ``[E, 2]`` undirected."""
+    """mean |L v|, L v the difference of a vertex and the mean of its neighbours; edges `[E, 2]` undirected."""
     both = torch.cat([edges, edges.flip(1)])
     total = torch.zeros_like(vertices).index_add(0, both[:, 0], vertices[both[:, 1]])
     degree = torch.zeros(len(vertices), device=vertices.device).index_add(
@@ -68,7 +53,7 @@ def laplacian(vertices: Tensor, edges: Tensor) -> Tensor:
 
 
 def normal_consistency(vertices: Tensor, faces: Tensor, pairs: Tensor) -> Tensor:
-    """mean (1 - cos) between the normals of faces that share an edge; faces ``[M, 3]``, pairs ``[E, 2]`` of faces."""
+    """mean (1 - cos) between the normals of faces that share an edge; faces `[M, 3]`, pairs `[E, 2]` of faces."""
     corners = vertices[faces]
     normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     # Scaled up first: the cross product of small edges is far below normalize's floor.
@@ -77,7 +62,7 @@ def normal_consistency(vertices: Tensor, faces: Tensor, pairs: Tensor) -> Tensor
 
 
 def face_pairs(faces: Tensor) -> Tensor:
-    """Faces that share an edge: ``[E, 2]`` int64; an edge of more than two faces gives one pair."""
+    """Faces that share an edge: `[E, 2]` int64; an edge of more than two faces gives one pair."""
     edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(dim=1).values
     owner = torch.arange(len(faces), device=faces.device).repeat(3)
     key = edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1]

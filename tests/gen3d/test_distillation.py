@@ -1,33 +1,77 @@
-"""Gradients of score distillation against each other and closed forms; regularisers; annealing."""
+"""Score-distillation losses: identities between them, golden numbers, and what a perfect prior does to pictures."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
+from diffusion import guidance
 from diffusion.schedule import Schedule
-from gen3d.distillation.annealing import draw_timestep
-from gen3d.distillation.config import AnnealingConfig
+from gen3d.cameras import Cameras, orbit
+from gen3d.distillation.annealing import AnnealingConfig
+from gen3d.distillation.base import Loss, Scores
 from gen3d.distillation.inject import clip_gradient, inject
-from gen3d.distillation.sds import sds_gradient, sds_weight
-from gen3d.distillation.x0 import x0_gradient, x0_target
-from gen3d.regularisers import (
-    distortion,
-    eikonal,
-    face_pairs,
-    laplacian,
-    normal_consistency,
-    opaque,
-    orient,
-    sparsity,
-    total_variation,
-)
+from gen3d.distillation.sds import SDS
+from gen3d.distillation.sjc import SJC
+from gen3d.distillation.weighting import weight
+from gen3d.distillation.x0 import X0
+from gen3d.priors.base import ScoringPrior
+from gen3d.state import State
 
 
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def schedule(prediction_type: str = "epsilon") -> Schedule:
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
+    return Schedule.from_alphas_cumprod((1 - betas).cumprod(0), prediction_type)
+
+
+class Known(ScoringPrior):
+    """A prior that predicts what it was told; counts its passes."""
+
+    num_views, image_size = 3, 4
+
+    def __init__(self, prediction_type: str = "epsilon", **predictions: Tensor) -> None:
+        self.schedule, self.predictions = schedule(prediction_type), predictions
+        self.passes: list[tuple[str, ...]] = []
+
+    def sample(self, cameras: Cameras, generator: torch.Generator, **_: object) -> Tensor:
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents
+
+    def predict(self, latents: Tensor, timestep: Tensor, cameras: Cameras, which: Sequence[str]) -> Tensor:
+        self.passes.append(tuple(which))
+        return torch.stack([self.predictions[name] for name in which])
+
+
+SHAPE, CAMERAS = (2, 3, 4, 4, 4), orbit(torch.arange(6) * 60.0, 10.0)
+
+
+def scores_of(prior: Known, latents: Tensor, noise: Tensor, loss: Loss | None = None) -> Scores:
+    t = torch.tensor([200, 700])
+    together = () if loss is None else loss.conditions(prior, CAMERAS)
+    noisy = prior.schedule.add_noise(latents, noise, t)
+    return Scores(prior=prior, noisy=noisy, timestep=t, cameras=CAMERAS, together=together)
+
+
+def gradient_of(loss: Loss, prior: Known, latents: Tensor, noise: Tensor) -> Tensor:
+    scores = scores_of(prior, latents, noise, loss)
+    return loss(scores, latents, noise, State(), torch.Generator())
+
+
+def random_prior(prediction_type: str = "epsilon") -> tuple[Known, Tensor, Tensor]:
+    prior = Known(prediction_type, cond=normal(*SHAPE, seed=2), uncond=normal(*SHAPE, seed=3))
+    return prior, normal(*SHAPE), normal(*SHAPE, seed=1)
 
 
 def test_injected_gradient_is_the_gradient_over_the_batch() -> None:
@@ -41,45 +85,103 @@ def test_injected_gradient_is_the_gradient_over_the_batch() -> None:
         inject(latents, gradient[:2])
 
 
-def test_sds_weightings_golden() -> None:
+def test_weightings_golden() -> None:
     alpha, sigma = torch.tensor([0.8, 0.6]), torch.tensor([0.6, 0.8])
-    assert sds_weight(alpha, sigma).tolist() == pytest.approx([0.36, 0.64])
-    assert sds_weight(alpha, sigma, "uniform").tolist() == [1.0, 1.0]
-    assert sds_weight(alpha, sigma, "fantasia3d").tolist() == pytest.approx([0.288, 0.384])
-    eps, noise = torch.full((2, 1, 2, 2), 3.0), torch.full((2, 1, 2, 2), 1.0)
-    gradient = sds_gradient(eps, noise, alpha, sigma)
-    assert gradient[:, 0, 0, 0].tolist() == pytest.approx([0.72, 1.28])
+    assert weight(alpha, sigma, "sds").tolist() == pytest.approx([0.36, 0.64])
+    assert weight(alpha, sigma, "uniform").tolist() == [1.0, 1.0]
+    assert weight(alpha, sigma, "fantasia3d").tolist() == pytest.approx([0.288, 0.384])
     with pytest.raises(ValueError, match="fantasia3d"):
-        sds_weight(alpha, sigma, "other")  # type: ignore[arg-type]
+        weight(alpha, sigma, "other")  # type: ignore[arg-type]
+
+
+def test_sds_is_the_weighted_difference_of_the_noises() -> None:
+    prior, latents, noise = random_prior()
+    cond, uncond = prior.predictions["cond"], prior.predictions["uncond"]
+    sigma = prior.schedule.sigma(torch.tensor([200, 700])).view(2, 1, 1, 1, 1)
+    expected = sigma.square() * (uncond + 7.5 * (cond - uncond) - noise)
+    torch.testing.assert_close(gradient_of(SDS(guidance_scale=7.5), prior, latents, noise), expected)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_x0_without_rescale_is_sds_weighted_by_sigma_over_alpha(prediction_type: str) -> None:
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
-    schedule = Schedule.from_alphas_cumprod((1 - betas).cumprod(0), prediction_type)
-    t = torch.tensor([200, 700])
-    latents, noise, prediction = (
-        normal(2, 4, 3, 4, 4),
-        normal(2, 4, 3, 4, 4, seed=1),
-        normal(2, 4, 3, 4, 4, seed=2),
+def test_sjc_with_variance_reduction_is_sds_without_weight(prediction_type: str) -> None:
+    prior, latents, noise = (
+        part.double() if isinstance(part, Tensor) else part for part in random_prior(prediction_type)
     )
-    noisy = schedule.add_noise(latents, noise, t)
-    x0 = schedule.to_x0(prediction, noisy, t)
-    by_x0 = x0_gradient(latents, x0, x0, rescale=0.0)
-    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    by_sds = sds_gradient(schedule.to_eps(prediction, noisy, t), noise, alpha, sigma, weighting="uniform")
-    torch.testing.assert_close(by_x0, by_sds * (sigma / alpha).view(2, 1, 1, 1, 1), rtol=1e-3, atol=1e-4)
+    assert isinstance(prior, Known)
+    prior.predictions = {name: value.double() for name, value in prior.predictions.items()}
+    by_sjc = gradient_of(SJC(guidance_scale=20.0), prior, latents, noise)
+    by_sds = gradient_of(SDS(guidance_scale=20.0, weighting="uniform"), prior, latents, noise)
+    torch.testing.assert_close(by_sjc, by_sds, rtol=1e-6, atol=1e-9)
+    # Without it, the drawn noise stays in: the estimate is compared with the noisy latents.
+    plain = gradient_of(SJC(guidance_scale=20.0, variance_reduction=False), prior, latents, noise)
+    torch.testing.assert_close(plain, by_sds + noise, rtol=1e-6, atol=1e-9)
 
 
-def test_x0_rescale_gives_the_contrast_of_the_unguided_estimate() -> None:
-    cond, guided = normal(2, 4, 3, 4, 4), 5 * normal(2, 4, 3, 4, 4, seed=1)
-    full = x0_target(guided, cond, rescale=1.0)
-    torch.testing.assert_close(full.std(dim=(1, 2, 3, 4)), cond.std(dim=(1, 2, 3, 4)))
-    half = x0_target(guided, cond, rescale=0.5)
-    torch.testing.assert_close(half, 0.5 * (full + guided))
-    assert x0_target(guided, cond, rescale=0.0) is guided
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "flow"])
+def test_x0_without_rescale_is_sds_weighted_by_sigma_over_alpha(prediction_type: str) -> None:
+    prior, latents, noise = (
+        part.double() if isinstance(part, Tensor) else part for part in random_prior(prediction_type)
+    )
+    assert isinstance(prior, Known)
+    if prediction_type == "flow":
+        prior.schedule = Schedule.flow()
+    prior.predictions = {name: value.double() for name, value in prior.predictions.items()}
+    by_x0 = gradient_of(X0(guidance_scale=5.0, rescale=0.0), prior, latents, noise)
+    by_sds = gradient_of(SDS(guidance_scale=5.0, weighting="uniform"), prior, latents, noise)
+    scores = scores_of(prior, latents, noise)
+    torch.testing.assert_close(by_x0, by_sds * scores.sigma() / scores.alpha(), rtol=1e-6, atol=1e-9)
+
+
+def test_rescale_gives_the_contrast_of_the_unguided_estimate() -> None:
+    prior, latents, noise = random_prior()
+    scores = scores_of(prior, latents, noise)
+    plain, full, half = (scores.guided_x0(30.0, share) for share in (0.0, 1.0, 0.5))
+    axes = (1, 2, 3, 4)
+    torch.testing.assert_close(full.std(dim=axes), scores.x0("cond").std(dim=axes))
+    torch.testing.assert_close(half, 0.5 * (full + plain))
+    torch.testing.assert_close(full, guidance.rescale(plain, scores.x0("cond"), 1.0))
     with pytest.raises(ValueError, match="rescale"):
-        x0_target(guided, cond, rescale=1.5)
+        X0(rescale=1.5)
+
+
+def test_scores_predict_each_condition_once_and_together() -> None:
+    prior, latents, noise = random_prior()
+    loss = X0()
+    scores = scores_of(prior, latents, noise, loss)
+    loss(scores, latents, noise, State(), torch.Generator())
+    scores.eps("cond")
+    scores.guided_eps(3.0)
+    assert prior.passes == [("uncond", "cond")]
+    scores_of(prior, latents, noise).guided_eps(1.0)
+    assert prior.passes[1:] == [("cond",)], "no guidance asks for no unconditional prediction"
+
+
+def test_pictures_follow_a_prior_that_knows_them() -> None:
+    """Every loss, from noise to the truth: the predictions are those of a model that has seen one picture alone."""
+
+    class Truth(Known):
+        def predict(
+            self, latents: Tensor, timestep: Tensor, cameras: Cameras, which: Sequence[str]
+        ) -> Tensor:
+            x0 = self.predictions["truth"].expand_as(latents)
+            return torch.stack([self.schedule.from_x0(x0, latents, timestep)] * len(which))
+
+    truth = 0.5 * normal(1, 3, 4, 4, 4, seed=9)
+    prior = Truth("v_prediction", truth=truth)
+    for loss in (SDS(weighting="uniform"), X0(rescale=0.0), SJC()):
+        latents, generator = normal(1, 3, 4, 4, 4), torch.Generator().manual_seed(0)
+        for _ in range(200):
+            t = torch.randint(100, 900, (1,), generator=generator)
+            noise = torch.randn(latents.shape, generator=generator)
+            scores = Scores(
+                prior=prior,
+                noisy=prior.schedule.add_noise(latents, noise, t),
+                timestep=t,
+                cameras=CAMERAS[:3],
+                together=loss.conditions(prior, CAMERAS[:3]),
+            )
+            latents = latents - 0.05 * clip_gradient(loss(scores, latents, noise, State(), generator), 1.0)
+        assert float((latents - truth).abs().max()) < 0.05, loss
 
 
 def test_clip_gradient_limits_the_rms_of_each_item() -> None:
@@ -89,72 +191,38 @@ def test_clip_gradient_limits_the_rms_of_each_item() -> None:
     assert torch.equal(clipped[1], gradient[1])
 
 
-def test_annealing_schedules() -> None:
-    linear = AnnealingConfig(min_start=0.98, min_end=0.02, max_start=0.98, max_end=0.5, fraction=0.5)
-    assert linear.range(0, 100) == pytest.approx((0.98, 0.98))
-    assert linear.range(25, 100) == pytest.approx((0.5, 0.74))
-    assert linear.range(99, 100) == pytest.approx((0.02, 0.5))
-    hifa = AnnealingConfig(mode="hifa", max_start=0.98, min_end=0.02)
-    assert hifa.range(25, 100) == pytest.approx((0.98 - 0.96 * 0.5,) * 2)
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.cat([draw_timestep(0.2, 0.3, 1000, generator) for _ in range(100)])
-    assert int(drawn.min()) >= 200
-    assert int(drawn.max()) <= 300
-    assert int(draw_timestep(1.0, 1.0, 1000, generator)) == 999
+def test_annealing_follows_its_points() -> None:
+    linear = AnnealingConfig(low=((0.0, 0.98), (0.5, 0.02)), high=((0.0, 0.98), (0.5, 0.5)))
+    assert linear.range(0.0) == pytest.approx((0.98, 0.98))
+    assert linear.range(0.25) == pytest.approx((0.5, 0.74))
+    assert linear.range(0.99) == pytest.approx((0.02, 0.5))
+    assert AnnealingConfig(low=0.02, high=0.98).range(0.7) == (0.02, 0.98)
+    hifa = AnnealingConfig(mode="hifa", low=0.02, high=0.98)
+    assert hifa.range(0.25) == pytest.approx((0.98 - 0.96 * 0.5,) * 2)
 
 
-@pytest.mark.parametrize("settings", [{"mode": "x"}, {"min_start": 1.2}, {"min_end": 0.9}, {"fraction": 0.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"low": 1.2},
+        {"low": ((0.0, 0.9),), "high": 0.5},
+        {"high": ((0.5, 0.5), (0.2, 0.4))},
+        {"low": ()},
+    ],
+)
 def test_annealing_checks(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="annealing"):
         AnnealingConfig(**settings)  # type: ignore[arg-type]
 
 
-def test_opacity_regularisers_golden() -> None:
-    assert float(sparsity(torch.tensor([0.0, 1.0]))) == pytest.approx((0.1 + math.sqrt(1.01)) / 2)
-    assert float(opaque(torch.tensor([0.5]))) == pytest.approx(math.log(2.0))
-    assert float(opaque(torch.tensor([0.0, 1.0]))) < 0.01
-
-
-def test_orient_counts_only_what_faces_away_and_not_through_weights() -> None:
-    weights = torch.tensor([0.5, 0.5], requires_grad=True)
-    normals = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], requires_grad=True)
-    loss = orient(weights, normals, torch.tensor([[0.0, 0.0, -1.0]]).expand(2, 3), 2)
-    assert float(loss.detach()) == pytest.approx(0.25)
-    loss.backward()
-    assert weights.grad is None
-    assert normals.grad is not None
-    assert not normals.grad[0].any()
-
-
-def test_distortion_is_the_double_sum() -> None:
-    weights, t = (
-        torch.rand(3, 6, generator=torch.Generator().manual_seed(0)),
-        torch.arange(6.0).expand(3, 6) * 0.1,
-    )
-    step = torch.full((3,), 0.1)
-    pairs = (weights[:, :, None] * weights[:, None] * (t[:, :, None] - t[:, None]).abs()).sum((1, 2))
-    expected = (pairs + (weights.square() * 0.1).sum(1) / 3).mean()
-    assert float(distortion(weights, t, step)) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_grid_regularisers_on_exact_fields() -> None:
-    axis = torch.linspace(-1, 1, 21)
-    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
-    assert float(eikonal(0.6 * x + 0.8 * z, 0.1)) == pytest.approx(0.0, abs=1e-8)
-    assert float(eikonal(2 * y, 0.1)) == pytest.approx(1.0, rel=1e-4)
-    assert float(total_variation(x)) == pytest.approx(0.01 / 3, rel=1e-4)
-
-
-def test_mesh_regularisers_on_a_cube() -> None:
-    corners = torch.tensor([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
-    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-    faces = torch.tensor([f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))])
-    pairs = face_pairs(faces)
-    assert pairs.shape == (18, 2)
-    # 12 right angles between sides, 6 flat diagonals.
-    assert float(normal_consistency(corners, faces, pairs)) == pytest.approx(12 / 18, rel=1e-5)
-    assert float(normal_consistency(1e-5 * corners, faces, pairs)) == pytest.approx(12 / 18, rel=1e-4)
-    line = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 3.0, 0.0]])
-    edges = torch.tensor([[0, 1], [1, 2]])
-    expected = (1.0 + 1.5 + math.sqrt(10.0)) / 3
-    assert float(laplacian(line, edges)) == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: SDS(guidance_scale=-1.0), "sds guidance_scale"),
+        (lambda: SJC(guidance_scale=1e9), "sjc guidance_scale"),
+        (lambda: X0(guidance_scale=1e9), "x0 guidance_scale"),
+    ],
+)
+def test_bad_settings_are_named(build, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        build()

@@ -57,7 +57,7 @@ class TrueViews(Prior):
         return (analytic.views(cameras, self.size, 1) + 0.005 * noise).clamp(0.0, 1.0)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Ready(PriorConfig):
     """A prior that is there already."""
 
