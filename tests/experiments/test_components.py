@@ -98,7 +98,7 @@ def test_budgets_of_a_recipe(combine: Run) -> None:
     ]
 
 
-SQUARE = "the loss is square, which has note, scale, weighting."
+SQUARE = "loss square has note, scale, weighting."
 HAS = "it has recipe=meshes, step@recipe.second=mesh, step@recipe.first=mesh, budget=cpu"
 NAMES = "alone, square, steep, steeper, table"
 
@@ -120,11 +120,11 @@ NAMES = "alone, square, steep, steeper, table"
         ("loss.scal=1", f"unknown key 'loss.scal': {SQUARE} Did you mean scale?"),
         (
             "loss=alone loss.weighting=flat",
-            "the loss is alone, which has slope. weighting belongs to loss=square or loss=steep or loss=steeper",
+            "loss alone has slope. weighting belongs to loss=square or loss=steep or loss=steeper",
         ),
         (
             "recipe.mesh.num_steps=5",
-            "'recipe.mesh.num_steps': the step is mesh, which has level. num_steps belongs to step@recipe.mesh=walk",
+            "'recipe.mesh.num_steps': step mesh has level. num_steps belongs to step@recipe.mesh=walk",
         ),
         ("recipe.nope.level=5", "unknown key 'recipe.nope'."),
         ("recipe.nope.level=5", "Keys of recipe: mesh, walk"),
@@ -424,7 +424,7 @@ def test_contributing_is_followed_to_the_letter(combine: Run, tmp_path: Path) ->
     assert next(iter(made["recipe"].values()))["num_steps"] == 200
     assert "The difference of the noises, by its variance." in combine(*EXPERIMENT, "--help", own=own).out
     for setting, message in (
-        ("rescale=1", f"unknown key '{GROUP}.rescale': the {GROUP} is mine, which has guidance_scale."),
+        ("rescale=1", f"unknown key '{GROUP}.rescale': {GROUP} mine has guidance_scale."),
         ("guidance_scale=-1", f"{GROUP}: guidance_scale must lie in 0..1000, got -1"),
     ):
         outcome = combine(*EXPERIMENT, "recipe=mine", f"{GROUP}.{setting}", "out=made", own=own)
