@@ -142,15 +142,16 @@ def _refuse_choices(parsed: arguments.Arguments, error: Exception) -> None:
     unmatched = messages.unmatched_choice(error)
     if unmatched is None and not messages.is_about_none(error):
         return
-    kept = ("experiment",) if parsed.multirun or unmatched == components.RECIPE else ("experiment", "recipe")
-    settings = [each for each in parsed.settings if each.partition("=")[0] in kept]
-    config, choices = _compose(parsed.alone(settings), {})
-    if unmatched:
-        raise UserError(messages.no_such_choice(unmatched, choices)) from error
-    for key in parsed.values:
-        empty = messages.empty_above(key, config)
-        if empty:
-            raise UserError(messages.nothing_there(key, empty, choices)) from error
+    experiment = f"experiment={parsed.values['experiment']}"
+    recipes = [] if unmatched == components.RECIPE else parsed.swept(components.RECIPE)
+    for settings in [[experiment, f"recipe={name}"] for name in recipes] or [[experiment]]:
+        config, choices = _compose(parsed.alone(settings), {})
+        if unmatched and unmatched not in choices:
+            raise UserError(messages.no_such_choice(unmatched, choices)) from error
+        for key in parsed.values:
+            empty = messages.empty_above(key, config)
+            if empty:
+                raise UserError(messages.nothing_there(key, empty, choices)) from error
 
 
 def _compose(parsed: arguments.Arguments, literal: dict[str, bool]) -> tuple[DictConfig, dict[str, str]]:

@@ -205,8 +205,8 @@ def _schema(name: str, files: dict[str, Path], depth: int = 0) -> str:
 
 def _find(group: str, schema: str, chosen_by: str) -> type:
     """The class of that name, looked for because the file `chosen_by` of the group names it."""
-    module, _, base_name = GROUPS[group].partition(":")
-    base = getattr(importlib.import_module(module), base_name)
+    base_module, _, base_name = GROUPS[group].partition(":")
+    base = getattr(importlib.import_module(base_module), base_name)
     package = _package(group)
     tree = own()
     beside = Path(tree, group, f"{schema}.py") if tree else None

@@ -106,7 +106,7 @@ def _unknown_key(key: str, node: DictConfig) -> str:
         others = ", ".join(f"{above}.{each}" for each in row if above and each != own)
         return f"unknown key {key!r}: there is no {group} {parent}" + (f", only {others}" if others else "")
     settings = [each for each in siblings if each != "name"]
-    line = f"unknown key {key!r}: the {group} is {name}, which has {', '.join(settings) or 'no settings'}."
+    line = f"unknown key {key!r}: {group} {name} has {', '.join(settings) or 'no settings'}."
     others = [
         other
         for other, schema in components.schemas(group).items()

@@ -54,7 +54,7 @@ def general() -> str:
     return HELP.format(
         experiments=listing,
         groups=_GROUPS.format(listing=_columns(names)) if names else "",
-        budgets=", ".join(_budgets(config_dir)),
+        budgets=", ".join(_in_order(catalog.options("budget", config_dir))),
         backbones=", ".join(catalog.backbones(config_dir)),
     )
 
@@ -73,7 +73,7 @@ def of_experiment(cls: type, composed: DictConfig, choices: Mapping[str, str]) -
             heading = "  ".join(f"{key}={choices[key]}" for key in keys)
             parts.append(f"{heading}\n{_columns(components.names(group), '    ')}")
     for group, known in (
-        ("budget", _budgets(components.own())),
+        ("budget", _in_order(catalog.budgets(name, components.own()))),
         ("backbone", catalog.backbones(components.own())),
     ):
         if group in choices:
@@ -86,11 +86,14 @@ def of_experiment(cls: type, composed: DictConfig, choices: Mapping[str, str]) -
 
 def _stages(cls: type, composed: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
     """For every setting that is a row of components, such as a recipe: their names in order, and what each is."""
+    from omegaconf import OmegaConf
+
     from experiments.run.schema import rows_in
 
     for key, group in rows_in(cls).items():
         known, rows = components.names(group), {}
-        for number, (name, node) in enumerate((composed[key] or {}).items(), 1):
+        row = {} if OmegaConf.is_missing(composed, key) else composed[key] or {}
+        for number, (name, node) in enumerate(row.items(), 1):
             what = choices.get(f"{group}@{key}.{name}", node.name)
             rows[f"{number} {name}"] = ("" if what == name else f"{what}: ") + known.get(what, "")
         if rows:
@@ -120,9 +123,9 @@ def _value(value: Any) -> str:
     return one_line(value)
 
 
-def _budgets(config_dir: str | None) -> list[str]:
-    known = catalog.options("budget", config_dir)
-    return sorted(known, key=lambda name: _BUDGETS.index(name) if name in _BUDGETS else len(_BUDGETS))
+def _in_order(budgets: list[str]) -> list[str]:
+    """From the least work to the most."""
+    return sorted(budgets, key=lambda name: _BUDGETS.index(name) if name in _BUDGETS else len(_BUDGETS))
 
 
 def _columns(rows: Mapping[str, str], indent: str = "  ") -> str:

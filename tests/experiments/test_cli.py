@@ -47,6 +47,9 @@ def test_help_of_an_experiment(galatea: Galatea, tmp_path: Path) -> None:
     both = galatea("-m", "experiment=test/counting,test/longer", "--help")
     assert both.out.count("Settings") == 2
     assert "optimiser.learning_rate=0.05" in both.out
+    figure = galatea("experiment=text_to_3d/quickstart", "--help").out
+    assert "\nbudget=cpu\n    smoke, 10s, 30s, cpu, 120s, gpu\n" in figure
+    assert "\nbudget=cpu\n    smoke, cpu, gpu\n" in galatea("experiment=sample/multiview", "--help").out
     for arguments, part in (
         (["experiment=nope"], "unknown experiment"),
         ([COUNT, "nope=1"], "unknown key 'nope'"),
