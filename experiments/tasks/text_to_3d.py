@@ -30,7 +30,7 @@ from gen3d.stages.mesh import load_mesh
 from gen3d.stages.views import Views
 
 # What `export_asset` writes, and what each file is.
-_KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}
+_KINDS = dict.fromkeys((".glb", ".obj", ".ply", ".stl"), "mesh") | {".mtl": "material", ".png": "texture"}
 
 
 def validate(config: Config) -> None:
