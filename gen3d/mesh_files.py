@@ -53,7 +53,10 @@ def load_mesh_file(path: str | Path) -> Mesh:
         mesh = without_degenerate_faces(join(parts))
         check_extent(mesh)
     except Exception as error:  # whatever a reader makes of a stranger's bytes
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = (
+            str(error) if type(error) is ValueError else f"it is damaged ({type(error).__name__}: {error})"
+        )
+        reason = " ".join(reason.split())[:300]
         raise ValueError(
             f"{path.name} is no {_NAMES[kind]} that can be read as one mesh: {reason}"
         ) from error
@@ -88,16 +91,20 @@ class _Beside:
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Within, trimesh is silent, and half-read numbers are errors; afterwards, so is a file that was not found."""
-        log = logging.getLogger("trimesh")
-        before = log.disabled
-        log.disabled = True
+        log, silence = logging.getLogger("trimesh"), logging.NullHandler()
+        before = log.propagate
+        log.addHandler(silence)
+        log.propagate = False
         try:
             with warnings.catch_warnings():
-                # Of numpy, for text in which there is more than numbers; later versions raise ValueError.
+                # Of numpy, for text in which there is more than numbers (later versions raise ValueError), and for
+                # numbers that do not fit.
                 warnings.simplefilter("error", DeprecationWarning)
+                warnings.simplefilter("error", RuntimeWarning)
                 yield
         finally:
-            log.disabled = before
+            log.propagate = before
+            log.removeHandler(silence)
         if self.problem is not None:
             raise self.problem
 

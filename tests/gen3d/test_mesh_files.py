@@ -550,6 +550,26 @@ def test_damaged_obj_says_what_is_wrong(tmp_path: Path, change: Any, reason: str
     refused(write_cube(tmp_path, change(CUBE)), reason)
 
 
+def test_trimesh_keeps_its_doubts_to_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = trimesh.creation.box((1, 1, 1)).export(file_type="stl_ascii")
+    assert isinstance(text, str)
+    (tmp_path / "box.stl").write_text(text.replace("normal 0.0", "normal none", 1))
+    assert meshing.is_watertight(load_mesh_file(tmp_path / "box.stl"))
+    (tmp_path / "box.stl").write_text(text[: len(text) // 2])
+    refused(tmp_path / "box.stl", "cut short")
+    (tmp_path / "box.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n")
+    refused(tmp_path / "box.obj", "it is damaged .IndexError: ")
+    head = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    head += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    (tmp_path / "box.ply").write_text(head + "0 0 0\n1e99 0 0\n0 1 0\n3 0 1 2\n")
+    refused(tmp_path / "box.ply", "overflow")
+    document, body = box_document()
+    document["nodes"][0]["scale"] = [2.0] * 3
+    write_glb(tmp_path / "box.glb", document, body.replace(struct.pack("<f", 0.5), struct.pack("<f", np.nan)))
+    refused(tmp_path / "box.glb", "vertices are NaN or infinite")
+    assert capfd.readouterr() == ("", "")
+
+
 TRIANGLE = ["0 0 0", "1 0 0", "0 1 0", "3 0 1 2"]
 
 
