@@ -1,8 +1,7 @@
 """The triangles of a glTF 2.0 scene, from .glb, or from .gltf with the files that it names.
 
-This is read here rather than by trimesh, which, without a word, leaves sparse and compressed values at zero, takes
-integers that stand for fractions as they are, loses what hangs below a camera, and passes over pictures and colours
-that it cannot read.
+This is read here rather than by trimesh, which, without a word, leaves sparse values at zero, takes integers that stand
+for fractions as they are, loses the mesh of a camera's node, and passes over pictures that it cannot read.
 """
 
 from __future__ import annotations

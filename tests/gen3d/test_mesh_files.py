@@ -288,7 +288,7 @@ def test_quads_and_two_materials_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("corners", [3, 4, 5, 9])
-@pytest.mark.parametrize("kind", ["obj", "ply"])
+@pytest.mark.parametrize("kind", ["obj", "ply", "ply little", "ply big"])
 def test_faces_of_any_number_of_corners(tmp_path: Path, corners: int, kind: str) -> None:
     """A prism whose lids have that many corners, and whose sides have four."""
     turn = 2.0 * np.pi * np.arange(corners) / corners
@@ -296,7 +296,7 @@ def test_faces_of_any_number_of_corners(tmp_path: Path, corners: int, kind: str)
     points = [[*xy, z] for z in (0.0, 1.0) for xy in ring]
     faces = [list(range(corners))[::-1], list(range(corners, 2 * corners))]
     faces += [[i, (i + 1) % corners, (i + 1) % corners + corners, i + corners] for i in range(corners)]
-    path = tmp_path / f"prism.{kind}"
+    path = tmp_path / f"prism.{kind[:3]}"
     if kind == "obj":
         lines = [f"v {x} {y} {z}" for x, y, z in points]
         lines += ["f " + " ".join(str(index + 1) for index in face) for face in faces]
@@ -311,6 +311,18 @@ def test_faces_of_any_number_of_corners(tmp_path: Path, corners: int, kind: str)
         lines += [f"{x} {y} {z}" for x, y, z in points]
         lines += [" ".join(map(str, [len(face), *face])) for face in faces]
     path.write_text("\n".join(lines) + "\n")
+    if kind.startswith("ply "):
+        order = "<>"[kind == "ply big"]
+        head = lines[: lines.index("end_header") + 1]
+        head[1] = f"format binary_{kind[4:]}_endian 1.0"
+        head[-1:] = ["property float quality", "element edge 1", "property int vertex1", "end_header"]
+        body = b"".join(struct.pack(f"{order}3f", *point) for point in points)
+        body += b"".join(struct.pack(f"{order}B{len(face)}if", len(face), *face, 1.0) for face in faces)
+        path.write_bytes(("\n".join(head) + "\n").encode() + body + bytes(4))
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20])
+        refused(path, "cut short or damaged among its")
+        path.write_bytes(whole)
     mesh = load_mesh_file(path)
     assert meshing.is_watertight(mesh)
     area = 0.5 * corners * np.sin(2.0 * np.pi / corners)
@@ -441,6 +453,38 @@ def test_interleaved_and_integer_attributes(tmp_path: Path) -> None:
     torch.testing.assert_close(mesh.uvs, torch.from_numpy(rows["uv"] / 255.0).float())
 
 
+def test_moved_textures_and_older_materials(tmp_path: Path) -> None:
+    document, body = box_document(textured=True)
+    plain = load_mesh_file(write_glb(tmp_path / "box.glb", document, body))
+    pbr = document["materials"][0]["pbrMetallicRoughness"]
+    moved = {"scale": [0.5, 0.25], "offset": [0.1, 0.2]}
+    pbr["baseColorTexture"]["extensions"] = {"KHR_texture_transform": moved}
+    mesh = load_mesh_file(write_glb(tmp_path / "moved.glb", document, body))
+    assert plain.uvs is not None
+    wanted = plain.uvs * torch.tensor(moved["scale"]) + torch.tensor(moved["offset"])
+    torch.testing.assert_close(mesh.uvs, wanted, atol=1e-6, rtol=0.0)
+    moved["rotation"] = 0.5  # pyright: ignore[reportArgumentType]
+    refused(write_glb(tmp_path / "turned.glb", document, body), "a texture is turned")
+    glossy = {"diffuseTexture": {"index": 0}, "diffuseFactor": [1.0, 1.0, 1.0, 1.0]}
+    document["materials"] = [{"extensions": {"KHR_materials_pbrSpecularGlossiness": glossy}}]
+    mesh = load_mesh_file(write_glb(tmp_path / "glossy.glb", document, body))
+    assert torch.equal(mesh.material.base_color_texture, plain.material.base_color_texture)  # pyright: ignore
+    document["samplers"][0]["wrapS"] = 33648
+    refused(write_glb(tmp_path / "mirrored.glb", document, _beyond(document, body)), "mirrored")
+    document["samplers"][0]["wrapS"] = 33071
+    mesh = load_mesh_file(write_glb(tmp_path / "clamped.glb", document, _beyond(document, body)))
+    assert mesh.uvs is not None
+    assert float(mesh.uvs.max()) > 1.0  # as here, where a texture ends at its border
+
+
+def _beyond(document: dict[str, Any], body: bytes) -> bytes:
+    """The file's bytes with UVs twice as large."""
+    accessor = document["accessors"][document["meshes"][0]["primitives"][0]["attributes"]["TEXCOORD_0"]]
+    view = document["bufferViews"][accessor["bufferView"]]
+    start, end = view["byteOffset"], view["byteOffset"] + view["byteLength"]
+    return body[:start] + (2.0 * np.frombuffer(body[start:end], "<f4")).tobytes() + body[end:]
+
+
 # ------------------------------------------------------------------------------------------ broken files
 
 
@@ -483,6 +527,11 @@ def test_clouds_empty_files_and_absurd_sizes(tmp_path: Path) -> None:
     (tmp_path / "dust.obj").write_text("v 0 0 0\nv 1e-9 0 0\nv 0 1e-9 0\nf 1 2 3\n")
     refused(tmp_path / "dust.obj", "longest side is 1e-09")
     refused(write_glb(tmp_path / "bomb.glb", *_bomb()), "vertices and .* triangles, up to")
+    head = (
+        "ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty float x\nelement face 99999999999\n"
+    )
+    (tmp_path / "many.ply").write_text(head + "property list uchar int vertex_indices\nend_header\n\0\0\0\0")
+    refused(tmp_path / "many.ply", "99,999,999,999 triangles, up to")
 
 
 def _bomb() -> tuple[dict[str, Any], bytes]:
