@@ -1,13 +1,22 @@
-"""PNG bytes of textures."""
+"""Pictures as bytes, and the files that a mesh's file names."""
 
 from __future__ import annotations
 
 import io
+import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+MAX_FILE_BYTES = 1 << 29
+"""The largest file that is read."""
+MAX_TEXTURE = 8192
+"""The longest side of a texture that is read, in texels."""
+# Pillow knows dozens of formats, some of which run other programs.
+_FORMATS = ["PNG", "JPEG", "WEBP", "BMP"]
 
 
 def encode_png(image: Tensor) -> bytes:
@@ -18,11 +27,63 @@ def encode_png(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def decode_png(data: bytes, name: str) -> Tensor:
-    """PNG bytes -> [H, W, 3] float32 sRGB in [0, 1]."""
+def decode_picture(data: bytes, name: str) -> Tensor:
+    """PNG, JPEG, WebP, BMP or (by its name) TGA bytes -> [H, W, 3] float32 sRGB in [0, 1]; what covers is left out.
+
+    Raises:
+        ValueError: it begins with `name`: no such picture, a damaged one, or one of 16-bit greys or too many texels.
+    """
+    # TGA has no mark of its own by which to tell it from noise.
+    formats = [*_FORMATS, "TGA"] if name.lower().endswith(".tga") else _FORMATS
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{name} holds no readable PNG texture: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=formats) as image:
+                if max(image.size) > MAX_TEXTURE:
+                    raise ValueError(
+                        f"it has {image.width} x {image.height} texels, up to {MAX_TEXTURE} a side are read"
+                    )
+                if image.mode.startswith(("I", "F")):
+                    raise ValueError("it has more than 8 bits a texel and one channel; save it as 8-bit RGB")
+                pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    except (
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning,
+    ) as error:  # fmt: skip
+        raise ValueError(f"{name} holds no readable picture: {error}") from error
     return torch.from_numpy(pixels / np.float32(255.0))
+
+
+def read_whole(path: Path) -> bytes:
+    """The bytes of a file; ValueError if it is no regular file, is too large or cannot be read."""
+    try:
+        if not path.is_file():
+            raise ValueError(f"there is no file {path.name}")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"{path.name} has {size:,} bytes, up to {MAX_FILE_BYTES:,} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def read_beside(path: Path, name: str) -> bytes:
+    """The bytes of the file that `path` calls `name`: one of its own folder or of a folder in there, no other.
+
+    A file from a stranger could name any file of the machine or any address otherwise, also by way of a link.
+
+    Raises:
+        ValueError: it lies elsewhere, is not there, or cannot be read.
+    """
+    folder = path.parent.resolve()
+    inside = "only files of its own folder, and of folders in there, are read"
+    if "://" in name or name.startswith(("/", "\\", "~")) or name[1:2] == ":":
+        raise ValueError(f"it names {name!r}, and {inside}")
+    try:
+        found = (folder / name.replace("\\", "/")).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte, links in a circle
+        raise ValueError(f"it names {name!r}, which is no name of a file") from error
+    if not found.is_relative_to(folder):
+        raise ValueError(f"it names {name!r}, and {inside}")
+    if not found.is_file():
+        raise ValueError(f"it names {name!r}, which is not there; put it beside {path.name}")
+    return read_whole(found)

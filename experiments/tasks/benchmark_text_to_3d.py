@@ -32,7 +32,7 @@ from experiments.run.run_dir import Run
 from experiments.run.spool import spooled
 from experiments.tasks.configs.benchmark_text_to_3d import Config
 from gen3d.asset import Mesh
-from gen3d.export import load_glb
+from gen3d.mesh_files import load_mesh_file
 
 _CAPTIONS = "captions.json"
 
@@ -237,7 +237,7 @@ def _score_asset(
     report = asset.report or {}
     if asset.report is not None:
         try:
-            scores, images = scores_of(load_glb(asset.folder / MESH))
+            scores, images = scores_of(load_mesh_file(asset.folder / MESH))
         except (ValueError, OSError) as error:  # a mesh that cannot be read or measured is a failed asset
             reason = f"{MESH} cannot be scored: {one_line(error, 200)}"
     costs = {

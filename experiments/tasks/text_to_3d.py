@@ -34,7 +34,7 @@ from gen3d.views import Views
 # Of so many, all of one set, some are shown.
 _LAST_VIEWS = 8
 # What `export_asset` writes, and what each file is.
-_KINDS = {".glb": "mesh", ".obj": "mesh", ".ply": "mesh", ".mtl": "material", ".png": "texture"}
+_KINDS = dict.fromkeys((".glb", ".obj", ".ply", ".stl"), "mesh") | {".mtl": "material", ".png": "texture"}
 
 
 def validate(config: Config) -> None:

@@ -34,7 +34,7 @@ from experiments.run.files import write_json, write_text
 from experiments.run.images import save_png
 from experiments.world.shard_files import write_shard
 from gen3d.asset import Mesh
-from gen3d.export import save_glb, save_obj, save_ply
+from gen3d.export import save_glb, save_obj, save_ply, save_stl
 from video.encode import encode
 
 out, tiny = Path(sys.argv[1]), load("tiny")
@@ -50,6 +50,7 @@ writers = {
     "mesh.glb": lambda path: save_glb(mesh, path),
     "mesh.obj": lambda path: save_obj(mesh, path),
     "mesh.ply": lambda path: save_ply(mesh, path),
+    "mesh.stl": lambda path: save_stl(mesh, path),
     "picture.png": lambda path: save_png(noise, path),
     "video.mp4": lambda path: encode([noise] * 24, path),
     "text.md": lambda path: write_text(path, "x" * 60_000),
@@ -78,7 +79,7 @@ def test_every_writer_names_what_it_could_not_write(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert len(said) == 13
+    assert len(said) == 14
     for name, line in said.items():
         assert line.startswith(f"{tmp_path / name}"), (name, line)
         assert "File too large" in line, (name, line)

@@ -49,7 +49,7 @@ def _change(folder: Path, part: str, value: float, name: str = "") -> None:
 
 def _results(folder: Path) -> list[str]:
     """What a run left that could be taken for a result."""
-    kinds = {".png", ".mp4", ".glb", ".obj", ".ply", ".html", ".md"}
+    kinds = {".png", ".mp4", ".glb", ".obj", ".ply", ".stl", ".html", ".md"}
     return [path.name for path in folder.rglob("*") if path.suffix in kinds or path.name == "report.json"]
 
 

@@ -124,7 +124,7 @@ def test_quickstart_mesh_is_bit_identical(
             timeout=900,
         )
         assert done.returncode == EXIT_OK, done.stderr.decode()
-    for name in ("mesh.glb", "mesh.obj", "mesh.ply", "preview.png", "turntable.mp4"):
+    for name in ("mesh.glb", "mesh.obj", "mesh.ply", "mesh.stl", "preview.png", "turntable.mp4"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
