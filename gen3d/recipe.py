@@ -33,8 +33,9 @@ def quickstart() -> dict[str, StageConfig]:
     }
 
 
-def check_recipe(recipe: Recipe, chosen: Chosen) -> None:
-    """Refuse a recipe without stages, one that lacks a component, and a loss that no stage uses, with a ValueError."""
+def check_recipe(recipe: Recipe, chosen: Chosen, *, init_mesh: bool = False) -> None:
+    """Refuse, with a ValueError, a recipe without stages, one that lacks a component, and a loss that no stage uses; or
+    a mesh to begin with, where `init_mesh` says that there is one."""
     if not used_stages(recipe):
         raise ValueError("recipe has no stage with something to do; choose a recipe or add stages")
     needed: set[str] = set()
@@ -46,6 +47,10 @@ def check_recipe(recipe: Recipe, chosen: Chosen) -> None:
             stage.check(chosen)
         except ValueError as error:
             raise ValueError(f"recipe.{name}: {error}") from None
+    if init_mesh and "init_mesh" not in needed:
+        raise ValueError(
+            "no stage of the recipe begins with init_mesh; leave it out, or choose another recipe, such as distill"
+        )
     if chosen.distillation is not None and "distillation" not in needed:
         raise ValueError("no stage of the recipe uses distillation; leave it out, or choose another recipe")
 

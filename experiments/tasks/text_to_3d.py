@@ -21,9 +21,11 @@ from experiments.world import scene_from_caption
 from gen3d.asset import Mesh
 from gen3d.cameras import ring
 from gen3d.export import export_asset
+from gen3d.mesh_files import load_mesh_file
 from gen3d.mesh_state import load_mesh
 from gen3d.meshing import is_watertight, num_components, with_normals
 from gen3d.optimize import Progress, Stage, optimize, steps_of
+from gen3d.placing import into_unit_sphere
 from gen3d.priors.base import Request
 from gen3d.priors.text import TextPrior
 from gen3d.recipe import build_stages
@@ -44,6 +46,11 @@ def validate(config: Config) -> None:
             scene_from_caption(config.prompt)
         except ValueError as error:
             raise UserError(f"prompt: prior=truth needs a caption of the procedural world: {error}") from None
+    if config.init_mesh is not None:
+        try:
+            _read_closed(config.init_mesh)
+        except ValueError as error:
+            raise UserError(f"init_mesh: {error}") from None
 
 
 def run(config: Config, run: Run) -> None:
@@ -57,13 +64,22 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
     request = Request(backbone=backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
-    given = Given(chosen=config.chosen, request=request, device=backbone.device)
+    mesh = None if config.init_mesh is None else _read_closed(config.init_mesh)
+    given = Given(chosen=config.chosen, request=request, device=backbone.device, init_mesh=mesh)
     stages = build_stages(config.recipe, given)
     _announce(config, run, given)
     state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
     _write_samples(run, state)
     _write(config, run, backbone, mesh)
+    return mesh
+
+
+def _read_closed(file: str) -> Mesh:
+    """A mesh to begin with, in the unit sphere. ValueError for one that is not closed."""
+    mesh, _ = into_unit_sphere(load_mesh_file(file))
+    if not is_watertight(mesh):
+        raise ValueError(f"{Path(file).name} is not closed, so it has no inside; close its holes first")
     return mesh
 
 

@@ -36,6 +36,10 @@ class RepresentationConfig(ABC):
     def begin(self, device: torch.device | str = "cpu") -> Representation:
         """The representation at its beginning, such as a blob."""
 
+    def begin_from(self, mesh: Mesh, device: torch.device | str = "cpu") -> Representation:
+        """The representation of a closed mesh within the unit sphere. ValueError where it cannot begin with one."""
+        raise ValueError(f"{type(self).__name__} cannot begin with a mesh; leave init_mesh out")
+
     @abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> Representation:
         """The representation that `Representation.tensors` described, sharing them."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from gen3d.asset import Mesh
     from gen3d.representations.volume import Volume
 
 
@@ -67,6 +68,12 @@ class VolumeConfig(RepresentationConfig):
         from gen3d.representations.volume import blob
 
         return blob(self, device)
+
+    def begin_from(self, mesh: Mesh, device: torch.device | str = "cpu") -> Volume:
+        """The mesh's solid in voxels, with the colours of its surface."""
+        from gen3d.representations.voxelize import volume_of_mesh
+
+        return volume_of_mesh(mesh, self, device)
 
     def load(self, tensors: Mapping[str, Tensor]) -> Volume:
         """The volume with these tensors, `grid` and `cell_density`."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     import torch
 
+    from gen3d.asset import Mesh
     from gen3d.distillation.base import Loss
     from gen3d.optimize import Stage
     from gen3d.priors.base import Prior, PriorConfig, Request
@@ -31,12 +32,15 @@ class Chosen:
 class Given:
     """What stages are built with. request: what is wanted of the models. device: of the tensors in the State.
 
+    init_mesh: what a stage begins with that has no representation yet, closed and within the unit sphere; None for
+        the representation's own beginning.
     share: which of how many processes this one is; they split the views of a distillation step.
     """
 
     chosen: Chosen
     request: Request
     device: torch.device | str = "cpu"
+    init_mesh: Mesh | None = None
     share: tuple[int, int] = (0, 1)
     _built: dict[PriorConfig, Prior] = field(default_factory=dict, init=False, repr=False)
 
@@ -52,7 +56,7 @@ class Given:
 class StageConfig(ABC):
     """Settings of a stage; the base of all that `stage=` can choose.
 
-    uses: which of "prior", "representation" and "distillation" of a run it takes.
+    uses: which of "prior", "representation", "distillation" and "init_mesh" of a run it takes.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset()

@@ -147,7 +147,8 @@ class Guidance:
 class DistillConfig(StageConfig):
     """Score distillation: pictures of a representation are pulled to what priors make of them.
 
-    It begins with the representation that an earlier stage left, or else with the representation's own beginning.
+    It begins with the representation that an earlier stage left, or else with the user's mesh, or the representation's
+    own beginning.
 
     num_steps: 0 leaves the stage out. num_views: a step; a multiple of what the priors see together.
     render_size: pixels of the pictures, enlarged to the prior's size; one for each part of the steps, evenly, from
@@ -161,7 +162,7 @@ class DistillConfig(StageConfig):
     guidances: by name; none is the run's own prior and loss.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation", "distillation"})
+    uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation", "distillation", "init_mesh"})
 
     name: Literal["distill"] = "distill"
     num_steps: int = 400

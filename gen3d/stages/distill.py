@@ -56,6 +56,7 @@ class Distill(Fit):
     def __init__(self, config: DistillConfig, given: Given) -> None:
         self.config, self.num_steps = config, config.num_steps
         self.representation, self.device = given.chosen.representation, given.device
+        self.init_mesh = given.init_mesh
         self.opinions: dict[str, _Opinion] = {}
         for name, one in config.opinions().items():
             prior, loss = given.prior(one.prior), one.loss or given.chosen.distillation
@@ -82,7 +83,9 @@ class Distill(Fit):
 
     def start(self, state: State, generator: torch.Generator) -> None:
         if not state.group(GROUP):
-            self.representation.begin(self.device).save(state)
+            mesh = self.init_mesh
+            begun = self.representation.begin_from(mesh, self.device) if mesh is not None else None
+            (begun or self.representation.begin(self.device)).save(state)
         asked = self._asked_background(state)
         if self.config.background == "learned":
             state[_BACKGROUND] = torch.logit(asked.clamp(0.02, 0.98))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,21 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from experiments.benchmark.truth import grey_sphere
 from gen3d.asset import Mesh
 from gen3d.camera_sampling.orbit import Orbit
 from gen3d.camera_sampling.ranges import Ranges
 from gen3d.cameras import Cameras
 from gen3d.distillation.sds import SDS
 from gen3d.distillation.x0 import X0
+from gen3d.metrics import volume_iou
 from gen3d.optimize import optimize
 from gen3d.priors.base import Prior, PriorConfig, Request
 from gen3d.representations.base import Rendered, Representation, RepresentationConfig
 from gen3d.representations.config import VolumeConfig
 from gen3d.schedules import Points
 from gen3d.stages.base import Chosen, Given
-from gen3d.stages.config import DistillConfig, Guidance
+from gen3d.stages.config import DistillConfig, ExtractConfig, Guidance
 from gen3d.state import State
 from gen3d.views import Views
 from tests.gen3d.test_distillation import Known
@@ -215,3 +217,21 @@ def test_what_does_not_go_together_is_refused() -> None:
         DistillConfig(num_views=6).build(given(Knowing(4), PlateConfig()))
     with pytest.raises(ValueError, match="orient and distortion need a field, which Plate is not"):
         distil(DistillConfig(num_steps=1, render_size=(8,), orient=1.0), given(Knowing(), PlateConfig()))
+
+
+def test_a_volume_begins_with_a_mesh() -> None:
+    mesh = grey_sphere(0.6, 24)
+    red = mesh.replace(vertex_colors=torch.tensor([0.8, 0.1, 0.2]).expand(mesh.num_vertices, 3).contiguous())
+    config = VolumeConfig(resolutions=(32,))
+    volume = config.begin_from(red)
+    made = volume.to_mesh(ExtractConfig(resolution=32), None)
+    assert volume_iou(made, lambda points: points.norm(dim=-1) - 0.6) > 0.9
+    assert made.vertex_colors is not None
+    assert float((made.vertex_colors - torch.tensor([0.8, 0.1, 0.2])).abs().max()) < 0.05
+    with pytest.raises(ValueError, match="not closed"):
+        config.begin_from(red.replace(faces=red.faces[1:]))
+    with pytest.raises(ValueError, match="PlateConfig cannot begin with a mesh"):
+        PlateConfig().begin_from(red)
+    begun = replace(given(Knowing(), config), init_mesh=red)
+    state = distil(DistillConfig(num_steps=1, num_views=2, render_size=(8,), learning_rate=0.0), begun)
+    assert torch.equal(state["representation/grid"], volume.grid)

@@ -114,7 +114,7 @@ def test_a_multiview_backbone_can_be_asked_for_views_that_are_alone(backbone: Ba
     asked = prior(backbone, config=replace(CONFIG, joint_views=1))
     assert asked.num_views == 1
     assert asked.sample(orbit([0.0, 50.0, 70.0], 0.0), torch.Generator().manual_seed(0)).shape[0] == 3
-    with pytest.raises(ValueError, match="joint_views is 3, but backbone .* 4 views"):
+    with pytest.raises(ValueError, match=r"joint_views is 3, but backbone .* 4 views"):
         prior(backbone, config=replace(CONFIG, joint_views=3))
     with pytest.raises(ValueError, match="perp_neg is for views that are alone"):
         prior(backbone, config=replace(CONFIG, perp_neg=True))

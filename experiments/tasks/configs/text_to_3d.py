@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from experiments.run.backbones import BackboneConfig, check_prompt
-from experiments.run.settings import Settings, Text
+from experiments.run.settings import FilePath, Settings, Text
 from experiments.tasks.configs.turntable import TurntableConfig
 from gen3d.distillation.base import Loss
 from gen3d.priors.base import PriorConfig
@@ -16,7 +16,8 @@ from gen3d.stages.base import Chosen, StageConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """prompt: what to make. negative_prompt: what to keep away from.
+    """prompt: what to make. negative_prompt: what to keep away from. init_mesh: a closed mesh to begin with, GLB, glTF,
+        OBJ, PLY or STL; it is put into the unit sphere, +Y up and facing +Z.
 
     prior: what a model thinks of pictures. representation: what the asset is while it is optimised. distillation: the
         loss of stages that distil. recipe: the stages, in order; they take these three where they name nothing else.
@@ -24,6 +25,7 @@ class Config(Settings):
 
     prompt: Text
     negative_prompt: Text = ""
+    init_mesh: FilePath | None = None
     backbone: BackboneConfig
     prior: PriorConfig
     representation: RepresentationConfig
@@ -34,7 +36,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_prompt(self.prompt)
-        check_recipe(self.recipe, self.chosen)
+        check_recipe(self.recipe, self.chosen, init_mesh=self.init_mesh is not None)
 
     @property
     def chosen(self) -> Chosen:
