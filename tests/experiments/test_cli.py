@@ -180,8 +180,8 @@ _FIGURE = ("experiment=text_to_3d/quickstart", "prompt=a duck")
             "background must be a list of 3 numbers, such as [0.83,0.83,0.83], got 'red'",
         ),
         (
-            (*_FIGURE, "recipe.multiview.timesteps=4"),
-            "recipe.multiview.timesteps must be a list of whole numbers, such as [800,600,450,300,200], got '4'",
+            (*_FIGURE, "recipe.reconstruct.timesteps=4"),
+            "recipe.reconstruct.timesteps must be a list of whole numbers, such as [800,600,450,300,200], got '4'",
         ),
         (
             ("experiment=train/tiny_vae", "model=m", "channels=8"),

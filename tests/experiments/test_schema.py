@@ -153,7 +153,7 @@ def test_every_text_is_marked_or_has_a_reason_not_to_be() -> None:
             )
             seen.add(key)
     assert seen >= NEITHER_TEXT_NOR_PATH.keys()
-    assert {"prompt", "portrait", "face_model", "backbone.name", "recipe.sampling.background"} <= seen
+    assert {"prompt", "portrait", "face_model", "backbone.name", "prior.background"} <= seen
 
 
 def test_marks_are_found_in_options_and_lists() -> None:

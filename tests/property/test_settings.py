@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from gen3d.pipeline import quickstart_stages
 from omegaconf import DictConfig
 from PIL import Image
 from skimage import data
@@ -34,6 +33,9 @@ from diffusion.backbone import Backbone, load
 from experiments import catalog, tasks
 from experiments.run.schema import build
 from experiments.speaking import ADAPTERS
+from gen3d.priors.base import Request
+from gen3d.recipe import build_stages
+from gen3d.stages.base import Given
 
 Galatea = Callable[..., Any]
 Plain = dict[str, Any]
@@ -43,6 +45,9 @@ _TRAIN = ("model=model", "data_folder=data", "workers=1")
 _TALKING = ("backbone.name=tiny", "data_folder=data", "workers=1")
 # What each needs beside budget=smoke.
 EXPERIMENTS: dict[str, tuple[str, ...]] = {
+    "baseline/dreamfusion": ("prompt=a red mushroom",),
+    "baseline/mvdream": ("prompt=a red mushroom",),
+    "baseline/sjc": ("prompt=a red mushroom",),
     "benchmark/talk": _SPEECH,
     "benchmark/talk_files": ("portrait_dir=faces", "audio_dir=sounds", "face=center"),
     "benchmark/text_to_3d": (),
@@ -132,8 +137,9 @@ def _prepare(experiment: str, plain: Plain) -> Any:
     if hasattr(module, "validate"):
         module.validate(config)
     backbone, model = _tiny()
-    if hasattr(config, "recipe") and config.views == "sampled":
-        quickstart_stages(config.recipe, backbone, config.prompt)
+    if hasattr(config, "recipe"):
+        request = Request(backbone=backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
+        build_stages(config.recipe, Given(chosen=config.chosen, request=request))
     if hasattr(config, "animate"):
         check_clip_frames(config.animate, model)
     return config

@@ -10,33 +10,45 @@ from typing import Any
 import pytest
 import torch
 
+from diffusion.backbone import load
 from experiments.benchmark import table
 from experiments.benchmark.truth import TrueViews
+from experiments.priors.config import TruthConfig
 from gen3d.cameras import orbit, ring
+from gen3d.priors.base import Request
 from gen3d.views import Views
 from tests.experiments.benchmark.test_report import result
 
 Galatea = Callable[..., Any]
 
 
-def test_the_provider_shows_the_scene_over_the_background_that_was_asked_for() -> None:
-    provider = TrueViews("a red mushroom, on a dark grey background", 32)
-    generator = torch.Generator().manual_seed(0)
-    images = provider(ring(4), None, None, generator)
+def test_the_world_shows_the_scene_over_the_background_that_was_asked_for() -> None:
+    views_of = TrueViews("a red mushroom, on a dark grey background", 32)
+    images = views_of(ring(4))
     assert images.shape == (4, 3, 32, 32)
     assert float(images[:, :, 0, 0].max()) < 0.4
     views = Views.from_images(images, ring(4))
     assert 0.1 < float(views.masks.mean()) < 0.7
-    # Whatever it is given to start from, it shows the truth.
-    again = provider(ring(4), torch.rand(4, 3, 32, 32), 500, generator)
+    assert not torch.equal(images, views_of(orbit([10, 100, 190, 280], [30] * 4)))
+
+
+def test_the_prior_shows_the_truth_whatever_it_is_given_to_start_from() -> None:
+    prior = TruthConfig().build(Request(backbone=load("tiny"), prompt="a red mushroom"))
+    generator = torch.Generator().manual_seed(0)
+    images = prior.sample(ring(4), generator)
+    assert images.shape == (4, 3, 128, 128)
+    again = prior.sample(ring(4), generator, init_images=torch.rand(4, 3, 128, 128), start_timestep=500)
     assert torch.equal(images, again)
-    assert not torch.equal(images, provider(orbit([10, 100, 190, 280], [30] * 4), None, None, generator))
+    assert prior.background is not None
+    torch.testing.assert_close(images[0, :, 0, 0], torch.tensor(prior.background), atol=0.02, rtol=0)
+    assert not TruthConfig().is_model
+    assert not TruthConfig().predicts
 
 
 def test_the_table_says_which_views_were_used() -> None:
     made = result()
     assert "true views" not in table.markdown(made)
-    made["views"] = "truth"
+    made["prior"] = "truth"
     text = table.markdown(made)
     assert "**things** from true views" in text
     assert "No model takes part in the assets" in text
@@ -46,14 +58,15 @@ def test_the_table_says_which_views_were_used() -> None:
     ("arguments", "part"),
     [
         (("prompt=a red wombat",), "wombat"),
-        (("prompt=a red mushroom", "recipe.distill.num_steps=5"), "recipe.distill.num_steps"),
-        (("prompt=a red mushroom", "views=false"), "views"),
+        (("prompt=a red mushroom", "prior.joint_views=4"), "joint_views belongs to prior=text"),
+        (("prompt=a red mushroom", "prior=lies"), "unknown prior 'lies'"),
+        (("prompt=a red mushroom", "recipe=distill"), "prior 'truth' has finished pictures and no scores"),
     ],
 )
 def test_text_to_3d_refuses_what_has_no_true_views(
     galatea: Galatea, tmp_path: Path, arguments: tuple[str, ...], part: str
 ) -> None:
-    outcome = galatea("experiment=text_to_3d/quickstart", "views=truth", *arguments, "out=made")
+    outcome = galatea("experiment=text_to_3d/quickstart", "prior=truth", *arguments, "out=made")
     assert outcome.status == 2
     assert part in outcome.err[-1]
     assert list(tmp_path.iterdir()) == []
@@ -63,12 +76,12 @@ def test_text_to_3d_refuses_what_has_no_true_views(
 def test_the_benchmark_from_true_views(galatea: Galatea, tmp_path: Path, tiny_weights: Path) -> None:
     (tmp_path / "mine.txt").write_text("a red mushroom\n", encoding="utf-8")
     outcome = galatea(
-        "experiment=benchmark/text_to_3d", "prompts=mine.txt", "views=truth", "budget=smoke", "out=made"
+        "experiment=benchmark/text_to_3d", "prompts=mine.txt", "asset_prior=truth", "budget=smoke", "out=made"
     )
     assert outcome.status == 0, outcome.err
     made = json.loads((tmp_path / "made" / "benchmark.json").read_text())
-    assert made["views"] == "truth"
-    assert "views=truth" in made["command"]
+    assert made["prior"] == "truth"
+    assert "asset_prior=truth" in made["command"]
     scores = made["assets"][0]["scores"]
     assert scores["iou"] > 0.6
     assert scores["albedo_error"] < 0.15
