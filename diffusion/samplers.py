@@ -13,7 +13,8 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
-from diffusion.backbone import Backbone, Conditioning
+from diffusion.backbone import Backbone
+from diffusion.conditioning import Conditioning
 from diffusion.config import SamplerName
 from diffusion.finite import check_finite
 from diffusion.guidance import cfg, rescale

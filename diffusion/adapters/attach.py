@@ -40,6 +40,15 @@ def add_layer_hooks(unet: UNet2DConditionModel) -> None:
             layer.register_forward_hook(_AfterAttention(name), with_kwargs=True)
 
 
+def has_layer_hooks(unet: UNet2DConditionModel) -> bool:
+    """True when calls of `unet` can bring a `LayerAdapter` along."""
+    # All layers have them or none, and a denoiser asks at every call.
+    first = next((module for module in unet.modules() if isinstance(module, Transformer2DModel)), None)
+    return first is not None and any(
+        isinstance(each, _AfterAttention) for each in first._forward_hooks.values()
+    )
+
+
 class _AfterAttention:
     def __init__(self, name: str):
         self.name = name
@@ -72,9 +81,9 @@ def add_input_features(unet: UNet2DConditionModel) -> None:
 
     The new `conv_in` holds the same two parameters under the same names. A second call does nothing.
     """
-    old = unet.conv_in
-    if isinstance(old, ConditionedConv):
+    if has_input_features(unet):
         return
+    old = unet.conv_in
     if unet.config["center_input_sample"]:
         raise ValueError("a UNet with center_input_sample would rescale the features; load one without")
     size = unet.config["conv_in_kernel"]
@@ -83,6 +92,11 @@ def add_input_features(unet: UNet2DConditionModel) -> None:
     )
     new.weight, new.bias = old.weight, old.bias
     unet.conv_in = new.train(old.training)
+
+
+def has_input_features(unet: UNet2DConditionModel) -> bool:
+    """True when `unet` takes features behind the channels of its sample."""
+    return isinstance(unet.conv_in, ConditionedConv)
 
 
 def layer_channels(layer: Transformer2DModel) -> int:

@@ -103,7 +103,10 @@ class MultiviewAttention:
         temb: torch.Tensor | None = None,
         num_views: int = 1,
         extra: torch.Tensor | None = None,
+        after_attention: object = None,
     ) -> torch.Tensor:
+        """See the class. `after_attention` is for the hooks of `diffusion.adapters.attach`: diffusers hands all of
+        cross_attention_kwargs to every processor."""
         residual = hidden_states
         if attn.spatial_norm is not None:
             hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -145,6 +148,11 @@ class MultiviewAttention:
 
 
 def add_multiview_attention(unet: UNet2DConditionModel) -> None:
-    """Puts `MultiviewAttention` on every attention layer of `unet`; weights and their names do not change."""
+    """Puts `MultiviewAttention` on every attention layer of `unet`; weights and their names do not change.
+
+    Does nothing where all layers have it already, or what is made from it.
+    """
+    if all(isinstance(processor, MultiviewAttention) for processor in unet.attn_processors.values()):
+        return
     # Both kinds of attention get it, since diffusers hands cross_attention_kwargs to both.
     unet.set_attn_processor(MultiviewAttention())  # pyright: ignore[reportArgumentType]

@@ -4,8 +4,8 @@ The picture goes once, at t = 0, through a UNet of the same architecture (the Re
 which records the input of each self-attention. The denoiser's self-attentions then read [own tokens, recorded
 tokens]. What was recorded is an explicit `KVBank`; it travels with each call:
 
-    bank = fill_bank(reference_net, pictures, context)
-    unet(latents, t, context, cross_attention_kwargs={"num_views": V, "bank": bank})
+    bank = fill_bank(reference_net, pictures, inputs)
+    denoiser(latents, t, replace(inputs, bank=bank))
 
 Shapes: B objects, R pictures of an object, V views (or frames of which each row is one), N tokens of a picture,
 C channels.
@@ -13,9 +13,8 @@ C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -23,68 +22,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
 from diffusion.adapters.attach import attention_layers, layer_channels
+from diffusion.adapters.bank import KVBank
 from diffusion.adapters.multiview import MultiviewAttention
-
-
-@dataclass(frozen=True, eq=False)
-class KVBank:
-    """What self-attention layers may read besides their own tokens.
-
-    tokens: name of an attn1 layer -> [B, R, N, C], its inputs (outputs of norm1) for the R pictures of B objects.
-    keep: B flags; an object whose flag is False reads its own tokens only. None: all read.
-    """
-
-    tokens: Mapping[str, torch.Tensor]
-    keep: tuple[bool, ...] | None = None
-
-    def __post_init__(self) -> None:
-        shapes = {tuple(value.shape[:2]) for value in self.tokens.values() if value.ndim == 4}
-        if len(shapes) != 1 or any(value.ndim != 4 for value in self.tokens.values()):
-            got = {name: list(value.shape) for name, value in self.tokens.items()}
-            raise ValueError(f"tokens must be [B, R, N, C] with the same B and R in every layer, got {got}")
-        if self.keep is not None and len(self.keep) != len(self):
-            raise ValueError(f"keep must have one flag for each of {len(self)} objects, got {len(self.keep)}")
-
-    def __len__(self) -> int:
-        """B, the number of objects."""
-        return next(iter(self.tokens.values())).shape[0]
-
-    @property
-    def num_images(self) -> int:
-        """R, the number of pictures of an object."""
-        return next(iter(self.tokens.values())).shape[1]
-
-    @property
-    def flags(self) -> tuple[bool, ...]:
-        """`keep` written out: B flags."""
-        return self.keep if self.keep is not None else (True,) * len(self)
-
-    def drop(self, rows: Sequence[bool]) -> KVBank:
-        """The same bank, read no more by the objects whose entry in `rows` [B] is True."""
-        if len(rows) != len(self):
-            raise ValueError(f"rows must have {len(self)} flags, got {len(rows)}")
-        keep = tuple(flag and not row for flag, row in zip(self.flags, rows, strict=True))
-        return replace(self, keep=None if all(keep) else keep)
-
-    def layer(self, name: str) -> torch.Tensor:
-        """The tokens [B, R, N, C] of a layer; ValueError when the bank was filled by another UNet."""
-        if name not in self.tokens:
-            raise ValueError(
-                f"the bank has no tokens for layer {name!r}; it holds {len(self.tokens)} layers of another UNet: "
-                "fill it with a ReferenceNet of the denoiser's architecture"
-            )
-        return self.tokens[name]
-
-    def detach(self) -> KVBank:
-        return replace(self, tokens={name: value.detach() for name, value in self.tokens.items()})
-
-    @staticmethod
-    def cat(banks: Sequence[KVBank]) -> KVBank:
-        """The objects of several banks, one after another; all must have the same layers and sizes."""
-        first = banks[0]
-        tokens = {name: torch.cat([bank.layer(name) for bank in banks]) for name in first.tokens}
-        keep = tuple(flag for bank in banks for flag in bank.flags)
-        return KVBank(tokens, None if all(keep) else keep)
+from diffusion.conditioning import Inputs
+from diffusion.denoisers.base import Denoiser
 
 
 class ReferenceAttention(MultiviewAttention):
@@ -109,10 +50,9 @@ class ReferenceAttention(MultiviewAttention):
         num_views: int = 1,
         bank: KVBank | None = None,
         record: dict[str, torch.Tensor] | None = None,
-        after_attention: Any = None,
+        after_attention: object = None,
     ) -> torch.Tensor:
-        """See the class. `record` takes the input of this layer under its name; `after_attention` is for hooks."""
-        del after_attention  # diffusers hands all of cross_attention_kwargs to every processor
+        """See the class. `record` takes the input of this layer under its name."""
         if encoder_hidden_states is not None or (bank is None and record is None):
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, temb, num_views
@@ -159,6 +99,13 @@ def add_reference_attention(unet: UNet2DConditionModel) -> None:
     unet.set_attn_processor(processors)  # pyright: ignore[reportArgumentType]
 
 
+def has_reference_attention(unet: UNet2DConditionModel) -> bool:
+    """True when the self-attention of `unet` can fill and read banks."""
+    # All layers have it or none, and a denoiser asks at every call.
+    first = next((module for module in unet.modules() if isinstance(module, Attention)), None)
+    return first is not None and isinstance(first.processor, ReferenceAttention)
+
+
 def reference_layers(unet: UNet2DConditionModel) -> dict[str, int]:
     """Name -> number of channels of every layer that a bank has tokens for, in the order in which they run."""
     return {
@@ -168,35 +115,19 @@ def reference_layers(unet: UNet2DConditionModel) -> dict[str, int]:
     }
 
 
-def fill_bank(
-    unet: UNet2DConditionModel,
-    latents: torch.Tensor,
-    encoder_hidden_states: torch.Tensor,
-    *,
-    class_labels: torch.Tensor | None = None,
-    timestep: int = 0,
-) -> KVBank:
-    """Runs pictures through `unet` and keeps what its self-attentions see; the prediction is thrown away.
+def fill_bank(denoiser: Denoiser, latents: torch.Tensor, inputs: Inputs, *, timestep: int = 0) -> KVBank:
+    """Runs pictures through a denoiser and keeps what its self-attentions see; the prediction is thrown away.
 
     Args:
-        unet: with `add_reference_attention`. Pictures do not see each other.
+        denoiser: one that takes `record`, and does not let the pictures of an object see each other.
         latents: [B, R, C, h, w], clean latents of the R pictures of B objects.
-        encoder_hidden_states: [B, L, D], shared by an object's pictures.
-        class_labels: [(B R), K] for a UNet with class embedding.
+        inputs: for these pictures.
     """
     if latents.ndim != 5:
         raise ValueError(f"latents must be [B, R, C, h, w], got {list(latents.shape)}")
-    batch, images = latents.shape[:2]
     record: dict[str, torch.Tensor] = {}
-    unet(
-        latents.flatten(0, 1).to(unet.dtype),
-        timestep,
-        encoder_hidden_states.to(unet.dtype),
-        class_labels=class_labels,
-        cross_attention_kwargs={"record": record},
-        return_dict=False,
-    )
-    return KVBank({name: tokens.unflatten(0, (batch, images)) for name, tokens in record.items()})
+    denoiser(latents, timestep, replace(inputs, record=record))
+    return KVBank({name: tokens.unflatten(0, latents.shape[:2]) for name, tokens in record.items()})
 
 
 class BankProjection(nn.Module):

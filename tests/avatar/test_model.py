@@ -13,8 +13,8 @@ from avatar.conditions import Conditions
 from avatar.config import TINY
 from avatar.model import TalkingModel
 from avatar.stages import STAGES, set_trainable
+from diffusion.adapters.bank import KVBank
 from diffusion.adapters.multiview import add_multiview_attention
-from diffusion.adapters.reference import KVBank
 from diffusion.backbone import Backbone, load
 from tests.avatar.talking import (
     FRAMES,
@@ -162,7 +162,9 @@ def test_cameras(model: TalkingModel) -> None:
     assert not torch.allclose(posed(latents, 300, around), posed(latents, 300, conditions), atol=1e-5)
     with pytest.raises(ValueError, match="this backbone has no camera embedding"):
         model(latents, 300, replace(make_conditions(model, 1), camera=front))
-    with pytest.raises(ValueError, match=r"camera must be \[1, 3, 4, 4\], got \[1, 2, 4, 4\]"):
+    with pytest.raises(
+        ValueError, match=r"camera must be \[1, 3, 4, 4\] for these latents, got \[1, 2, 4, 4\]"
+    ):
         posed(latents, 300, replace(conditions, camera=front[:, :2]))
 
 
@@ -244,7 +246,7 @@ def test_wrong_shapes(model: TalkingModel) -> None:
     for latents, changes, message in cases:
         with pytest.raises(ValueError, match=message):
             model(latents, 300, replace(conditions, **changes))
-    with pytest.raises(ValueError, match=r"timestep must be \[\], \[2\] or \[2, 3\], got \[3\]"):
+    with pytest.raises(ValueError, match=r"timestep must be \[\] or \[2\] or \[2, 3\], got \[3\]"):
         model(clips(), torch.tensor([1, 2, 3]), conditions)
     with pytest.raises(ValueError, match=r"latents must be \[B, R, 4, h, w\]"):
         model.encode_reference(clips()[0])

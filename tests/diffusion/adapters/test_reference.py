@@ -9,15 +9,17 @@ import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
+from diffusion.adapters.bank import KVBank
 from diffusion.adapters.multiview import MultiviewAttention, add_multiview_attention, attend
 from diffusion.adapters.reference import (
     BankProjection,
-    KVBank,
     ReferenceAttention,
     add_reference_attention,
     fill_bank,
     reference_layers,
 )
+from diffusion.conditioning import Conditioning, Inputs
+from diffusion.denoisers.unet import UNetDenoiser
 from tests.diffusion.models import make_unet
 
 NAME = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
@@ -44,8 +46,12 @@ def run(unet: UNet2DConditionModel, latents: torch.Tensor, **kwargs: Any) -> tor
     return unet(latents, 300, text, cross_attention_kwargs=kwargs or None, return_dict=False)[0]
 
 
+def fill(unet: UNet2DConditionModel, pictures: torch.Tensor, text: torch.Tensor, **settings: int) -> KVBank:
+    return fill_bank(UNetDenoiser(unet), pictures, Inputs(conditioning=Conditioning(embeds=text)), **settings)
+
+
 def bank_of(unet: UNet2DConditionModel, batch: int, images: int = 1, seed: int = 3) -> KVBank:
-    return fill_bank(unet, noise(batch, images, 4, 8, 8, seed=seed), noise(batch, 5, 32, seed=seed))
+    return fill(unet, noise(batch, images, 4, 8, 8, seed=seed), noise(batch, 5, 32, seed=seed))
 
 
 @pytest.fixture
@@ -89,7 +95,7 @@ def test_the_bank_holds_what_norm1_gave(unet: UNet2DConditionModel) -> None:
         norm = unet.get_submodule(name.replace("attn1", "norm1"))
         assert norm.normalized_shape == (channels,)
         handles.append(norm.register_forward_hook(lambda _m, _i, out, key=name: seen.update({key: out})))
-    bank = fill_bank(unet, pictures, text)
+    bank = fill(unet, pictures, text)
     for handle in handles:
         handle.remove()
     assert list(bank.tokens) == list(seen)
@@ -97,9 +103,9 @@ def test_the_bank_holds_what_norm1_gave(unet: UNet2DConditionModel) -> None:
     assert (len(bank), bank.num_images) == (2, 3)
     assert all(torch.equal(bank.layer(name).flatten(0, 1), value) for name, value in seen.items())
     # Pictures do not see each other, and t is 0.
-    alone = fill_bank(unet, pictures[:1, 1:2], text[:1])
+    alone = fill(unet, pictures[:1, 1:2], text[:1])
     torch.testing.assert_close(alone.layer(NAME)[0, 0], bank.layer(NAME)[0, 1], rtol=0, atol=1e-5)
-    late = fill_bank(unet, pictures, text, timestep=500)
+    late = fill(unet, pictures, text, timestep=500)
     assert not torch.allclose(late.layer(NAME), bank.layer(NAME))
 
 
@@ -107,7 +113,7 @@ def test_the_bank_holds_what_norm1_gave(unet: UNet2DConditionModel) -> None:
 def test_reading_ones_own_tokens_changes_nothing(unet: UNet2DConditionModel) -> None:
     """Attention over two copies of the same tokens is attention over one."""
     latents, text = noise(2, 4, 8, 8), noise(1, 5, 32, seed=7).expand(2, -1, -1)
-    own = fill_bank(unet, latents[:, None], text, timestep=300)
+    own = fill(unet, latents[:, None], text, timestep=300)
     torch.testing.assert_close(run(unet, latents, bank=own), run(unet, latents), rtol=0, atol=1e-5)
 
 
@@ -178,7 +184,7 @@ def test_gradients_reach_the_reference_net(checkpointing: bool) -> None:
     pictures, latents, text = noise(1, 1, 4, 8, 8), noise(2, 4, 8, 8).double(), noise(1, 5, 32).double()
 
     def loss() -> torch.Tensor:
-        bank = fill_bank(reference_net, pictures, text)
+        bank = fill(reference_net, pictures, text)
         return denoiser(latents, 300, text, cross_attention_kwargs={"bank": bank}).sample.square().mean()
 
     loss().backward()
@@ -223,4 +229,4 @@ def test_bad_banks(unet: UNet2DConditionModel) -> None:
     with pytest.raises(ValueError, match="rows must have 2 flags, got 3"):
         bank.drop([True] * 3)
     with pytest.raises(ValueError, match=r"latents must be \[B, R, C, h, w\], got \[2, 4, 8, 8\]"):
-        fill_bank(unet, noise(2, 4, 8, 8), noise(2, 5, 32))
+        fill(unet, noise(2, 4, 8, 8), noise(2, 5, 32))
