@@ -129,14 +129,14 @@ class Backbone:
             )
         flat = images.reshape(-1, 3, height, width).to(self.vae.dtype) * 2.0 - 1.0
         latents = self.vae.encode(flat).latent_dist.mode()  # pyright: ignore[reportAttributeAccessIssue]
-        latents = self._finite((latents.to(images.dtype) - self._shift) * self._scale, "VAE encoder")
+        latents = self._finite((latents.to(images.dtype) - self._shift) * self._scale, "VAE encoder", images)
         return latents.reshape(*images.shape[:-3], *latents.shape[1:])
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [..., C, h, w] -> images [..., 3, H, W] in [0, 1]; differentiable inside the range."""
         flat = latents.reshape(-1, *latents.shape[-3:]) / self._scale + self._shift
         images = self.vae.decode(flat.to(self.vae.dtype), return_dict=False)[0]  # pyright: ignore[reportArgumentType]
-        images = self._finite(images, "VAE decoder")
+        images = self._finite(images, "VAE decoder", latents)
         images = (images.to(latents.dtype) * 0.5 + 0.5).clamp(0.0, 1.0)
         return images.reshape(*latents.shape[:-3], *images.shape[1:])
 
@@ -191,7 +191,7 @@ class Backbone:
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False)
         pixels = (images.clamp(0.0, 1.0) - self._mean) / self._std
         embeds = self.image_encoder(pixel_values=pixels.to(self.image_encoder.dtype)).image_embeds
-        return F.normalize(self._finite(embeds, "image encoder").float(), dim=-1)
+        return F.normalize(self._finite(embeds, "image encoder", images).float(), dim=-1)
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -213,8 +213,14 @@ class Backbone:
         """Cosine similarities [B, P] of images [B, 3, H, W] in [0, 1] and P prompts."""
         return self.embed_image(images) @ self.embed_text(prompts).T
 
-    def _finite(self, output: torch.Tensor, part: str) -> torch.Tensor:
-        """`output` of a part as it is; NonFiniteError names the part."""
+    def _finite(self, output: torch.Tensor, part: str, given: torch.Tensor | None = None) -> torch.Tensor:
+        """`output` of a part as it is; NonFiniteError names the part, or what it was given if the fault lies there."""
+        if is_finite(output):
+            return output
+        if given is not None:
+            check_finite(
+                given, f"what the {part} of backbone {self.name!r} was given", "look where it comes from"
+            )
         return check_finite(output, f"what the {part} of backbone {self.name!r} makes", self._remedy())
 
     def _remedy(self) -> str:
@@ -225,6 +231,8 @@ class Backbone:
     def _encode_text(self, prompts: Sequence[str], encoder: Any | None = None) -> Any:
         if isinstance(prompts, str):
             raise ValueError("prompts must be a list of strings, got one string; write [prompt]")
+        if not prompts or any(not isinstance(prompt, str) for prompt in prompts):
+            raise ValueError(f"prompts must be a list of one string or more, got {prompts!r}")
         tokens = self.tokenizer(
             [self.shorten(prompt)[0] for prompt in prompts],
             padding="max_length",

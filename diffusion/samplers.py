@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -65,15 +65,20 @@ def plan_timesteps(scheduler: Any, num_steps: int, start_timestep: int | None = 
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    most = scheduler.config.num_train_timesteps
+    if num_steps > most:
+        raise ValueError(
+            f"num_steps must be at most {most}, the timesteps of the model's schedule, got {num_steps}"
+        )
     scheduler.set_timesteps(num_steps)
     timesteps = scheduler.timesteps
     if start_timestep is None:
         return timesteps
     remaining = timesteps[timesteps <= start_timestep]
-    if start_timestep > scheduler.config.num_train_timesteps or len(remaining) == 0:
+    if start_timestep > most or len(remaining) == 0:
         raise ValueError(
-            f"start_timestep must be in [{math.ceil(timesteps[-1])}, {scheduler.config.num_train_timesteps}] "
-            f"with {num_steps} steps, got {start_timestep}"
+            f"start_timestep must be in [{math.ceil(timesteps[-1])}, {most}] with {num_steps} steps, "
+            f"got {start_timestep}"
         )
     return remaining
 
@@ -153,7 +158,7 @@ def guided_denoise(
 
 def sample_views(
     backbone: Backbone,
-    prompts: list[str] | Conditioning,
+    prompts: Sequence[str] | Conditioning,
     cameras: torch.Tensor | None,
     *,
     generator: torch.Generator,
@@ -227,6 +232,8 @@ def _views_shape(
 ) -> tuple[int, ...]:
     """Shape [B, V, C, h, w] of the latents; B and V must agree among all inputs."""
     if cameras is not None:
+        if cameras.ndim != 4 or cameras.shape[-2:] != (4, 4):
+            raise ValueError(f"cameras must be c2w [B, V, 4, 4], got {list(cameras.shape)}")
         batch, num_views = cameras.shape[:2]
     elif images is not None:
         batch, num_views = images.shape[:2]

@@ -49,7 +49,7 @@ def check_inputs(denoiser: Denoiser, inputs: Inputs) -> None:
     surplus = sorted(inputs.given - takes)
     if surplus:
         raise ValueError(
-            f"{' and '.join(surplus)} was given, but this denoiser cannot read it; besides conditioning it takes "
+            f"this denoiser cannot read {' and '.join(surplus)}; besides conditioning it takes "
             f"{', '.join(sorted(takes)) or 'nothing'}"
         )
 

@@ -16,6 +16,8 @@ from avatar.stages import STAGES, set_trainable
 from diffusion.adapters.bank import KVBank
 from diffusion.adapters.multiview import add_multiview_attention
 from diffusion.backbone import Backbone, load
+from diffusion.conditioning import Conditioning, Inputs
+from diffusion.denoisers.unet import UNetDenoiser
 from tests.avatar.talking import (
     FRAMES,
     clips,
@@ -63,12 +65,32 @@ def test_the_backbone_goes_on_as_before(tiny_weights: Path) -> None:
     before = backbone.predict(views, 300, text, camera=camera)
     names = list(backbone.unet.state_dict())
     model = TalkingModel(backbone.unet, TINY)
-    assert model.unet is backbone.unet
+    assert model.denoiser.unet is model.unet is backbone.unet
     assert list(backbone.unet.state_dict()) == names
     assert torch.equal(backbone.predict(views, 300, text, camera=camera), before)
     out = model(noise(1, 2, channels, 16, 16), 300, Conditions())
     assert out.shape == (1, 2, channels, 16, 16)
     assert Backbone.predict(backbone, views, 300, text, camera=camera).equal(before)
+
+
+@torch.no_grad()
+def test_words_and_talking_share_one_denoiser() -> None:
+    """The model's own denoiser draws from words what the backbone's draws, and frames from the same UNet's weights."""
+    model = make_model()
+    plain = UNetDenoiser(make_unet(camera=False).eval())
+    words = Inputs(conditioning=Conditioning(embeds=noise(1, 5, 32)))
+    expected = plain(clips(), 300, words)
+    assert torch.equal(model.denoiser(clips(), 300, words), expected)
+    frames = model(clips(), 300, make_conditions(model))
+    assert torch.equal(model.denoiser(clips(), 300, words), expected)  # a talking call leaves nothing behind
+    assert not torch.allclose(frames, expected, atol=1e-4)
+    assert model.reference_denoiser is model.denoiser
+    for parameter in model.denoiser.unet.conv_out.parameters():
+        parameter.zero_()
+    assert not model(clips(), 300, make_conditions(model)).any()
+    own = make_model(reference_net="copy")
+    assert own.denoiser.unet is own.unet
+    assert own.reference_denoiser.unet is own.reference_net
 
 
 @torch.no_grad()
@@ -214,6 +236,7 @@ def test_a_deep_copy_is_independent(model: TalkingModel) -> None:
         parameter.zero_()
     assert torch.equal(model(clips(), 300, conditions), before)
     assert not twin(clips(), 300, conditions).any()
+    assert twin.denoiser.unet is twin.unet
 
 
 def test_two_models_on_one_unet() -> None:
