@@ -115,6 +115,14 @@ def test_predictions_made_together_are_those_made_apart(
     assert not torch.allclose(together[0], together[1], atol=1e-4)
 
 
+@torch.no_grad()
+def test_a_row_for_all_objects_stays_one_for_all_of_its_own(backbone: Backbone) -> None:
+    latents, text = noise(2, 4, 4, 8, 8), backbone.encode_prompt(CAPTIONS[:2])
+    given = [Inputs(conditioning=text[[row]], camera=orbit(2, 4)) for row in (0, 1)]
+    for got, each in zip(predict_together(backbone.denoise, latents, 5, given), given, strict=True):
+        torch.testing.assert_close(got, backbone.denoise(latents, 5, each), rtol=0, atol=1e-5)
+
+
 def test_predicting_together_needs_conditions_of_one_kind(backbone: Backbone) -> None:
     latents, text = noise(1, 4, 4, 8, 8), backbone.encode_prompt(["a"])
     assert predict_together(backbone.denoise, latents, 5, []) == []
