@@ -23,14 +23,13 @@ from avatar.config import Config
 from avatar.identity import IdentityProjection
 from avatar.locator import FaceLocator
 from avatar.speed import SpeedEmbedding
-from diffusion.adapters.attach import add_input_features, add_layer_hooks
+from diffusion.adapters.attach import add_input_features
 from diffusion.adapters.audio import AudioModule, AudioProjection, audio_modules, mask_pyramid
 from diffusion.adapters.bank import KVBank
 from diffusion.adapters.camera import has_camera_embedding
 from diffusion.adapters.motion import MotionModule, motion_modules
 from diffusion.adapters.reference import (
     BankProjection,
-    add_reference_attention,
     fill_bank,
     module_key,
     reference_layers,
@@ -58,10 +57,6 @@ class TalkingModel(nn.Module):
         reference_net = copy.deepcopy(unet) if config.reference_net == "copy" else None
         self.unet = copy.deepcopy(unet) if config.tune_unet != "none" else unet
         self.reference_net = reference_net
-        for network in (self.unet, self.reference_net):
-            if network is not None:
-                add_reference_attention(network)
-        add_layer_hooks(self.unet)
         add_input_features(self.unet)
         # Frames are strangers to each other in the UNet's own attention; the motion modules join them.
         self.denoiser = UNetDenoiser(self.unet)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from diffusion.adapters.attach import LayerAdapter
 from diffusion.adapters.bank import KVBank
+from diffusion.attention import LayerAdapter
 
 T = TypeVar("T")
 

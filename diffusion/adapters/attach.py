@@ -1,7 +1,7 @@
 """The two places of an unmodified UNet where adapters get in, besides its attention processors.
 
-After every attention layer, a forward hook hands the layer's output to whatever the call brings along in
-`cross_attention_kwargs={"after_attention": adapter}`; at the input, `conv_in` takes features behind the channels
+After every attention layer, a forward hook hands the layer's output to whatever the call brings along as
+`after_attention` of its `AttentionContext`; at the input, `conv_in` takes features behind the channels
 of the latents and adds them to its output.
 
 Why hooks: wrapping the layers would rename every weight behind them, and a subclass of the UNet would be a fork.
@@ -14,7 +14,6 @@ calls with and without gradient checkpointing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,8 +21,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
-# (name of the layer, hidden states [rows, C, h, w]) -> hidden states of the same shape
-LayerAdapter = Callable[[str, torch.Tensor], torch.Tensor]
+from diffusion.attention import AttentionContext
 
 
 def attention_layers(unet: UNet2DConditionModel) -> dict[str, Transformer2DModel]:
@@ -40,21 +38,13 @@ def add_layer_hooks(unet: UNet2DConditionModel) -> None:
             layer.register_forward_hook(_AfterAttention(name), with_kwargs=True)
 
 
-def has_layer_hooks(unet: UNet2DConditionModel) -> bool:
-    """True when calls of `unet` can bring a `LayerAdapter` along."""
-    # All layers have them or none, and a denoiser asks at every call.
-    first = next((module for module in unet.modules() if isinstance(module, Transformer2DModel)), None)
-    return first is not None and any(
-        isinstance(each, _AfterAttention) for each in first._forward_hooks.values()
-    )
-
-
 class _AfterAttention:
     def __init__(self, name: str):
         self.name = name
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        adapter: LayerAdapter | None = (kwargs.get("cross_attention_kwargs") or {}).get("after_attention")
+        context: AttentionContext | None = (kwargs.get("cross_attention_kwargs") or {}).get("context")
+        adapter = None if context is None else context.after_attention
         if adapter is None:
             return None  # torch then keeps the output
         if isinstance(output, tuple):

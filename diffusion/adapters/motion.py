@@ -20,7 +20,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
 from diffusion.adapters.attach import attention_layers, layer_channels
-from diffusion.adapters.multiview import attend
+from diffusion.attention import attend
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

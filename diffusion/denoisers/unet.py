@@ -6,10 +6,9 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from diffusion.adapters.attach import has_input_features, has_layer_hooks
+from diffusion.adapters.attach import add_layer_hooks, has_input_features
 from diffusion.adapters.camera import camera_labels, has_camera_embedding
-from diffusion.adapters.multiview import add_multiview_attention
-from diffusion.adapters.reference import has_reference_attention
+from diffusion.attention import AttentionContext, add_context_attention
 from diffusion.conditioning import Inputs
 from diffusion.denoisers.base import Folding, check_inputs
 
@@ -20,13 +19,14 @@ class UNetDenoiser:
     It holds nothing but the UNet, so several may be made of one: that of a backbone, whose views see each other, and
     that of a talking model on it, whose frames do not.
 
-    unet: gets multiview attention, unless it has it (or an adapter made from it) already.
+    unet: gets our attention processor and hooks, which leave ordinary calls as they were.
     joint_views: whether the views of an object see each other in self-attention; otherwise each view is on its own.
     """
 
     def __init__(self, unet: UNet2DConditionModel, *, joint_views: bool = False) -> None:
         self.unet, self.joint_views = unet, joint_views
-        add_multiview_attention(unet)
+        add_context_attention(unet)
+        add_layer_hooks(unet)
 
     @property
     def in_channels(self) -> int:
@@ -34,15 +34,13 @@ class UNetDenoiser:
 
     @property
     def takes(self) -> frozenset[str]:
-        """What the UNet was built with (`camera`) and what the adapters on it read."""
-        reads = {
-            "camera": has_camera_embedding(self.unet),
-            "features": has_input_features(self.unet),
-            "bank": has_reference_attention(self.unet),
-            "record": has_reference_attention(self.unet),
-            "after_attention": has_layer_hooks(self.unet),
-        }
-        return frozenset(name for name, there in reads.items() if there)
+        """What attention layers read; `camera` if it was built for it, `features` after `add_input_features`."""
+        takes = {"bank", "record", "after_attention"}
+        if has_camera_embedding(self.unet):
+            takes.add("camera")
+        if has_input_features(self.unet):
+            takes.add("features")
+        return frozenset(takes)
 
     def __call__(self, latents: Tensor, timestep: Tensor | int, inputs: Inputs) -> Tensor:
         """As `Denoiser` says; a UNet with a camera embedding requires cameras."""
@@ -55,19 +53,18 @@ class UNetDenoiser:
         sample = folding.fold("latents", latents).to(dtype)
         if inputs.features is not None:
             sample = torch.cat([sample, folding.fold("features", inputs.features).to(dtype)], dim=1)
-        attention = {
-            "num_views": folding.num_views if self.joint_views else 1,
-            "bank": inputs.bank,
-            "record": inputs.record,
-            "after_attention": inputs.after_attention,
-        }
+        context = AttentionContext(
+            num_views=folding.num_views if self.joint_views else 1,
+            bank=inputs.bank,
+            record=inputs.record,
+            after_attention=inputs.after_attention,
+        )
         output = self.unet(
             sample,
             folding.timesteps(timestep, latents.device),
             inputs.conditioning.embeds.to(dtype),
             class_labels=None if labels is None else labels.to(dtype),
-            # diffusers warns of what a layer does not know, even where it is None.
-            cross_attention_kwargs={name: value for name, value in attention.items() if value is not None},
+            cross_attention_kwargs={"context": context},
             return_dict=False,
         )[0]
         return folding.unfold(output.to(latents.dtype))

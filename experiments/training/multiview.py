@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffusion.adapters.camera import camera_condition
+from diffusion.attention import AttentionContext
 from diffusion.backbone import Backbone
 from diffusion.files import save_tensors
 from diffusion.finite import check_finite
@@ -121,7 +122,7 @@ class MultiviewRecipe:
             t.repeat_interleave(views),
             self.text(input_ids=tokens.to(device)).last_hidden_state,
             class_labels=camera.flatten(0, 1),
-            cross_attention_kwargs={"num_views": views},
+            cross_attention_kwargs={"context": AttentionContext(num_views=views)},
         ).sample
         return output.float().view_as(target), target, x_t
 

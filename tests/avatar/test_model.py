@@ -14,7 +14,7 @@ from avatar.config import TINY
 from avatar.model import TalkingModel
 from avatar.stages import STAGES, set_trainable
 from diffusion.adapters.bank import KVBank
-from diffusion.adapters.multiview import add_multiview_attention
+from diffusion.attention import add_context_attention
 from diffusion.backbone import Backbone, load
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.denoisers.unet import UNetDenoiser
@@ -39,7 +39,7 @@ def model() -> TalkingModel:
 def test_untrained_without_a_reference_it_is_the_bare_unet() -> None:
     model = make_model(trained=False)
     plain = make_unet(camera=False).eval()
-    add_multiview_attention(plain)
+    add_context_attention(plain)
     conditions = replace(make_conditions(model), reference=None)
     assert conditions.identity is not None
     expected = plain(clips().flatten(0, 1), 300, model.identity(conditions.identity)).sample

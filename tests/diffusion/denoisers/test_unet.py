@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffusion.adapters.attach import add_input_features, add_layer_hooks
-from diffusion.adapters.multiview import MultiviewAttention, add_multiview_attention
-from diffusion.adapters.reference import ReferenceAttention, add_reference_attention, fill_bank
+from diffusion.adapters.attach import add_input_features
+from diffusion.adapters.reference import fill_bank
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.denoisers.unet import UNetDenoiser
 from tests.diffusion.models import make_unet, orbit
@@ -26,41 +25,37 @@ def words(rows: int = 1) -> Inputs:
 
 def adapted() -> UNetDenoiser:
     unet = make_unet(camera=False).eval()
-    add_reference_attention(unet)
-    add_layer_hooks(unet)
     add_input_features(unet)
     return UNetDenoiser(unet)
 
 
-def test_it_takes_what_its_unet_and_the_adapters_on_it_read() -> None:
+def test_it_takes_what_its_unet_was_built_for() -> None:
+    to_layers = {"bank", "record", "after_attention"}
     denoiser = UNetDenoiser(make_unet(camera=True))
-    unet = denoiser.unet
-    assert (denoiser.in_channels, denoiser.takes) == (4, {"camera"})
-    add_reference_attention(unet)
-    assert denoiser.takes == {"camera", "bank", "record"}
-    add_layer_hooks(unet)
-    add_input_features(unet)
-    assert denoiser.takes == {"camera", "bank", "record", "after_attention", "features"}
-    assert UNetDenoiser(make_unet(camera=False)).takes == set()
+    assert (denoiser.in_channels, denoiser.takes) == (4, {*to_layers, "camera"})
+    add_input_features(denoiser.unet)
+    assert denoiser.takes == {*to_layers, "camera", "features"}
+    plain = UNetDenoiser(make_unet(camera=False))
+    assert plain.takes == to_layers
+    with pytest.raises(
+        ValueError, match="cannot read features; besides conditioning it takes after_attention, bank"
+    ):
+        plain(noise(1, 2, 4, 8, 8), 5, replace(words(), features=noise(1, 2, 32, 8, 8)))
+    with pytest.raises(ValueError, match="camera was given, but this backbone has no camera embedding"):
+        plain(noise(1, 2, 4, 8, 8), 5, replace(words(), camera=orbit(1, 2)))
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("part", ["bank", "record", "after_attention", "features", "camera"])
-def test_what_no_adapter_reads_is_refused_and_not_ignored(part: str) -> None:
-    bank = fill_bank(adapted(), noise(1, 1, 4, 8, 8), words())
+@pytest.mark.parametrize("part", ["bank", "after_attention", "features"])
+def test_what_it_takes_it_does_not_ignore(part: str) -> None:
     parts: dict[str, Any] = {
-        "bank": bank,
-        "record": {},
+        "bank": fill_bank(adapted(), noise(1, 1, 4, 8, 8), words()),
         "after_attention": lambda name, x: 2.0 * x,
         "features": noise(1, 2, 32, 8, 8),
-        "camera": orbit(1, 2),
     }
-    inputs = replace(words(), **{part: parts[part]})
-    with pytest.raises(ValueError, match=f"cannot read {part}; .* takes nothing|no camera embedding"):
-        UNetDenoiser(make_unet(camera=False).eval())(noise(1, 2, 4, 8, 8), 5, inputs)
-    if part not in ("camera", "record"):
-        denoiser, latents = adapted(), noise(1, 2, 4, 8, 8)
-        assert not torch.allclose(denoiser(latents, 5, inputs), denoiser(latents, 5, words()), atol=1e-4)
+    denoiser, latents = adapted(), noise(1, 2, 4, 8, 8)
+    given = denoiser(latents, 5, replace(words(), **{part: parts[part]}))
+    assert not torch.allclose(given, denoiser(latents, 5, words()), atol=1e-4)
 
 
 @torch.no_grad()
@@ -80,11 +75,9 @@ def test_two_denoisers_of_one_unet_differ_in_whether_views_see_each_other() -> N
     torch.testing.assert_close(apart(latents, 300, words()), one_by_one, rtol=0, atol=1e-5)
 
 
-def test_making_one_leaves_adapters_as_they_are() -> None:
-    unet = make_unet(camera=False)
-    UNetDenoiser(unet)
-    assert {type(each) for each in unet.attn_processors.values()} == {MultiviewAttention}
-    add_reference_attention(unet)
-    UNetDenoiser(unet)
-    add_multiview_attention(unet)
-    assert {type(each) for each in unet.attn_processors.values()} == {ReferenceAttention}
+@torch.no_grad()
+def test_an_ordinary_call_of_its_unet_stays_what_it_was() -> None:
+    plain, adapted_unet = make_unet(camera=False).eval(), adapted().unet
+    latents, text = noise(2, 4, 8, 8), words(2).conditioning.embeds
+    assert torch.equal(adapted_unet(latents, 5, text).sample, plain(latents, 5, text).sample)
+    assert list(adapted_unet.state_dict()) == list(plain.state_dict())
