@@ -69,7 +69,7 @@ class Backbone:
         self.latent_channels = int(vae["latent_channels"])
         self.num_views = _positive(settings.get("num_views", 1), "num_views")
         # Views of a single-view backbone are strangers to each other.
-        self.denoiser: Denoiser = UNetDenoiser(parts.unet.to(device), joint_views=self.num_views > 1)
+        self.denoiser: Denoiser = UNetDenoiser(parts.unet.to(device), multiview=self.num_views > 1)
         default_size = int(parts.unet.config["sample_size"] or 64) * self.downscale
         self.image_size = _positive(settings.get("image_size", default_size), "image_size")
         self.max_tokens = min(
@@ -157,11 +157,11 @@ class Backbone:
             conditioning: one row (for all), B rows or B V rows.
             camera: c2w [B, V, 4, 4], or [B, 4, 4] beside [B, C, h, w]; required if and only if `has_camera`.
         """
-        inputs = Inputs(conditioning=conditioning, camera=camera)
-        return self.denoise(latents, timestep, inputs)
+        return self.denoise(latents, timestep, Inputs(conditioning=conditioning, camera=camera))
 
     def denoise(self, latents: torch.Tensor, timestep: torch.Tensor | int, inputs: Inputs) -> torch.Tensor:
-        """`denoiser` as it is called, with what goes wrong told in terms of this backbone."""
+        """What `predict` does, for all that the denoiser takes, and called as a `Denoiser` is (so that
+        `guidance.predict_together` may ask it); what goes wrong is told in terms of this backbone."""
         if latents.ndim > 2 and latents.shape[-3] != self.denoiser.in_channels:
             raise BackboneError(
                 f"the UNet of backbone {self.name!r} takes latents of {self.denoiser.in_channels} channels, "

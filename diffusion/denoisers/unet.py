@@ -20,11 +20,11 @@ class UNetDenoiser:
     that of a talking model on it, whose frames do not.
 
     unet: gets our attention processor and hooks, which leave ordinary calls as they were.
-    joint_views: whether the views of an object see each other in self-attention; otherwise each view is on its own.
+    multiview: whether the views of an object see each other in self-attention; otherwise each is on its own.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *, joint_views: bool = False) -> None:
-        self.unet, self.joint_views = unet, joint_views
+    def __init__(self, unet: UNet2DConditionModel, *, multiview: bool = False) -> None:
+        self.unet, self.multiview = unet, multiview
         add_context_attention(unet)
         add_layer_hooks(unet)
 
@@ -54,7 +54,7 @@ class UNetDenoiser:
         if inputs.features is not None:
             sample = torch.cat([sample, folding.fold("features", inputs.features).to(dtype)], dim=1)
         context = AttentionContext(
-            num_views=folding.num_views if self.joint_views else 1,
+            num_views=folding.num_views if self.multiview else 1,
             bank=inputs.bank,
             record=inputs.record,
             after_attention=inputs.after_attention,

@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion.backbone import Backbone
-from diffusion.conditioning import Conditioning
+from diffusion.backbone import Backbone, Conditioning
 from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras, orbit
 from gen3d.prompts import say, view_prompts

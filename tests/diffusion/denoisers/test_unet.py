@@ -60,7 +60,7 @@ def test_what_it_takes_it_does_not_ignore(part: str) -> None:
 
 @torch.no_grad()
 def test_two_denoisers_of_one_unet_differ_in_whether_views_see_each_other() -> None:
-    together = UNetDenoiser(make_unet(camera=False).eval(), joint_views=True)
+    together = UNetDenoiser(make_unet(camera=False).eval(), multiview=True)
     apart = UNetDenoiser(together.unet)
     latents = noise(2, 3, 4, 8, 8)
     changed = latents.clone()
