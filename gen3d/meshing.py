@@ -13,12 +13,13 @@ import fast_simplification
 import manifold3d
 import numpy as np
 import torch
-from scipy import ndimage, sparse
+from scipy import ndimage
 from scipy.sparse import csgraph
 from skimage import measure
 from torch import Tensor
 
 from gen3d.asset import Mesh
+from gen3d.topology import adjacency, directed_edges, weld_index
 
 _EMPTY_HINT = "Try a lower `level`, more optimisation steps or another seed."
 
@@ -30,23 +31,13 @@ class EmptySurfaceError(ValueError):
 # ---------------------------------------------------------------------------------------------- topology
 
 
-def _edge_counts(faces: np.ndarray, num_vertices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted keys of the directed edges a -> b, and of the same edges turned round."""
-    start = faces[:, [0, 1, 2]].reshape(-1).astype(np.int64)
-    end = faces[:, [1, 2, 0]].reshape(-1).astype(np.int64)
-    return np.sort(start * num_vertices + end), np.sort(end * num_vertices + start)
-
-
 def _is_closed(faces: np.ndarray, num_vertices: int) -> bool:
     if len(faces) == 0:
         return False
-    if (
-        (faces[:, 0] == faces[:, 1]).any()
-        or (faces[:, 1] == faces[:, 2]).any()
-        or (faces[:, 2] == faces[:, 0]).any()
-    ):
+    start, end = directed_edges(torch.from_numpy(faces.astype(np.int64))).numpy().T
+    if (start == end).any():
         return False
-    forward, backward = _edge_counts(faces, num_vertices)
+    forward, backward = np.sort(start * num_vertices + end), np.sort(end * num_vertices + start)
     return bool((np.diff(forward) > 0).all() and np.array_equal(forward, backward))
 
 
@@ -89,9 +80,7 @@ def is_watertight(mesh: Mesh) -> bool:
 
 def _component_labels(faces: np.ndarray, num_vertices: int) -> tuple[int, np.ndarray]:
     """Number of connected pieces and the piece of each face."""
-    rows = np.concatenate([faces[:, 0], faces[:, 1]])
-    columns = np.concatenate([faces[:, 1], faces[:, 2]])
-    graph = sparse.coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(num_vertices,) * 2)
+    graph = adjacency(torch.from_numpy(faces), num_vertices)
     _, labels = csgraph.connected_components(graph, directed=False)
     used, piece = np.unique(labels[faces[:, 0]], return_inverse=True)
     return len(used), piece.reshape(-1)
@@ -354,7 +343,7 @@ def _repair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Remove collapsed faces, and pairs of faces on the same three vertices (fins without thickness)."""
     while True:
-        keep = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+        keep = (faces != np.roll(faces, -1, axis=1)).all(axis=1)
         if not keep_fins:
             keep &= ~_on_same_vertices(faces)
         if keep.all():
@@ -375,12 +364,7 @@ def smooth(mesh: Mesh, num_iterations: int = 10, *, shrink: float = 0.5, inflate
         raise ValueError(f"num_iterations must not be negative, got {num_iterations}.")
     if not (0.0 < shrink < 1.0 and -1.0 < inflate < 0.0):
         raise ValueError(f"need 0 < shrink < 1 and -1 < inflate < 0, got {shrink} and {inflate}.")
-    faces = mesh.faces.cpu().numpy()
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    pairs = np.concatenate([pairs, pairs[:, ::-1]])
-    size = mesh.num_vertices
-    graph = sparse.coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size)).tocsr()
-    graph.data[:] = 1.0  # an edge counts once, however many faces name it
+    graph = adjacency(mesh.faces, mesh.num_vertices)
     degree = np.maximum(np.asarray(graph.sum(axis=1)).reshape(-1, 1), 1.0)
     vertices = mesh.vertices.detach().cpu().numpy().astype(np.float64)
     for _ in range(num_iterations):
@@ -422,10 +406,5 @@ def vertex_normals(
 
 def with_normals(mesh: Mesh) -> Mesh:
     """The mesh with smooth, angle-weighted normals, continuous across UV seams (positions welded)."""
-    _, inverse = np.unique(
-        mesh.vertices.detach().cpu().numpy() + np.float32(0.0), axis=0, return_inverse=True
-    )
-    index = torch.from_numpy(inverse.reshape(-1)).to(mesh.device)
-    welded = mesh.vertices.detach().new_zeros(int(index.max()) + 1 if len(index) else 0, 3)
-    welded[index] = mesh.vertices.detach()
-    return mesh.replace(normals=vertex_normals(welded, index[mesh.faces])[index])
+    weld = weld_index(mesh.vertices)
+    return mesh.replace(normals=vertex_normals(mesh.vertices.detach(), weld[mesh.faces])[weld])

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gen3d.asset import Mesh
 from gen3d.render.rasterize import interpolate, rasterize, sample_texture
+from gen3d.topology import adjacency
 
 # Points handed to a colour function at a time.
 _CHUNK = 1 << 18
@@ -143,12 +144,7 @@ def spread(mesh: Mesh, values: Tensor, confidence: Tensor, *, smoothing: float =
     The x that minimises sum_i confidence_i |x_i - values_i|^2 + smoothing * sum_ij |x_i - x_j|^2 over vertices i and
     edges ij: it keeps what is known, and is harmonic (without a bump of its own) in between. confidence: ``[N]`` >= 0.
     """
-    faces = mesh.faces.cpu().numpy()
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    pairs = np.concatenate([pairs, pairs[:, ::-1]])
-    size = mesh.num_vertices
-    graph = sparse.coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size)).tocsr()
-    graph.data[:] = 1.0  # an edge counts once, however many faces name it
+    graph = adjacency(mesh.faces, mesh.num_vertices)
     laplacian = sparse.diags(np.asarray(graph.sum(axis=1)).reshape(-1)) - graph
     # The least trust keeps a piece that nothing is known of as it is.
     trust = confidence.detach().cpu().double().numpy() + 1e-6

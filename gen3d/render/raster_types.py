@@ -1,4 +1,4 @@
-"""What both rasteriser backends share: the raster, the checks and the table of mesh edges."""
+"""What both rasteriser backends share: the raster and the checks."""
 
 from __future__ import annotations
 
@@ -79,54 +79,3 @@ def check_image(image: Tensor, raster: Raster) -> None:
         raise ValueError(
             f"image must be float32 of shape {wanted} + [C], got {image.dtype} {list(image.shape)}."
         )
-
-
-def weld_index(vertices: Tensor) -> Tensor:
-    """[N] int64: for each vertex [N, 3] the first vertex at exactly the same position (across UV seams)."""
-    _, group = torch.unique(vertices.detach() + 0.0, dim=0, return_inverse=True)
-    count = int(group.max()) + 1 if len(group) else 0
-    index = torch.arange(len(group), device=group.device)
-    first = torch.full((count,), len(group), device=group.device, dtype=torch.int64)
-    return first.scatter_reduce(0, group, index, reduce="amin")[group]
-
-
-def mesh_edges(faces: Tensor, weld: Tensor | None = None) -> Tensor:
-    """The undirected edges of faces [M, 3] as [E, 4] int64: both ends, then the opposite corner of each side.
-
-    The last entry is -1 on a border. weld [N] (see `weld_index`) makes faces meet across UV seams. An edge of more
-    than two faces keeps two of them.
-    """
-    if weld is not None:
-        faces = weld[faces]
-    if faces.shape[0] == 0:
-        return torch.zeros(0, 4, dtype=torch.int64, device=faces.device)
-    ends = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    opposite = torch.cat([faces[:, 2], faces[:, 0], faces[:, 1]])
-    ends = ends.sort(dim=1).values
-    key = ends[:, 0] * (int(faces.max()) + 1) + ends[:, 1]
-    key, order = key.sort(stable=True)
-    ends, opposite = ends[order], opposite[order]
-    first = torch.ones_like(key, dtype=torch.bool)
-    first[1:] = key[1:] != key[:-1]
-    start = first.nonzero()[:, 0]
-    following = (start + 1).clamp_max(len(key) - 1)
-    paired = (start + 1 < len(key)) & (key[following] == key[start])
-    second = torch.where(paired, opposite[following], torch.full_like(start, -1))
-    return torch.cat([ends[start], opposite[start, None], second[:, None]], dim=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Topology:
-    """What stays the same while vertices move: make it once for an optimisation loop.
-
-    weld: [N] int64, see `weld_index`. edges: [E, 4] int64, see `mesh_edges`.
-    """
-
-    weld: Tensor
-    edges: Tensor
-
-    @staticmethod
-    def of(vertices: Tensor, faces: Tensor) -> Topology:
-        """The topology of vertices [N, 3] and faces [M, 3], joined across UV seams."""
-        weld = weld_index(vertices)
-        return Topology(weld, mesh_edges(faces, weld))

@@ -30,11 +30,9 @@ from gen3d.render.raster_types import (
     check_attributes,
     check_image,
     check_rasterize_inputs,
-    mesh_edges,
-    weld_index,
 )
 
-__all__ = ["Raster", "antialias", "interpolate", "mesh_edges", "rasterize", "sample_texture", "weld_index"]
+__all__ = ["Raster", "antialias", "interpolate", "rasterize", "sample_texture"]
 
 # Rows of one face that a GPU works on at once; a CPU runs threads one after the other.
 _GPU_STRIPS = 8
@@ -222,7 +220,7 @@ def antialias(image: Tensor, raster: Raster, vertices_clip: Tensor, edges: Tenso
     """Blend neighbouring pixels across silhouettes by where the edge passes between their centres.
 
     image: [V, H, W, C] float32, colour and background already put together; any mask is best a channel of it.
-    vertices_clip: [V, N, 4], those of the raster. edges: [E, 4] from `mesh_edges`.
+    vertices_clip: [V, N, 4], those of the raster. edges: [E, 4] from `gen3d.topology.mesh_edges`.
     Gradients reach the image and, through the position of the edges, the vertices.
     """
     check_image(image, raster)

@@ -18,7 +18,8 @@ from gen3d.color import linear_to_srgb, srgb_to_linear
 from gen3d.meshing import vertex_normals
 from gen3d.render import rasterize as warp_backend
 from gen3d.render import rasterize_reference as reference_backend
-from gen3d.render.raster_types import Raster, Topology
+from gen3d.render.raster_types import Raster
+from gen3d.topology import Topology
 
 Mode = Literal["albedo", "shaded", "normal"]
 _BACKENDS = {"warp": warp_backend, "reference": reference_backend}

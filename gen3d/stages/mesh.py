@@ -14,7 +14,7 @@ from torch import Tensor
 from gen3d import meshing
 from gen3d.asset import Material, Mesh
 from gen3d.bridging import bridge_pieces
-from gen3d.distillation.regularisers import face_pairs, laplacian, normal_consistency
+from gen3d.distillation.regularisers import laplacian, normal_consistency
 from gen3d.render.shading import render_mesh
 from gen3d.representations.hull import look_up
 from gen3d.representations.volume import Volume
@@ -22,6 +22,7 @@ from gen3d.stages.config import ExtractConfig, RefineConfig
 from gen3d.stages.fit import load_volume
 from gen3d.stages.views import Views
 from gen3d.state import State, adam_step
+from gen3d.topology import closed_edges, face_pairs
 
 # Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
 _SEEN_THROUGH = 0.1
@@ -122,7 +123,7 @@ class RefineMesh:
             mesh, views.cameras[chosen], height, width, background=views.backgrounds[chosen], mode="albedo"
         )
         pairs = state["mesh/face_pairs"]
-        edges = meshing_edges(mesh.faces)
+        edges = closed_edges(mesh.faces)
         length = (mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]]).detach().norm(dim=-1).mean()
         losses = {
             "color": (rendered.images - views.images[chosen]).square().mean(),
@@ -142,9 +143,3 @@ class RefineMesh:
             "loss": float(loss.detach()),
             **{name: float(value.detach()) for name, value in losses.items()},
         }
-
-
-def meshing_edges(faces: Tensor) -> Tensor:
-    """Undirected edges ``[E, 2]`` of a closed mesh, each once."""
-    both = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return both[both[:, 0] < both[:, 1]]
