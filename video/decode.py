@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from video.colour import to_rgb
+from video.pixels import from_uint8
 
 # Containers keep times in units as coarse as a thousandth of a second. What is off by less is no gap.
 _JITTER = Fraction(1, 50)
@@ -59,7 +60,7 @@ def decode(path: str | Path) -> Clip:
     with _opened(path) as container:
         info = _info(container, path)
         pictures = list(_pictures(container, path))
-    frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255.0
+    frames = from_uint8(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
     return Clip(frames=frames, fps=info.fps, metadata=info.metadata)
 
 
@@ -72,7 +73,7 @@ def read_frames(path: str | Path) -> Iterator[Tensor]:
     with _opened(path) as container:
         _info(container, path)
         for picture in _pictures(container, path):
-            yield torch.from_numpy(picture).permute(2, 0, 1).float() / 255.0
+            yield from_uint8(torch.from_numpy(picture).permute(2, 0, 1))
 
 
 def decode_audio(path: str | Path) -> tuple[Tensor, int]:

@@ -21,6 +21,7 @@ from experiments.errors import UserError, one_line
 from experiments.run.files import sha256_of_file
 from experiments.run.run_dir import Run
 from experiments.speaking import MOUTH, SYNC, adapters_file
+from video.pixels import to_uint8
 
 _MADE = "checkpoints/made"
 
@@ -50,7 +51,7 @@ def kept(file: Path, make: Callable[[], Iterator[Tensor]]) -> tuple[Tensor, floa
 def until(clips: Iterator[TalkingClip], last: int) -> Iterator[Tensor]:
     """The pictures of ``clips`` as uint8, as far as the clip that holds frame ``last`` - 1."""
     for clip in clips:
-        yield (clip.images.clamp(0, 1) * 255).round().byte().cpu()
+        yield to_uint8(clip.images).cpu()
         if clip.start + len(clip.images) >= last:
             return
 

@@ -34,6 +34,7 @@ from experiments.speaking import Sitter, beside_backbone, load_talking
 from experiments.tasks.configs.benchmark_talk_files import Config
 from experiments.tasks.configs.speaking import rate
 from video.encode import encode
+from video.pixels import from_uint8
 from video.sound import SoundTrack
 
 _SHEET_FRAMES = 8
@@ -64,7 +65,7 @@ def run(config: Config, run: Run) -> None:
         for index, speaker in enumerate(speakers):
             make = partial(_frames, config, run, backbone, model, speaker, index)
             made, spent = kept(folder / f"{index:04d}.safetensors", make)
-            frames.append(made.float() / 255)
+            frames.append(from_uint8(made))
             seconds += spent
             run.display.update(index + 1, {})
     with run.stage("score", len(speakers)):

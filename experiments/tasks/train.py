@@ -25,6 +25,7 @@ from experiments.world.captions import BACKGROUNDS, sample_caption, with_backgro
 from experiments.world.config import DatasetConfig, TalkingConfig
 from experiments.world.dataset import Shards, load_shards, make_dataset
 from experiments.world.talking_shards import TalkingClips, make_talking
+from video.pixels import from_uint8
 
 
 def validate(config: Config) -> None:
@@ -191,7 +192,7 @@ def _load_weights(recipe: Recipe, config: Config, train_set: Shards) -> None:
                 f"give noise.prediction_type={learned}, or no continue_from"
             )
     if wants is not None and wants < has:
-        images = train_set.images[:8].flatten(0, 1).float() / 255
+        images = from_uint8(train_set.images[:8].flatten(0, 1))
         costs = pixel_cost(source, images)
         kept = sorted(costs.argsort(descending=True)[:wants].tolist())
         mean = source.encode(images).mean((0, 2, 3)) / source.vae.config["scaling_factor"]

@@ -24,6 +24,7 @@ from experiments.training.models import build_image_encoder, build_text_encoder
 from experiments.world.caption_parsing import Spec, ThingSpec, parse, split_background
 from experiments.world.captions import RELATIONS, THINGS, distinct, phrase
 from experiments.world.dataset import Shards
+from video.pixels import from_uint8
 
 # How often each game is played, of all steps.
 _SHARES = {
@@ -123,7 +124,7 @@ class ClipRecipe:
 
     def _pictures(self, of: Tensor, rows: Tensor, views: Tensor) -> Tensor:
         """``[B, C, H, W]`` in [0, 1]."""
-        return of[rows, views].to(self.device).float() / 255
+        return from_uint8(of[rows, views].to(self.device))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

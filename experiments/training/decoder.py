@@ -20,6 +20,7 @@ from experiments.benchmark.sharpness import in_box, sharpness
 from experiments.training.config import DecoderConfig
 from experiments.training.patch_critic import PatchCritic
 from experiments.training.picture_losses import critic_error, pyramid_error
+from video.pixels import from_uint8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +105,7 @@ class DecoderRecipe:
         """PSNR in dB, mean over pictures, and sharpness over the truth's, of whole held-out pictures of each kind."""
         measured = {}
         for name, pictures in self.held_out.items():
-            truth = pictures.images.float() / 255
+            truth = from_uint8(pictures.images)
             made = torch.cat(
                 [
                     (self._decode(some.to(self.device).float()).cpu() * 0.5 + 0.5).clamp(0, 1)

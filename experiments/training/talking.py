@@ -27,6 +27,7 @@ from experiments.training.channels import pixel_weights
 from experiments.training.multiview import cached_latents
 from experiments.world.speech import RIG_CHANNELS
 from experiments.world.talking import LANDMARKS, Clip
+from video.pixels import from_uint8
 
 
 class TalkingData:
@@ -109,7 +110,7 @@ class TalkRecipe:
                 f"num_frames is {num_frames}, but with {self.past} motion frames before them the clips of "
                 f"{train.num_frames} frames are too short; make num_frames at most {train.num_frames - self.past}"
             )
-        self.weights = pixel_weights(backbone, train.portraits[:32].float() / 255)
+        self.weights = pixel_weights(backbone, from_uint8(train.portraits[:32]))
         self.train = EncodedClips.of(backbone, train, cache)
         self.held_out = EncodedClips.of(backbone, held_out, cache)
 
@@ -164,7 +165,7 @@ class EncodedClips:
     @staticmethod
     @torch.no_grad()
     def of(backbone: Backbone, data: TalkingData, cache: Path | None) -> EncodedClips:
-        portraits = data.portraits.float() / 255
+        portraits = from_uint8(data.portraits)
         identity = None
         if backbone.image_encoder is not None:
             parts = [backbone.embed_image(some.to(backbone.device)).cpu() for some in portraits.split(64)]
@@ -304,7 +305,7 @@ def lips(data: TalkingData, clip: int, frames: slice, generator: torch.Generator
     if generator is not None:
         dx, dy, drawn = torch.rand(3, generator=generator).tolist()
         x, y, blur = x + 0.1 * box.size * (dx - 0.5), y + 0.1 * box.size * (dy - 0.5), drawn < 0.5
-    region = mouth_region(data.images[clip, frames].float() / 255, (x, y), LIP_SIDE * box.size)
+    region = mouth_region(from_uint8(data.images[clip, frames]), (x, y), LIP_SIDE * box.size)
     region = F.interpolate(region, size=(48, 48), mode="bilinear", antialias=True, align_corners=False)
     if blur:
         region = F.interpolate(F.avg_pool2d(region, 2), size=(48, 48), mode="bilinear", align_corners=False)

@@ -25,6 +25,7 @@ from experiments.world.scene import scene_from_caption
 from experiments.world.sdf import Color
 from experiments.world.shard_files import make_shards, write_shard
 from gen3d.cameras import ring
+from video.pixels import to_uint8
 
 KINDS = ("thing", "pair", "head")
 
@@ -59,8 +60,8 @@ def make_group(config: DatasetConfig, index: int) -> Group:
     )
     r = scene.render(cameras, config.size, background=background, light=random_light(rng))
     return Group(
-        images=(r.images.clamp(0, 1) * 255).round().byte(),
-        masks=(r.mask * 255).round().byte(),
+        images=to_uint8(r.images),
+        masks=to_uint8(r.mask),
         c2w=cameras.c2w,
         fovy_deg=float(cameras.fovy_deg[0]),
         caption=caption,

@@ -34,6 +34,7 @@ from experiments.world.speech import (
 from experiments.world.speech_augment import augment
 from experiments.world.speech_sound import SAMPLE_RATE
 from gen3d.cameras import Cameras, look_at
+from video.pixels import to_uint8
 
 LANDMARKS = (
     "eye_left", "eye_right", "mouth_left", "mouth_right", "lip_top_inner", "lip_bottom_inner", "nose_tip", "chin"
@@ -159,7 +160,7 @@ def picture(
         cameras = Cameras(c2w=camera.c2w.repeat(count, 1, 1), fovy_deg=camera.fovy_deg.repeat(count))
         over = torch.tensor(background, dtype=torch.float32).repeat(count, 1)
         images = render(scenes, cameras, size, over, light).images[:, 0]
-        batches.append((images.clamp(0, 1) * 255).round().byte())
+        batches.append(to_uint8(images))
     placed = [head.landmarks(pose) for pose in poses]
     points = torch.stack([torch.stack([points[name] for name in LANDMARKS]) for points in placed])
     return torch.cat(batches), project(camera, points, size)
