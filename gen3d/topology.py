@@ -62,12 +62,12 @@ def mesh_edges(faces: Tensor, weld: Tensor | None = None) -> Tensor:
     return torch.cat([ends, opposite[first, None], far[:, None]], dim=1)
 
 
-def adjacency(faces: Tensor, num_vertices: int) -> sparse.csr_matrix:
+def adjacency(faces: Tensor, num_vertices: int) -> sparse.csr_array:
     """`[N, N]` float64, 1 where an edge joins two vertices, however many faces name it."""
     pairs = directed_edges(faces).cpu().numpy()
     pairs = np.concatenate([pairs, pairs[:, ::-1]])
     size = (num_vertices, num_vertices)
-    graph = sparse.coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=size).tocsr()
+    graph = sparse.coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=size).tocsr()
     graph.data[:] = 1.0
     return graph
 

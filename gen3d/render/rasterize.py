@@ -102,16 +102,9 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx: Any, _face: Any, grad_barycentric: Tensor, _depth: Any, _keys: Any) -> tuple[Any, ...]:
         clip, faces, face_id = ctx.saved_tensors
         grad_clip = torch.zeros_like(clip)
-        _launch(
-            kernels.resolve_backward_kernel,
-            tuple(face_id.shape),
-            clip.device,
-            (clip, wp.vec4),
-            (faces, wp.int32),
-            (face_id, wp.int32),
-            (grad_barycentric.contiguous(), wp.vec3),
-            (grad_clip, wp.float32),
-        )
+        shape = (clip, wp.vec4), (faces, wp.int32), (face_id, wp.int32)
+        gradients = (grad_barycentric.contiguous(), wp.vec3), (grad_clip, wp.float32)
+        _launch(kernels.resolve_backward_kernel, tuple(face_id.shape), clip.device, *shape, *gradients)
         return grad_clip, None, None, None
 
 
@@ -153,14 +146,8 @@ class _Antialias(torch.autograd.Function):
         views, height, width = keys.shape
         pairs = torch.full((views, 2, height, width), EMPTY_KEY, dtype=torch.int64, device=clip.device)
         shape = (clip, wp.vec4), (edges, wp.int32)
-        _launch(
-            silhouettes.find_pairs_kernel,
-            (views, len(edges)),
-            clip.device,
-            *shape,
-            (keys, wp.int64),
-            (pairs, wp.int64),
-        )
+        found = (keys, wp.int64), (pairs, wp.int64)
+        _launch(silhouettes.find_pairs_kernel, (views, len(edges)), clip.device, *shape, *found)
         result = image.clone()
         images = (image, wp.float32), (result, wp.float32)
         _launch(silhouettes.blend_kernel, tuple(pairs.shape), clip.device, *shape, (pairs, wp.int64), *images)
@@ -173,18 +160,9 @@ class _Antialias(torch.autograd.Function):
         image, clip, edges, pairs = ctx.saved_tensors
         grad = grad.contiguous()
         grad_image, grad_clip = grad.clone(), torch.zeros_like(clip)
-        _launch(
-            silhouettes.blend_backward_kernel,
-            tuple(pairs.shape),
-            clip.device,
-            (clip, wp.vec4),
-            (edges, wp.int32),
-            (pairs, wp.int64),
-            (image, wp.float32),
-            (grad, wp.float32),
-            (grad_image, wp.float32),
-            (grad_clip, wp.float32),
-        )
+        shape = (clip, wp.vec4), (edges, wp.int32), (pairs, wp.int64)
+        images = [(each, wp.float32) for each in (image, grad, grad_image, grad_clip)]
+        _launch(silhouettes.blend_backward_kernel, tuple(pairs.shape), clip.device, *shape, *images)
         return grad_image, grad_clip, None, None
 
 
