@@ -1,7 +1,8 @@
 """From a volume to a mesh, refined through the rasteriser.
 
 Tensors in the state: ``mesh/vertices [N, 3]``, ``mesh/faces [M, 3]``, ``mesh/vertex_colors [N, 3]`` and, once
-textured, ``mesh/uvs [N, 2]`` and ``mesh/texture [S, S, 3]``; meanings as in ``gen3d.asset.Mesh``.
+textured, ``mesh/uvs [N, 2]`` and ``mesh/texture [S, S, 3]``; meanings as in ``gen3d.asset.Mesh``. While it is
+refined, its topology as well: ``mesh/weld [N]``, ``mesh/edges [E, 4]``, ``mesh/face_pairs [E, 2]``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gen3d.stages.config import ExtractConfig, RefineConfig
 from gen3d.stages.fit import load_volume
 from gen3d.stages.views import Views
 from gen3d.state import State, adam_step
-from gen3d.topology import closed_edges, face_pairs
+from gen3d.topology import Topology, closed_edges, face_pairs
 
 # Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
 _SEEN_THROUGH = 0.1
@@ -107,7 +108,10 @@ class RefineMesh:
 
     def start(self, state: State, generator: torch.Generator) -> None:
         state.drop("adam")
-        state["mesh/face_pairs"] = face_pairs(load_mesh(state).faces)
+        mesh = load_mesh(state)
+        topology = Topology.of(mesh.vertices, mesh.faces)
+        state["mesh/weld"], state["mesh/edges"] = topology.weld, topology.edges
+        state["mesh/face_pairs"] = face_pairs(mesh.faces)
 
     def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
         config, views = self.config, Views.load(state)
@@ -120,7 +124,13 @@ class RefineMesh:
         mesh = load_mesh(state)
         height, width = views.images.shape[-2:]
         rendered = render_mesh(
-            mesh, views.cameras[chosen], height, width, background=views.backgrounds[chosen], mode="albedo"
+            mesh,
+            views.cameras[chosen],
+            height,
+            width,
+            background=views.backgrounds[chosen],
+            mode="albedo",
+            topology=Topology(state["mesh/weld"], state["mesh/edges"]),
         )
         pairs = state["mesh/face_pairs"]
         edges = closed_edges(mesh.faces)
