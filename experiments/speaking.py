@@ -29,7 +29,7 @@ from experiments.run.files import sha256_of_file
 from experiments.run.images import grid, save_png
 from experiments.run.inputs import place_of
 from experiments.run.provenance import version
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.spool import as_typed, spooled
 from experiments.tasks.configs.speaking import SpeakSettings, rate
 from video.config import EncodeConfig

@@ -19,7 +19,7 @@ from diffusion.files import save_tensors
 from diffusion.finite import non_finite_name
 from experiments.errors import UserError, one_line
 from experiments.run.files import sha256_of_file
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.speaking import MOUTH, SYNC, adapters_file
 from video.pixels import to_uint8
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from diffusion.backbone import Backbone
-    from experiments.run.run_dir import Run
+    from experiments.run.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import platform
-import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -19,42 +17,16 @@ from urllib.parse import quote
 from experiments.run import folder as folders
 from experiments.run.files import write_json, write_text
 from experiments.run.inputs import without_places
+from experiments.run.machine import peak_gpu_memory_mb, peak_memory_mb
 from experiments.run.provenance import provenance
 
 if TYPE_CHECKING:
-    from experiments.run.run_dir import Run
+    from experiments.run.run import Run
 
 ASSETS = Path(__file__).parent / "assets"
 # A page is a convenience; a file larger than this is linked, not embedded.
 MAX_EMBEDDED_BYTES = 24 * 2**20
 _MIME = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".glb": "model/gltf-binary"}
-
-
-def cpu_name() -> str:
-    """The processor as /proc/cpuinfo names it, or what `platform` knows."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def peak_memory_mb() -> float | None:
-    """The largest resident memory of this process so far, in MB (10^6 bytes); None where it is not known."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
-
-
-def peak_gpu_memory_mb(device: Any) -> float | None:
-    """The most memory torch held on the GPU, in MB; None on a CPU."""
-    import torch
-
-    return round(torch.cuda.max_memory_allocated(device) / 1e6, 1) if device.type == "cuda" else None
 
 
 def write(run: Run, config: Mapping[str, Any], config_hash: str) -> None:

@@ -12,7 +12,7 @@ How to add one. Write its settings and its work, add a line to `TASKS`, and writ
             super().__post_init__()
 
     # my_task.py
-    def run(config: Config, run: Run) -> None: ...   # experiments.run.run_dir.Run
+    def run(config: Config, run: Run) -> None: ...   # experiments.run.run.Run
 
     # configs/experiment/train/mine.yaml
     # @package _global_

@@ -28,8 +28,8 @@ from experiments.benchmark.talk_wait import waited
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text
-from experiments.run.report import peak_memory_mb
-from experiments.run.run_dir import Run
+from experiments.run.machine import peak_memory_mb
+from experiments.run.run import Run
 from experiments.speaking import Sitter, adapters_file, beside_backbone, load_talking
 from experiments.tasks.configs.benchmark_talk import Config
 from experiments.training.talking import portrait_box

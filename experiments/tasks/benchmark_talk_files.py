@@ -27,9 +27,9 @@ from experiments.benchmark.talk_made import kept, load_measures, made_folder, un
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text
+from experiments.run.machine import peak_memory_mb
 from experiments.run.provenance import describe_file
-from experiments.run.report import peak_memory_mb
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.speaking import Sitter, beside_backbone, load_talking
 from experiments.tasks.configs.benchmark_talk_files import Config
 from experiments.tasks.configs.speaking import rate

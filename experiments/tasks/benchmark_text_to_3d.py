@@ -28,7 +28,7 @@ from experiments.run.backbones import BackboneConfig, announce_slowness, describ
 from experiments.run.files import write_json, write_text
 from experiments.run.images import read_row
 from experiments.run.provenance import describe_file
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.spool import spooled
 from experiments.tasks.configs.benchmark_text_to_3d import Config
 from gen3d.asset import Mesh

@@ -23,7 +23,7 @@ from experiments.benchmark.untrained import untrained
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, describe, load_into
 from experiments.run.files import write_json, write_text
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.tasks.configs.benchmark_tiny import Config
 from experiments.world.config import DatasetConfig
 from experiments.world.dataset import Shards, load_shards, make_dataset

@@ -15,7 +15,7 @@ from experiments.run import folder as folders
 from experiments.run.backbones import announce_left_out, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text, version
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.tasks.configs.text_to_3d import Config
 from experiments.turntable import write_preview, write_turntable, write_views
 from gen3d.asset import Mesh

@@ -10,7 +10,7 @@ from experiments.errors import UserError
 from experiments.run.backbones import load_into
 from experiments.run.images import save_png
 from experiments.run.provenance import describe_file
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.spool import spooled
 from experiments.speaking import Sitter, beside_backbone, listen, load_talking, write_talk
 from experiments.tasks import text_to_3d

@@ -12,7 +12,7 @@ import torch
 from diffusion.backbone import Backbone, load, save_backbone
 from diffusion.tokenizer import train_tokenizer
 from experiments.errors import UserError
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.seeding import resolve_device
 from experiments.tasks.configs.train import Config
 from experiments.training import models

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.finite import NonFiniteError
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.training.config import LoopConfig
 from experiments.training.optimizers import Optimizers
 from experiments.training.parallel import Group, group, launched

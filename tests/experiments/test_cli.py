@@ -156,7 +156,7 @@ def test_what_is_no_list_is_told_what_the_list_holds(
 
 
 def test_a_bug_of_ours_is_one_line_status_1(galatea: Galatea, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.run.report.cpu_name", lambda: 1 / 0)
+    monkeypatch.setattr("experiments.run.machine.cpu_name", lambda: 1 / 0)
     outcome = galatea(COUNT, "prompt=x", "num_steps=1", "out=made")
     assert outcome.status == 1
     (line,) = outcome.err

@@ -19,7 +19,7 @@ from experiments.run.files import atomic_path, write_json
 from experiments.run.images import grid, read_row, save_png
 from experiments.run.inputs import without_places
 from experiments.run.report import curve_svg, page, read_log
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from tests.experiments.counting import Config
 
 COUNT = "experiment=test/counting"
