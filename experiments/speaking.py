@@ -28,7 +28,6 @@ from experiments.errors import UserError, describe
 from experiments.run.files import sha256_of_file
 from experiments.run.images import grid, save_png
 from experiments.run.inputs import place_of
-from experiments.run.provenance import version
 from experiments.run.run import Run
 from experiments.run.spool import as_typed, spooled
 from experiments.tasks.configs.speaking import SpeakSettings, rate
@@ -137,6 +136,7 @@ def write_talk(
     others by then (UserError). max_size: of the video's longer side where it shows the whole picture, pixels.
     on_clip: called after each clip that was made now.
     """
+    run.generated_by_ai = True
     run.made_with("talking", sha256_of_file(adapters_file(backbone, config.talking)))
     for remark in sound.remarks:
         run.note(f"the recording {remark}")
@@ -158,7 +158,7 @@ def write_talk(
         run.artefact("talk.mp4", kind="video"),
         config=EncodeConfig(crf=config.crf),
         fps=rate(config.fps),
-        metadata=_tags(config, backbone),
+        metadata=run.media_tags(),
         audio=sound.track(),
     )
     run.end_stage()
@@ -239,11 +239,3 @@ def _kept_some(frames: Iterator[Tensor], shown: list[Tensor], count: int) -> Ite
         if index in wanted:
             shown.append(frame)
         yield frame
-
-
-def _tags(config: SpeakSettings, backbone: Backbone) -> dict[str, str]:
-    """Container metadata: that a model made it."""
-    made = (
-        f"Made by a generative model: Galatea {version()}, backbone {backbone.name} {backbone.revision or ''}"
-    )
-    return {"comment": f"{made}, seed {config.seed}"}

@@ -32,7 +32,14 @@ _MIME = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".glb":
 def write(run: Run, config: Mapping[str, Any], config_hash: str) -> None:
     """Write provenance.json, report.html and report.json of a run that has done its task."""
     paths = [(run.folder / name, kind) for name, kind in run.artefacts.items()]
-    record = provenance(config, config_hash=config_hash, inputs=run.inputs, facts=run.facts, artefacts=paths)
+    record = provenance(
+        config,
+        config_hash=config_hash,
+        inputs=run.inputs,
+        facts=run.facts,
+        generated_by_ai=run.generated_by_ai,
+        artefacts=paths,
+    )
     full = {
         **record,
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
@@ -141,6 +148,7 @@ def page(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> 
     numbers = {"seconds": report["seconds"], "peak_memory_mb": report["peak_memory_mb"], **report["metrics"]}
     made = {k: report[k] for k in ("generator", "created", "config_hash", "seed") if k in report}
     made.update({k: report[k] for k in ("backbone", "device") if k in report})
+    model = "Made by a generative model." if report["generated_by_ai"] else "No generative model took part."
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in report["notes"])
     settings = html.escape(folders.to_yaml(config))
     files = "".join(
@@ -162,7 +170,7 @@ td {{ overflow-wrap: anywhere; }} code, pre {{ font-size: 12px; }} pre {{ overfl
 svg {{ border: 1px solid #8884; border-radius: 6px; }}
 </style></head><body>
 <h1>{html.escape(one_title(title))}</h1>
-<p>Made by a generative model. {html.escape(report["experiment"])}, budget {html.escape(str(config.get("budget")))}.</p>
+<p>{model} {html.escape(report["experiment"])}, budget {html.escape(str(config.get("budget")))}.</p>
 <ul>{notes}</ul>
 <section class="media">{figures}</section>
 <h2>Numbers</h2><table>{_rows(numbers)}</table>

@@ -20,6 +20,7 @@ from experiments.run import inputs, seeding
 from experiments.run.checkpoint import Checkpoint, CheckpointStore
 from experiments.run.machine import describe_device
 from experiments.run.progress import ProgressDisplay
+from experiments.run.provenance import media_tags
 from experiments.run.settings import Settings
 
 T = TypeVar("T")
@@ -33,7 +34,8 @@ class Run:
     folder: the run folder. device: torch device. resumed: the newest whole checkpoint, or None for a fresh run.
     reads: files outside the run that it is made from -> the settings that name them. inputs: name ->
     `provenance.describe_text(...)` or `describe_file(...)`. facts: more for provenance and report (backbone id and
-    revision). metrics: numbers for the report; may be nested.
+    revision). metrics: numbers for the report; may be nested. generated_by_ai: whether a generative model took part in
+    what the run made so far: False until the task says otherwise.
     """
 
     def __init__(self, folder: Path, config: Settings, *, display: ProgressDisplay | None = None) -> None:
@@ -46,6 +48,7 @@ class Run:
         self.inputs: dict[str, Any] = {}
         self.facts: dict[str, Any] = {"device": describe_device(self.device)}
         self.metrics: dict[str, Any] = {}
+        self.generated_by_ai = False
         self.artefacts: dict[str, str] = {}
         self.reads: dict[Path, str] = {}
         self.seconds: dict[str, float] = {}
@@ -177,6 +180,15 @@ class Run:
         self.artefacts[name] = kind
         folders.remember(self.folder, artefacts={name: kind})
         return path
+
+    def media_tags(self, prompt: str | None = None) -> dict[str, str]:
+        """Metadata for the container of a video that the run writes: what made it, and from what."""
+        return media_tags(
+            generated_by_ai=self.generated_by_ai,
+            seed=self.config.seed,
+            backbone=self.facts.get("backbone"),
+            prompt=prompt,
+        )
 
     def close(self) -> None:
         """Close the log and give the terminal back."""

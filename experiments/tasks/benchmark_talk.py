@@ -61,6 +61,7 @@ def run(config: Config, run: Run) -> None:
     """Make every clip, score it, and write talk.json, talk.md, talk.png and a few videos."""
     load_average = circumstances.load_average()
     backbone = load_into(run, config.backbone)
+    run.generated_by_ai = True
     model = load_talking(backbone, config.talking, config.animate)
     reader, sync = load_measures(backbone, config.measures)
     judge = TalkJudge(reader=reader, sync=sync, backbone=backbone)
@@ -277,5 +278,6 @@ def _draw(
             stream_side_by_side(both, captions=("truth", "made"), gap=2),
             run.artefact(f"clip_{index:02d}.mp4", kind="video"),
             fps=clip.fps,
+            metadata=run.media_tags(),
             audio=SoundTrack(16_000, [clip.audio[start:].contiguous()]),
         )

@@ -52,6 +52,7 @@ def run(config: Config, run: Run) -> None:
     """Make every pair speak, score it, and write talk_files.json, talk_files.md, talk_files.png and the videos."""
     load_average = circumstances.load_average()
     backbone = load_into(run, config.backbone)
+    run.generated_by_ai = True
     model = load_talking(backbone, config.talking, config.animate)
     reader, _ = load_measures(backbone, config.measures)
     folder, adapters = made_folder(run, backbone, config.talking)
@@ -211,6 +212,7 @@ def _draw(
             made,
             run.artefact(f"pair_{index:02d}.mp4", kind="video"),
             fps=rate(config.fps),
+            metadata=run.media_tags(),
             audio=SoundTrack(SAMPLE_RATE, [speaker.sound.samples]),
         )
     contact_sheet.save(rows, run.artefact("talk_files.png", kind="image"), ("portrait, then what was made",))

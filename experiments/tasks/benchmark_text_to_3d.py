@@ -60,6 +60,7 @@ def run(config: Config, run: Run) -> None:
         run.inputs["prompts"] = describe_file(spooled(config.prompts))
     load_average = circumstances.load_average()
     assets = _make(config, run, cases)
+    run.generated_by_ai = any(asset.report["generated_by_ai"] for asset in assets if asset.report)
     with run.stage("clip"):
         clip, about_clip = _load_clip(config, run)
     scored, rows = _score(config, run, cases, assets, clip)

@@ -46,6 +46,7 @@ def run(config: Config, run: Run) -> None:
     cases = default_cases(config.num_things, config.num_pairs, config.num_heads)
     prompts = [on_background(case.caption, config.sampling.background) for case in cases]
     backbone = load_into(run, config.backbone)
+    run.generated_by_ai = True
     if not backbone.has_camera:
         raise UserError(
             f"backbone {backbone.name!r} has no cameras, so its views cannot be held against the truth; "

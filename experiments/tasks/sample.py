@@ -17,6 +17,7 @@ from gen3d.cameras import ring
 def run(config: Config, run: Run) -> None:
     """Sample the views and write the grid."""
     backbone = load_into(run, config.backbone)
+    run.generated_by_ai = True
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
     negative = config.negative_prompt or config.sampling.negative_prompt
