@@ -132,6 +132,8 @@ def _dispatch(typed: list[str]) -> int:
         listing = ", ".join(catalog.experiments(parsed.config_dir))
         raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
     tasks = [catalog.task_of(name, parsed.config_dir) for name in names]
+    for name in names:
+        catalog.refuse_budgets(name, parsed.swept("budget"), parsed.config_dir)
     _check_backbone(parsed)
     caches.prepare()
     with contextlib.ExitStack() as stack:

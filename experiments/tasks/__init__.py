@@ -20,7 +20,7 @@ How to add one. Write its settings and its work, add a line to `TASKS`, and writ
     defaults:
       - /task: my_task
       - _self_
-      - optional /budget/my_task: ${budget}          # configs/budget/my_task/{smoke,cpu,gpu}.yaml
+      - /budget/my_task: ${budget}                   # one of configs/budget/my_task/{smoke,cpu,gpu}.yaml
     learning_rate: 3.0e-4
 
 What `run` offers (see `Run`): `run.folder`, `run.device`, `run.generator("name")`; `run.checkpoints.latest()` and

@@ -125,6 +125,14 @@ def test_text_to_3d_refuses_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_budget_of_an_experiment_is_a_file() -> None:
+    seconds = {"10s", "30s", "120s"}
+    for name in catalog.experiments():
+        budgets = set(catalog.budgets(name))
+        assert {"smoke", "cpu"} <= budgets <= set(catalog.options("budget")), name
+        assert (budgets >= seconds) == ("text_to" in name.partition("/")[0]), name
+
+
 @pytest.mark.parametrize("budget", catalog.options("budget/text_to_3d"))
 def test_every_budget_of_text_to_3d_can_be_had(galatea: Galatea, budget: str) -> None:
     outcome = galatea(
