@@ -23,7 +23,6 @@ from avatar.config import Config
 from avatar.identity import IdentityProjection
 from avatar.locator import FaceLocator
 from avatar.speed import SpeedEmbedding
-from diffusion.adapters.attach import add_input_features, add_layer_hooks, attention_layers
 from diffusion.adapters.audio import AudioModule, AudioProjection, audio_modules, mask_pyramid
 from diffusion.adapters.camera import camera_labels, has_camera_embedding
 from diffusion.adapters.motion import MotionModule, motion_modules
@@ -35,6 +34,7 @@ from diffusion.adapters.reference import (
     module_key,
     reference_layers,
 )
+from diffusion.adapters.unet_hooks import add_input_features, add_layer_hooks, attention_layers
 
 
 class TalkingModel(nn.Module):
@@ -44,7 +44,7 @@ class TalkingModel(nn.Module):
     model computes what the UNet with reference attention computes, and without a reference what the bare UNet does.
 
     unet: of diffusers; its file stays as it is. It gets processors, hooks and a `conv_in` that takes features
-        (see `diffusion.adapters.attach`), all of which leave ordinary calls as they were.
+        (see `diffusion.adapters.unet_hooks`), all of which leave ordinary calls as they were.
     """
 
     def __init__(self, unet: UNet2DConditionModel, config: Config):

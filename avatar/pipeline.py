@@ -20,7 +20,7 @@ from avatar.audio_features import FrameFeatures
 from avatar.audio_frames import Edges, read_windows
 from avatar.blink import blink_times, lids_of_frames
 from avatar.conditions import Conditions
-from avatar.guided import predict_guided
+from avatar.guidance import predict_guided
 from avatar.model import TalkingModel
 from avatar.settings import AnimateConfig
 from diffusion.backbone import Backbone

@@ -21,9 +21,9 @@ from huggingface_hub import snapshot_download
 from diffusion import registry
 from diffusion.adapters.camera import camera_labels, has_camera_embedding
 from diffusion.adapters.multiview import add_multiview_attention
+from diffusion.backbone_folder import Parts, download_patterns, read_folder, write_folder
 from diffusion.errors import BackboneError
 from diffusion.finite import NonFiniteError, check_finite, is_finite
-from diffusion.layout import Parts, download_patterns, read_folder, write_folder
 from diffusion.schedule import Schedule
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -184,7 +184,7 @@ class Backbone:
             raise BackboneError(
                 f"the UNet of backbone {self.name!r} takes latents of {self.unet.config['in_channels']} channels, "
                 f"these have {latents.shape[-3]}, and its VAE makes {self.latent_channels}; if the VAE is a newer one, "
-                "train the UNet onto it: galatea experiment=train/tiny_multiview"
+                "train the UNet onto it"
             )
         lead = latents.shape[:-3]
         if camera is not None and camera.shape[:-2] != lead:

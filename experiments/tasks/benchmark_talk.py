@@ -22,7 +22,8 @@ from avatar.pipeline import animate
 from diffusion.backbone import Backbone
 from experiments.benchmark import circumstances, contact_sheet, talk_table
 from experiments.benchmark.scoring import mean_scores
-from experiments.benchmark.talk_made import kept, load_measures, made_folder, until
+from experiments.benchmark.talk_frames import kept, made_folder, until
+from experiments.benchmark.talk_measures import load_measures
 from experiments.benchmark.talk_scores import TalkJudge
 from experiments.benchmark.talk_wait import waited
 from experiments.errors import UserError

@@ -23,7 +23,8 @@ from diffusion.backbone import Backbone
 from experiments.benchmark import circumstances, contact_sheet, talk_files_table
 from experiments.benchmark.scoring import mean_scores
 from experiments.benchmark.talk_files import FilesJudge, Pair, loudness, pairs, read_folder
-from experiments.benchmark.talk_made import kept, load_measures, made_folder, until
+from experiments.benchmark.talk_frames import kept, made_folder, until
+from experiments.benchmark.talk_measures import load_measures
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text

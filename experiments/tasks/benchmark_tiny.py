@@ -14,8 +14,8 @@ from diffusion.backbone import Backbone
 from diffusion.errors import BackboneError
 from diffusion.samplers import sample_views
 from experiments.benchmark import circumstances, contact_sheet, tiny_table, towers
-from experiments.benchmark.album import Album
 from experiments.benchmark.cases import GROUPS, Case, default_cases
+from experiments.benchmark.gathered_pictures import Album
 from experiments.benchmark.multiview_scores import Judge, TruePictures, frechet_scores, true_pictures
 from experiments.benchmark.readback import Reader, colors_exchanged
 from experiments.benchmark.summary import summarise

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from diffusion.backbone import Backbone, load, save_backbone
-from diffusion.tokenizer import train_tokenizer
 from experiments.errors import UserError
 from experiments.run.run import Run
 from experiments.run.seeding import resolve_device
@@ -20,6 +19,7 @@ from experiments.training.channels import narrowed_unet, narrowed_vae, pixel_cos
 from experiments.training.clip import ClipRecipe
 from experiments.training.loop import Recipe, processes_of, train
 from experiments.training.multiview import MultiviewRecipe
+from experiments.training.tokenizer import train_tokenizer
 from experiments.training.vae import VaeRecipe
 from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
 from experiments.world.config import DatasetConfig, TalkingConfig

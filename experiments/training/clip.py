@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 
 from diffusion.backbone import IMAGE_MEAN, IMAGE_STD
 from experiments.training.augment import blur_some, collage, mirror_some, recolor, zoom
-from experiments.training.clip_games import Said, exchanged, games, put_together, single_things
+from experiments.training.clip_captions import Said, exchanged, games, put_together, single_things
 from experiments.training.models import build_image_encoder, build_text_encoder
 from experiments.world.caption_parsing import Spec, ThingSpec, parse, split_background
 from experiments.world.captions import RELATIONS, THINGS, distinct, phrase

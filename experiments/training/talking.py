@@ -19,9 +19,9 @@ from avatar.face_regions import face_mask, regions
 from avatar.model import TalkingModel
 from avatar.mouth import MouthReader, mouth_region
 from avatar.settings import StageConfig
-from avatar.stages import groups_of, set_trainable
 from avatar.syncnet import WINDOW, SyncNet, contrast
 from avatar.training import TalkingBatch, stage_loss
+from avatar.training_stages import groups_of, set_trainable
 from diffusion.backbone import Backbone
 from experiments.training.channels import pixel_weights
 from experiments.training.multiview import cached_latents

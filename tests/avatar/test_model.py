@@ -12,7 +12,7 @@ import torch
 from avatar.conditions import Conditions
 from avatar.config import TINY
 from avatar.model import TalkingModel
-from avatar.stages import STAGES, set_trainable
+from avatar.training_stages import STAGES, set_trainable
 from diffusion.adapters.multiview import add_multiview_attention
 from diffusion.adapters.reference import KVBank
 from diffusion.backbone import Backbone, load

@@ -19,8 +19,8 @@ from transformers import CLIPTextModelWithProjection
 
 from diffusion import registry
 from diffusion.backbone import Backbone, Conditioning, load, save_backbone
+from diffusion.backbone_folder import files_of
 from diffusion.errors import BackboneError
-from diffusion.layout import files_of
 from tests.diffusion.models import CAPTIONS, MAX_TOKENS, make_parts, make_unet, orbit
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from diffusion.backbone import Backbone
-from diffusion.layout import Parts
-from experiments.benchmark.album import Album
+from diffusion.backbone_folder import Parts
+from experiments.benchmark.gathered_pictures import Album
 from experiments.benchmark.readback import Reader
 from experiments.benchmark.towers import autoencode, caption_retrieval, own_ranks, reconstruction, shrunk
 from experiments.benchmark.untrained import untrained

@@ -9,14 +9,14 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from diffusion.adapters.attach import (
+from diffusion.adapters.reference import add_reference_attention
+from diffusion.adapters.unet_hooks import (
     ConditionedConv,
     add_input_features,
     add_layer_hooks,
     attention_layers,
     layer_channels,
 )
-from diffusion.adapters.reference import add_reference_attention
 from tests.diffusion.models import make_unet
 
 LAYERS = [
