@@ -83,7 +83,7 @@ def listen(path: str) -> AudioFile:
 
 
 def adapters_file(backbone: Backbone, path: str | None) -> Path:
-    """The file of adapters, ``path`` or that beside the backbone; UserError where there is none."""
+    """The file of adapters, `path` or that beside the backbone; UserError where there is none."""
     file = spooled(path) if path is not None else None
     if file is None and backbone.folder is not None:
         file = backbone.folder / ADAPTERS
@@ -106,7 +106,7 @@ def beside_backbone(config: Any) -> dict[str, Path]:
 
 
 def load_talking(backbone: Backbone, path: str | None, animation: AnimateConfig) -> TalkingModel:
-    """The talking model on a backbone's UNet; ``path`` None for the adapters beside the backbone. UserError where they
+    """The talking model on a backbone's UNet; `path` None for the adapters beside the backbone. UserError where they
     cannot be used, or not for this animation."""
     try:
         model = load_adapters(adapters_file(backbone, path), backbone.unet)
@@ -233,7 +233,7 @@ def _clip_file(folder: Path, index: int) -> Path:
 
 
 def _kept_some(frames: Iterator[Tensor], shown: list[Tensor], count: int) -> Iterator[Tensor]:
-    """The same frames; a few, evenly spread, are put into ``shown`` as they pass."""
+    """The same frames; a few, evenly spread, are put into `shown` as they pass."""
     wanted = {round((i + 0.5) * count / _PREVIEW_FRAMES - 0.5) for i in range(_PREVIEW_FRAMES)}
     for index, frame in enumerate(frames):
         if index in wanted:

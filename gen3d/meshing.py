@@ -21,7 +21,7 @@ from torch import Tensor
 from gen3d.asset import Mesh
 from gen3d.topology import adjacency, directed_edges, weld_index
 
-_EMPTY_HINT = "Try a lower `level`, more optimisation steps or another seed."
+_EMPTY_HINT = "Try a lower `level`, more optimisation steps or another seed"
 
 
 class EmptySurfaceError(ValueError):
@@ -202,14 +202,14 @@ def extract_mesh(
     field = np.asarray(grid.detach().cpu().numpy() if isinstance(grid, Tensor) else grid, dtype=np.float32)
     if field.ndim != 3 or min(field.shape) < 2:
         raise ValueError(
-            f"grid must have shape [X, Y, Z] with at least 2 samples an axis, got {list(field.shape)}."
+            f"grid must have shape [X, Y, Z] with at least 2 samples an axis, got {list(field.shape)}"
         )
     if not np.isfinite(field).all():
-        raise ValueError("grid holds NaN or Inf; every value must be finite.")
+        raise ValueError("grid holds NaN or Inf; every value must be finite")
     if inside not in ("above", "below"):
-        raise ValueError(f"inside must be 'above' or 'below', got {inside!r}.")
+        raise ValueError(f"inside must be 'above' or 'below', got {inside!r}")
     if max_components is not None and max_components < 1:
-        raise ValueError(f"max_components must be at least 1 or None, got {max_components}.")
+        raise ValueError(f"max_components must be at least 1 or None, got {max_components}")
     if level == "auto":
         level = stable_level(field) if inside == "above" else 0.0
     level = float(level)
@@ -260,9 +260,9 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
     (the topology is new).
     """
     if target_faces < 4:
-        raise ValueError(f"target_faces must be at least 4, got {target_faces}.")
+        raise ValueError(f"target_faces must be at least 4, got {target_faces}")
     if mesh.uvs is not None:
-        raise ValueError("decimate works on meshes without uvs. Decimate first, then unwrap.")
+        raise ValueError("decimate works on meshes without uvs. Decimate first, then unwrap")
     if mesh.num_faces <= target_faces:
         return mesh
     vertices = np.ascontiguousarray(mesh.vertices.detach().cpu().numpy())
@@ -282,7 +282,7 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
         result = _simplify_manifold(vertices, faces, target_faces)
     if len(result[1]) == 0 or (closed and not _welds_closed(*result)):
         warnings.warn(
-            f"decimating {len(faces)} faces to {target_faces} would tear the surface; keeping all faces.",
+            f"decimating {len(faces)} faces to {target_faces} would tear the surface; keeping all faces",
             stacklevel=2,
         )
         return mesh
@@ -324,7 +324,7 @@ def _part_twins(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _without_copies(faces: Tensor) -> Tensor:
-    """``faces [M, 3]``, in their order, with each one that is there several times (from whichever corner) once."""
+    """`faces [M, 3]`, in their order, with each one that is there several times (from whichever corner) once."""
     corners = faces.cpu().numpy()
     start = corners.argmin(axis=1)[:, None]
     turned = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
@@ -333,7 +333,7 @@ def _without_copies(faces: Tensor) -> Tensor:
 
 
 def _on_same_vertices(faces: np.ndarray) -> np.ndarray:
-    """Which faces share all three vertices with another: ``[M]`` bool."""
+    """Which faces share all three vertices with another: `[M]` bool."""
     _, group, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
     return count[group.reshape(-1)] > 1
 
@@ -361,9 +361,9 @@ def smooth(mesh: Mesh, num_iterations: int = 10, *, shrink: float = 0.5, inflate
     shrink in (0, 1); inflate slightly stronger and negative. Normals are dropped, since they no longer fit.
     """
     if num_iterations < 0:
-        raise ValueError(f"num_iterations must not be negative, got {num_iterations}.")
+        raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
     if not (0.0 < shrink < 1.0 and -1.0 < inflate < 0.0):
-        raise ValueError(f"need 0 < shrink < 1 and -1 < inflate < 0, got {shrink} and {inflate}.")
+        raise ValueError(f"need 0 < shrink < 1 and -1 < inflate < 0, got {shrink} and {inflate}")
     graph = adjacency(mesh.faces, mesh.num_vertices)
     degree = np.maximum(np.asarray(graph.sum(axis=1)).reshape(-1, 1), 1.0)
     vertices = mesh.vertices.detach().cpu().numpy().astype(np.float64)
@@ -397,7 +397,7 @@ def vertex_normals(
             angle = torch.atan2(length, (first * second).sum(-1))
             total = total.index_add(0, faces[:, corner], unit * angle[:, None])
     else:
-        raise ValueError(f"weighting must be 'angle' or 'area', got {weighting!r}.")
+        raise ValueError(f"weighting must be 'angle' or 'area', got {weighting!r}")
     squared = total.square().sum(-1, keepdim=True)
     normals = total / squared.clamp_min(1e-30).sqrt()
     up = torch.tensor([0.0, 1.0, 0.0], device=vertices.device).expand_as(normals)

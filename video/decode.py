@@ -56,7 +56,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def decode(path: str | Path) -> Clip:
-    """All frames of the first video stream of a file, in memory; of long videos take :func:`read_frames`."""
+    """All frames of the first video stream of a file, in memory; of long videos take `read_frames`."""
     with _opened(path) as container:
         info = _info(container, path)
         pictures = list(_pictures(container, path))
@@ -67,7 +67,7 @@ def decode(path: str | Path) -> Clip:
 def read_frames(path: str | Path) -> Iterator[Tensor]:
     """The frames of the first video stream in order, [3, H, W] float32 in [0, 1], sRGB, one at a time.
 
-    The file is open from the first `next` to the last. Errors are those of :func:`decode`, and come where the damage
+    The file is open from the first `next` to the last. Errors are those of `decode`, and come where the damage
     is met.
     """
     with _opened(path) as container:

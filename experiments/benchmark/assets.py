@@ -146,7 +146,7 @@ def _wait_for(folder: Path, stop: threading.Event) -> None:
 
 
 def run_galatea(arguments: Sequence[str], log: Path, stop: threading.Event) -> int:
-    """The exit status of a `galatea` process, whose output goes to ``log``; negative when a signal ended it. ``stop``
+    """The exit status of a `galatea` process, whose output goes to `log`; negative when a signal ended it. `stop`
     ends it."""
     # The working folder, where relative paths count from, must not hide our own packages.
     path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH", "")]))

@@ -33,7 +33,7 @@ def made_folder(run: Run, backbone: Backbone, talking: str | None) -> tuple[Path
 
 
 def kept(file: Path, make: Callable[[], Iterator[Tensor]]) -> tuple[Tensor, float]:
-    """All frames [F, 3, S, S] uint8, and the seconds it took to make them: made now, or read back from ``file``."""
+    """All frames [F, 3, S, S] uint8, and the seconds it took to make them: made now, or read back from `file`."""
     if not file.is_file():
         began = time.monotonic()
         frames = torch.cat(list(make()))
@@ -44,7 +44,7 @@ def kept(file: Path, make: Callable[[], Iterator[Tensor]]) -> tuple[Tensor, floa
 
 
 def until(clips: Iterator[TalkingClip], last: int) -> Iterator[Tensor]:
-    """The pictures of ``clips`` as uint8, as far as the clip that holds frame ``last`` - 1."""
+    """The pictures of `clips` as uint8, as far as the clip that holds frame `last` - 1."""
     for clip in clips:
         yield to_uint8(clip.images).cpu()
         if clip.start + len(clip.images) >= last:

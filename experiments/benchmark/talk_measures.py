@@ -17,7 +17,7 @@ from experiments.speaking import MOUTH, SYNC
 
 
 def load_measures(backbone: Backbone, folder: str | None) -> tuple[MouthReader, SyncNet | None]:
-    """The reader of mouths and, if it is there, the miniature SyncNet; ``folder`` None for those beside the backbone.
+    """The reader of mouths and, if it is there, the miniature SyncNet; `folder` None for those beside the backbone.
 
     Raises:
         UserError: there is no reader of mouths.

@@ -44,7 +44,7 @@ class TalkJudge:
     def score(
         self, frames: Tensor, clip: Clip, *, track: Tensor | None = None, joins: Sequence[int] = ()
     ) -> dict[str, float]:
-        """Scores of frames [F, 3, S, S] that should be those of ``clip``; a score that has no meaning is left out.
+        """Scores of frames [F, 3, S, S] that should be those of `clip`; a score that has no meaning is left out.
 
         track: mouth opening, if it was read already. joins: frames at which clips that were made apart meet.
         """

@@ -106,7 +106,7 @@ class _Speaker:
     sound: AudioClip
 
     def box(self, size: int) -> FaceBox:
-        """The face in the square of ``size`` pixels that is made to speak."""
+        """The face in the square of `size` pixels that is made to speak."""
         return self.sitter.crop.to_crop(self.sitter.box, size)
 
 

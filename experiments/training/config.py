@@ -18,9 +18,9 @@ LATENT_CHANNELS = 5
 class LoopConfig:
     """How long and how fast to learn.
 
-    learning_rate: the peak; it rises over ``warmup`` steps and falls to a twentieth along a cosine.
-    optimizer: ``adamw``, or ``muon`` for the matrices, at ``muon_scale`` times the rate, with AdamW for the rest.
-    processes: how many share each batch, on the CPU; they divide the run's ``threads`` among them. Under `accelerate
+    learning_rate: the peak; it rises over `warmup` steps and falls to a twentieth along a cosine.
+    optimizer: `adamw`, or `muon` for the matrices, at `muon_scale` times the rate, with AdamW for the rest.
+    processes: how many share each batch, on the CPU; they divide the run's `threads` among them. Under `accelerate
         launch` or `torchrun` they are those that it started.
     ema_decay: of the averaged weights, which are what is kept. bf16: autocast of the forward pass.
     validate_every: steps between held-out measurements (and at the end).
@@ -60,7 +60,7 @@ class LoopConfig:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
 
     def rate(self, step: int) -> float:
-        """Learning rate of ``step``, counted from 0."""
+        """Learning rate of `step`, counted from 0."""
         rise = min(1.0, (step + 1) / max(self.warmup, 1))
         fall = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
         return self.learning_rate * rise * (0.05 + 0.95 * fall)

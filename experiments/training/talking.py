@@ -125,7 +125,7 @@ class TalkRecipe:
     def validate(self) -> dict[str, float]:
         """Error of v on held-out clips, weighted as in the loss, nothing dropped, noise and timesteps always the same.
 
-        ``v_error_other_sound``: the same with the next clip's sound; what lies between them is what the sound tells.
+        `v_error_other_sound`: the same with the next clip's sound; what lies between them is what the sound tells.
         """
         stage = StageConfig(
             stage=self.stage.stage, min_snr_gamma=None, noise_offset=0.0, lip_weight=self.stage.lip_weight,
@@ -180,7 +180,7 @@ class EncodedClips:
     def batch(
         self, rows: Tensor, starts: Tensor, *, num_frames: int, past: int, device: torch.device
     ) -> TalkingBatch:
-        """``num_frames`` frames of the clips ``rows [B]`` from the frames ``starts [B]`` on, the ``past`` ones before
+        """`num_frames` frames of the clips `rows [B]` from the frames `starts [B]` on, the `past` ones before
         them apart."""
         data = self.data
         frames = starts[:, None] + torch.arange(num_frames)

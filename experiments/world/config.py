@@ -81,7 +81,7 @@ class TalkingConfig:
 
     size: pixels, a multiple of 8. fps: frames a second. held_out: people, voices and sentences training never meets.
     speech: 'espeak' says sentences and needs the extra 'world'; 'formants' babbles and needs nothing; the share
-    ``wordless`` of an espeak set babbles too (voices without words are in no held-out list).
+    `wordless` of an espeak set babbles too (voices without words are in no held-out list).
     framing: by what share the camera's zoom varies from clip to clip, as crops about a face that was found do.
     still: share of heads that hold nearly still. pause: share of utterances with a longer silence at either end.
     """

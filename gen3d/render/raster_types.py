@@ -44,20 +44,20 @@ class Raster:
 
 def check_rasterize_inputs(vertices_clip: Tensor, faces: Tensor, height: int, width: int) -> None:
     if vertices_clip.ndim != 3 or vertices_clip.shape[-1] != 4:
-        raise ValueError(f"vertices_clip must have shape [V, N, 4], got {list(vertices_clip.shape)}.")
+        raise ValueError(f"vertices_clip must have shape [V, N, 4], got {list(vertices_clip.shape)}")
     if vertices_clip.dtype != torch.float32:
         raise ValueError(
-            f"vertices_clip must be float32, got {vertices_clip.dtype}. Convert it with .float()."
+            f"vertices_clip must be float32, got {vertices_clip.dtype}. Convert it with .float()"
         )
     if faces.ndim != 2 or faces.shape[-1] != 3 or faces.dtype != torch.int64:
-        raise ValueError(f"faces must be int64 of shape [M, 3], got {faces.dtype} {list(faces.shape)}.")
+        raise ValueError(f"faces must be int64 of shape [M, 3], got {faces.dtype} {list(faces.shape)}")
     if faces.device != vertices_clip.device:
         raise ValueError(
-            f"faces are on {faces.device}, vertices_clip on {vertices_clip.device}; use one device."
+            f"faces are on {faces.device}, vertices_clip on {vertices_clip.device}; use one device"
         )
     for name, value in (("height", height), ("width", width)):
         if not 1 <= value <= 16384:
-            raise ValueError(f"{name} must be from 1 to 16384 pixels, got {value}.")
+            raise ValueError(f"{name} must be from 1 to 16384 pixels, got {value}")
 
 
 def check_attributes(attributes: Tensor, raster: Raster) -> Tensor:
@@ -66,10 +66,10 @@ def check_attributes(attributes: Tensor, raster: Raster) -> Tensor:
     views = raster.face_id.shape[0]
     if batched.ndim != 3 or batched.shape[0] not in (1, views):
         raise ValueError(
-            f"attributes must have shape [N, C] or [{views}, N, C], got {list(attributes.shape)}."
+            f"attributes must have shape [N, C] or [{views}, N, C], got {list(attributes.shape)}"
         )
     if batched.dtype != torch.float32:
-        raise ValueError(f"attributes must be float32, got {batched.dtype}. Convert them with .float().")
+        raise ValueError(f"attributes must be float32, got {batched.dtype}. Convert them with .float()")
     return batched
 
 
@@ -77,5 +77,5 @@ def check_image(image: Tensor, raster: Raster) -> None:
     if image.ndim != 4 or image.shape[:3] != raster.face_id.shape or image.dtype != torch.float32:
         wanted = list(raster.face_id.shape)
         raise ValueError(
-            f"image must be float32 of shape {wanted} + [C], got {image.dtype} {list(image.shape)}."
+            f"image must be float32 of shape {wanted} + [C], got {image.dtype} {list(image.shape)}"
         )
