@@ -183,7 +183,8 @@ def _check_length(num_samples: int, name: str) -> None:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Scan:
     """length: samples a channel. mix: which of the mixes is taken. peaks: largest magnitude of each mix.
-    stored_peak: that of what a video gets. loudest: that of any channel. lost: seconds of each piece left out."""
+    stored_peak: the peak of what a video gets. loudest: the peak of any channel. lost: seconds of each
+    piece left out."""
 
     length: int
     mix: int

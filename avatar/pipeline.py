@@ -87,8 +87,8 @@ def animate(
     """The clips of a whole sound, one after another.
 
     Args:
-        model: on `backbone.unet`.
-        features: of the sound at `fps`.
+        model: the talking model on `backbone.unet`.
+        features: what the model hears of the sound, at `fps`.
         generators: name -> generator; clip i draws its noise from "clip/i", blinks come from "blinks". With the same
             generators a clip is the same whether the ones before it were made now or earlier.
         first_clip, past: go on at this clip, `past` being that of the clip before.

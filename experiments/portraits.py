@@ -16,7 +16,8 @@ _USUAL_FACE = FaceBox(0.1832808, 0.2640046, 0.6334384)
 def portrait_camera(zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Cameras:
     """The camera of talking pictures: in front, level, the head and its hair or hat in the picture.
 
-    zoom: how much larger all is than usual. shift: of the camera to the right and up, in world units.
+    zoom: how much larger all is than usual. shift: how far the camera is moved to the right and up, in
+    world units.
     """
     x, y = shift[0], 0.17 + shift[1]
     fovy = 2 * math.degrees(math.atan(math.tan(math.radians(26.5 / 2)) / zoom))

@@ -44,7 +44,7 @@ _LARGEST_VIDEO = 36_864  # blocks of 16 x 16 pixels, H.264 level 5.2
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sitter:
-    """The picture and where in it the face is. picture: [3, H, W]. box: in its pixels."""
+    """The picture and where in it the face is. picture: [3, H, W]. box: the face, in its pixels."""
 
     picture: Tensor
     box: FaceBox
@@ -133,7 +133,8 @@ def write_talk(
     """Animate the portrait clip by clip, and write talk.mp4 and talk.png.
 
     Every finished clip is kept, so that a run that was stopped goes on behind the last one, unless the adapters are
-    others by then (UserError). max_size: of the video's longer side where it shows the whole picture, pixels.
+    others by then (UserError). max_size: pixels of the video's longer side where it shows the
+    whole picture.
     on_clip: called after each clip that was made now.
     """
     run.generated_by_ai = True

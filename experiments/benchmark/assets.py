@@ -35,7 +35,8 @@ _LOOK = 0.2  # seconds between looks whether to stop
 class Asset:
     """One finished or failed asset. report: its report.json; reason: why there is none.
 
-    refused: it failed before any work. wall_seconds: of the whole process, start of Python included; None when it
+    refused: it failed before any work. wall_seconds: how long the whole process took, start of Python included; None
+    when it
     took more than one attempt.
     """
 

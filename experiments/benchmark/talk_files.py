@@ -54,7 +54,8 @@ def pairs(portraits: Sequence[Path], recordings: Sequence[Path]) -> list[Pair]:
 def read_folder(name: str, folder: Path, read: Callable[[Path], T]) -> tuple[dict[Path, T], dict[str, str]]:
     """What `read` makes of each file, in the order of their names, and why the others cannot be used.
 
-    name: of the setting that names the folder. read: raises PortraitError, AudioError or OSError for what is no use.
+    name: the setting that names the folder. read: reads one file; raises PortraitError, AudioError or
+    OSError for what is no use.
 
     Raises:
         UserError: the folder is not there, or holds no file that can be read.

@@ -27,8 +27,8 @@ from video.pixels import from_uint8
 class Pictures:
     """images: [N, 3, H, W] uint8, and latents: [N, C, h, w], in the backbone's scale, that should show them.
 
-    share: of a batch that comes from here. weight: of their errors of pixels and edges. boxes: of the faces of N
-    pictures that are portraits, where alone their sharpness is measured; else empty.
+    share: share of a batch that comes from here. weight: how much their errors of pixels and edges count. boxes: the
+    faces of N pictures that are portraits, where alone their sharpness is measured; else empty.
     """
 
     images: Tensor

@@ -98,7 +98,8 @@ class TalkRecipe:
         num_frames: int,
         cache: Path | None = None,
     ) -> None:
-        """model: on the backbone's UNet. num_frames: of the clips trained on; the motion frames come before them."""
+        """model: lives on the backbone's UNet. num_frames: frames of each clip trained on; the motion frames come
+        before them."""
         self.model = model.float()
         set_trainable(self.model, groups_of(stage.stage, freeze_sound=stage.freeze_sound))
         self.modules = nn.ModuleDict({"talking": self.model})

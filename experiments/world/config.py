@@ -52,7 +52,8 @@ class DatasetConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """Probabilities and ranges. peak_db: of the loudest sample, below full scale. noise_db: speech above noise.
+    """Probabilities and ranges. peak_db: level of the loudest sample, below full scale. noise_db: speech above
+    noise.
     reverb_seconds: time in which the echo falls by 60 dB."""
 
     peak_db: tuple[float, float] = (-24.0, -0.5)

@@ -53,7 +53,7 @@ class EspeakError(ValueError):
 class EspeakRequest:
     """What to say and how. voice: 'accent' or 'accent+variant'. rate: words a minute. pitch, range: 0 to 99.
 
-    seed: of the noise in its hisses.
+    seed: what the noise in its hisses derives from.
     """
 
     text: str

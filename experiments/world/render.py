@@ -28,7 +28,8 @@ _FAR = 1.15  # Marching ends where the ray leaves this ball about the origin.
 class Light:
     """Key light direction (world, towards the light) and the shares of light; they need not sum to 1.
 
-    key: soft directional light. sky: from above. fill: from the camera. ambient: everywhere. specular: highlight.
+    key: soft directional light. sky: light from above. fill: light from the camera. ambient: light from everywhere.
+    specular: strength of highlights.
     occlusion: how much crevices darken, 0 to 1.
     """
 
