@@ -23,7 +23,6 @@ from avatar.config import Config
 from avatar.identity import IdentityProjection
 from avatar.locator import FaceLocator
 from avatar.speed import SpeedEmbedding
-from diffusion.adapters.attach import add_input_features
 from diffusion.adapters.audio import AudioModule, AudioProjection, audio_modules, mask_pyramid
 from diffusion.adapters.bank import KVBank
 from diffusion.adapters.camera import has_camera_embedding
@@ -34,6 +33,7 @@ from diffusion.adapters.reference import (
     module_key,
     reference_layers,
 )
+from diffusion.adapters.unet_hooks import add_input_features
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.denoisers.unet import UNetDenoiser
 
@@ -45,7 +45,7 @@ class TalkingModel(nn.Module):
     model computes what the UNet with reference attention computes, and without a reference what the bare UNet does.
 
     unet: of diffusers; its file stays as it is. It gets processors, hooks and a `conv_in` that takes features
-        (see `diffusion.adapters.attach`), all of which leave ordinary calls as they were.
+        (see `diffusion.adapters.unet_hooks`), all of which leave ordinary calls as they were.
     """
 
     def __init__(self, unet: UNet2DConditionModel, config: Config):

@@ -103,7 +103,7 @@ class AttentionContext:
     bank: tokens of pictures that the B objects read besides their own. Rows that shall not see each other, as frames,
         are (B F) with `num_views=1`; then F rows share an object's pictures.
     record: takes the input of each self-attention under the layer's name.
-    after_attention: runs after each attention layer, by the hooks of `diffusion.adapters.attach`.
+    after_attention: runs after each attention layer, by the hooks of `diffusion.adapters.unet_hooks`.
     """
 
     num_views: int = 1

@@ -18,12 +18,12 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from huggingface_hub import snapshot_download
 
 from diffusion import registry
+from diffusion.backbone_folder import Parts, download_patterns, read_folder, write_folder
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.denoisers.base import Denoiser
 from diffusion.denoisers.unet import UNetDenoiser
 from diffusion.errors import BackboneError
 from diffusion.finite import NonFiniteError, check_finite, is_finite
-from diffusion.layout import Parts, download_patterns, read_folder, write_folder
 from diffusion.schedule import Schedule
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)

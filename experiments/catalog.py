@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +67,38 @@ def chooses(name: str, group: str, config_dir: str | None = None) -> bool:
     return _choice(name, group, experiments(config_dir)) is not None
 
 
-def _choice(name: str, group: str, known: dict[str, Path], depth: int = 0) -> str | None:
+def budgets(name: str, config_dir: str | None = None) -> list[str]:
+    """Names that `budget=` takes for an experiment: those of the groups `budget/...` that it chooses from, if any."""
+    chosen = [group for group, _ in _choices(name, experiments(config_dir)) if group.startswith("budget/")]
+    return sorted({each for group in chosen or ["budget"] for each in options(group, config_dir)})
+
+
+def refuse_budgets(name: str, wanted: Iterable[str], config_dir: str | None = None) -> None:
+    """UserError for a budget that an experiment does not have."""
+    known = budgets(name, config_dir)
+    for each in wanted:
+        if each not in known:
+            raise UserError(
+                f"{name} has no budget {each!r}.{did_you_mean(each, known)} There are: {', '.join(known)}"
+            )
+
+
+def _choice(name: str, group: str, known: dict[str, Path]) -> str | None:
+    return next((value for key, value in _choices(name, known) if key == group), None)
+
+
+def _choices(name: str, known: dict[str, Path], depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Group and name of all that the defaults list of an experiment, or of one it builds on, chooses."""
     if name not in known or depth > 8:
-        return None
+        return
     for entry in _defaults(known[name]):
         if isinstance(entry, dict):
             for key, value in entry.items():
-                if str(key).removeprefix("override ").strip("/ ") == group:
-                    return str(value)
+                group = str(key).removeprefix("optional ").removeprefix("override ")
+                yield group.strip("/ ").partition("@")[0], str(value)
         elif isinstance(entry, str):
             # Another experiment this one builds on: '/experiment/family/name', or 'family/name' for short.
-            found = _choice(entry.removeprefix("/experiment/"), group, known, depth + 1)
-            if found is not None:
-                return found
-    return None
+            yield from _choices(entry.removeprefix("/experiment/"), known, depth + 1)
 
 
 def _defaults(path: Path) -> list[Any]:

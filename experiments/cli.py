@@ -132,6 +132,8 @@ def _dispatch(typed: list[str]) -> int:
         listing = ", ".join(catalog.experiments(parsed.config_dir))
         raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
     tasks = [catalog.task_of(name, parsed.config_dir) for name in names]
+    for name in names:
+        catalog.refuse_budgets(name, parsed.swept("budget"), parsed.config_dir)
     _check_backbone(parsed)
     caches.prepare()
     with contextlib.ExitStack() as stack:
@@ -234,7 +236,7 @@ def _job(composed: DictConfig) -> None:
         config = build(tasks.config(composed.task), composed)
         # Only now, for torch and the models take seconds to load, and wrong settings are known before.
         module = tasks.load(composed.task)
-        from experiments.run.run_dir import execute
+        from experiments.run.execute import execute
 
         mode = HydraConfig.get().mode
         many = mode is not None and mode.name == "MULTIRUN"

@@ -20,8 +20,8 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
-from diffusion.adapters.attach import attention_layers, layer_channels
 from diffusion.adapters.bank import KVBank
+from diffusion.adapters.unet_hooks import attention_layers, layer_channels
 from diffusion.conditioning import Inputs
 from diffusion.denoisers.base import Denoiser
 

@@ -6,8 +6,8 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from diffusion.adapters.attach import add_layer_hooks, has_input_features
 from diffusion.adapters.camera import camera_labels, has_camera_embedding
+from diffusion.adapters.unet_hooks import add_layer_hooks, has_input_features
 from diffusion.attention import AttentionContext, add_context_attention
 from diffusion.conditioning import Inputs
 from diffusion.denoisers.base import Folding, check_inputs

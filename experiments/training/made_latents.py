@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from avatar.conditions import Conditions
-from avatar.guided import predict_guided
+from avatar.guidance import predict_guided
 from avatar.model import TalkingModel
 from avatar.settings import AnimateConfig, StageConfig
 from avatar.training import conditions_of

@@ -1,7 +1,8 @@
 """From a volume to a mesh, refined through the rasteriser.
 
 Tensors in the state: ``mesh/vertices [N, 3]``, ``mesh/faces [M, 3]``, ``mesh/vertex_colors [N, 3]`` and, once
-textured, ``mesh/uvs [N, 2]`` and ``mesh/texture [S, S, 3]``; meanings as in ``gen3d.asset.Mesh``.
+textured, ``mesh/uvs [N, 2]`` and ``mesh/texture [S, S, 3]``; meanings as in ``gen3d.asset.Mesh``. While it is
+refined, its topology as well: ``mesh/weld [N]``, ``mesh/edges [E, 4]``, ``mesh/face_pairs [E, 2]``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 from gen3d import meshing
 from gen3d.asset import Material, Mesh
 from gen3d.bridging import bridge_pieces
-from gen3d.distillation.regularisers import face_pairs, laplacian, normal_consistency
+from gen3d.distillation.regularisers import laplacian, normal_consistency
 from gen3d.render.shading import render_mesh
 from gen3d.representations.hull import look_up
 from gen3d.representations.volume import Volume
@@ -22,6 +23,7 @@ from gen3d.stages.config import ExtractConfig, RefineConfig
 from gen3d.stages.fit import load_volume
 from gen3d.stages.views import Views
 from gen3d.state import State, adam_step
+from gen3d.topology import Topology, closed_edges, face_pairs
 
 # Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
 _SEEN_THROUGH = 0.1
@@ -106,7 +108,10 @@ class RefineMesh:
 
     def start(self, state: State, generator: torch.Generator) -> None:
         state.drop("adam")
-        state["mesh/face_pairs"] = face_pairs(load_mesh(state).faces)
+        mesh = load_mesh(state)
+        topology = Topology.of(mesh.vertices, mesh.faces)
+        state["mesh/weld"], state["mesh/edges"] = topology.weld, topology.edges
+        state["mesh/face_pairs"] = face_pairs(mesh.faces)
 
     def step(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
         config, views = self.config, Views.load(state)
@@ -119,10 +124,16 @@ class RefineMesh:
         mesh = load_mesh(state)
         height, width = views.images.shape[-2:]
         rendered = render_mesh(
-            mesh, views.cameras[chosen], height, width, background=views.backgrounds[chosen], mode="albedo"
+            mesh,
+            views.cameras[chosen],
+            height,
+            width,
+            background=views.backgrounds[chosen],
+            mode="albedo",
+            topology=Topology(state["mesh/weld"], state["mesh/edges"]),
         )
         pairs = state["mesh/face_pairs"]
-        edges = meshing_edges(mesh.faces)
+        edges = closed_edges(mesh.faces)
         length = (mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]]).detach().norm(dim=-1).mean()
         losses = {
             "color": (rendered.images - views.images[chosen]).square().mean(),
@@ -142,9 +153,3 @@ class RefineMesh:
             "loss": float(loss.detach()),
             **{name: float(value.detach()) for name, value in losses.items()},
         }
-
-
-def meshing_edges(faces: Tensor) -> Tensor:
-    """Undirected edges ``[E, 2]`` of a closed mesh, each once."""
-    both = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return both[both[:, 0] < both[:, 1]]

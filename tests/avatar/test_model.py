@@ -12,7 +12,7 @@ import torch
 from avatar.conditions import Conditions
 from avatar.config import TINY
 from avatar.model import TalkingModel
-from avatar.stages import STAGES, set_trainable
+from avatar.training_stages import STAGES, set_trainable
 from diffusion.adapters.bank import KVBank
 from diffusion.attention import add_context_attention
 from diffusion.backbone import Backbone, load

@@ -14,7 +14,6 @@ from gen3d.distillation.inject import clip_gradient, inject
 from gen3d.distillation.regularisers import (
     distortion,
     eikonal,
-    face_pairs,
     laplacian,
     normal_consistency,
     opaque,
@@ -24,6 +23,7 @@ from gen3d.distillation.regularisers import (
 )
 from gen3d.distillation.sds import sds_gradient, sds_weight
 from gen3d.distillation.x0 import x0_gradient, x0_target
+from gen3d.topology import face_pairs
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffusion.adapters.attach import add_input_features
 from diffusion.adapters.reference import fill_bank
+from diffusion.adapters.unet_hooks import add_input_features
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.denoisers.unet import UNetDenoiser
 from tests.diffusion.models import make_unet, orbit

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from diffusion.adapters.attach import (
+from diffusion.adapters.unet_hooks import (
     ConditionedConv,
     add_input_features,
     add_layer_hooks,
