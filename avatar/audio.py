@@ -84,7 +84,7 @@ class AudioFile:
     """A sound file of any rate and number of channels, resampled while it is read; memory stays flat.
 
     Opening reads the file once, to count and to check it (again where it is damaged, for what FFmpeg makes of it);
-    nothing is kept. What is read is a mono mix, chosen for the whole file (:func:`avatar.audio_mix.choose`). Where its
+    nothing is kept. What is read is a mono mix, chosen for the whole file (`avatar.audio_mix.choose`). Where its
     peak is above full scale, it is divided by it: `gain` tells. Reading forwards is quick; going back by more than a
     minute starts again from the beginning of the file. What is read does not depend on the order or the sizes of the
     reads.
@@ -169,7 +169,7 @@ class AudioFile:
 
 
 def load_audio(path: str | Path) -> AudioClip:
-    """A whole file in memory; for long recordings use :class:`AudioFile`. Raises what it raises."""
+    """A whole file in memory; for long recordings use `AudioFile`. Raises what it raises."""
     file = AudioFile(path)
     return AudioClip(file.read(0, file.num_samples))
 
@@ -183,7 +183,8 @@ def _check_length(num_samples: int, name: str) -> None:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Scan:
     """length: samples a channel. mix: which of the mixes is taken. peaks: largest magnitude of each mix.
-    stored_peak: that of what a video gets. loudest: that of any channel. lost: seconds of each piece left out."""
+    stored_peak: the peak of what a video gets. loudest: the peak of any channel. lost: seconds of each
+    piece left out."""
 
     length: int
     mix: int

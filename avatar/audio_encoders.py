@@ -1,4 +1,4 @@
-"""Speech encoders of transformers behind the protocol of :mod:`avatar.audio_features`.
+"""Speech encoders of transformers behind the protocol of `avatar.audio_features`.
 
 An encoder hears a segment at a time (up to a minute for wav2vec 2.0, half a minute for Whisper): attention looks both
 ways, so what a frame's features are depends on its segment, and segments lie at fixed places of the sound. Reading a

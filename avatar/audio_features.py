@@ -42,7 +42,7 @@ class FrameFeatures(Protocol):
 
 
 class SpeechFeatures(Protocol):
-    """Turns sounds into :class:`FrameFeatures`."""
+    """Turns sounds into `FrameFeatures`."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -146,7 +146,7 @@ class LogMel:
 
 @dataclass(frozen=True, slots=True)
 class LogMelFrames:
-    """A sound's log-mel features at one frame rate: see :class:`FrameFeatures`."""
+    """A sound's log-mel features at one frame rate: see `FrameFeatures`."""
 
     features: LogMel
     audio: AudioSource

@@ -25,7 +25,7 @@ class Mix:
 
 
 def mixes(places: Sequence[str]) -> list[Mix]:
-    """All mixes that a recording with channels at these places may get, which :func:`choose` chooses from.
+    """All mixes that a recording with channels at these places may get, which `choose` chooses from.
 
     First the usual one: the mean of two channels, or of channels whose places nothing tells; else the centre counts
     fully, front left and right by a half, what is at the sides, behind or above by 0.35, the low-frequency channel

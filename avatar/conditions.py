@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from diffusion.adapters.audio import MaskPyramid
-from diffusion.adapters.reference import KVBank
+from diffusion.adapters.bank import KVBank
+from diffusion.conditioning import cat_fields
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,16 +72,7 @@ class Conditions:
     @staticmethod
     def cat(items: Sequence[Conditions]) -> Conditions:
         """The clips of several conditions, one after another; all must have the same parts and sizes."""
-        merged: dict[str, Any] = {}
-        for field in fields(Conditions):
-            values = [getattr(item, field.name) for item in items]
-            absent = [value is None for value in values]
-            if any(absent) and not all(absent):
-                raise ValueError(f"{field.name} must be given in all conditions or in none")
-            if all(absent):
-                continue
-            merged[field.name] = _cat(field.name, values)
-        return Conditions(**merged)
+        return cat_fields(items)
 
 
 def dropout_rows(batch: int, probability: float, generator: torch.Generator) -> tuple[bool, ...]:
@@ -106,15 +98,3 @@ def _zero_rows(value: torch.Tensor, rows: tuple[bool, ...]) -> torch.Tensor:
     keep = ~torch.tensor(rows, device=value.device)
     # Not a product: 0 times infinity is not 0.
     return torch.where(keep.view(-1, *[1] * (value.ndim - 1)), value, torch.zeros_like(value))
-
-
-def _cat(name: str, values: list[Any]) -> Any:
-    if isinstance(values[0], KVBank):
-        return KVBank.cat(values)
-    if isinstance(values[0], torch.Tensor):
-        return torch.cat(values)
-    if name == "weights":
-        if any(value != values[0] for value in values):
-            raise ValueError(f"weights must be the same in all conditions, got {values}")
-        return values[0]
-    return {size: torch.cat([value[size] for value in values]) for size in values[0]}

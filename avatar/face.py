@@ -37,7 +37,7 @@ def find_face(
         face: "auto" wants exactly one face; "largest" takes the largest of several, "best" the one the detector is
             surest of; "center" looks for none and takes a square of 0.65 shorter sides in the middle.
         face_box: x, y of the top left corner and side, in pixels; then nothing is searched for.
-        detector: of faces; None for the embedded `BlazeDetector`.
+        detector: what looks for faces; None for the embedded `BlazeDetector`.
 
     Raises:
         FaceError: no face, several with "auto", or one that is too small or leaves the picture; the message lists

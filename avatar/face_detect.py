@@ -20,6 +20,7 @@ from torch import Tensor
 
 from avatar import blaze_face, face_landmarks
 from avatar.face_box import FaceBox, FaceError, face_box_of
+from video.pixels import to_uint8
 
 _BATCH = 8  # tiles looked at together: their maps stay in a processor's cache
 _MESH_MARGIN = 1.5  # side of the square that the mesh sees in sides of BlazeFace's box
@@ -146,7 +147,7 @@ class MediaPipeDetector:
         weakref.finalize(self, self._detector.close)
 
     def __call__(self, image: Tensor) -> list[FaceBox]:
-        pixels = (image.detach().cpu().clamp(0.0, 1.0) * 255.0).round().byte().permute(1, 2, 0).contiguous()
+        pixels = to_uint8(image.cpu()).permute(1, 2, 0).contiguous()
         picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=pixels.numpy())
         found = self._detector.detect(picture).detections
         found = sorted(found, key=lambda detection: -detection.categories[0].score)

@@ -28,8 +28,8 @@ def regions(boxes: FaceBox | Sequence[FaceBox], size: int) -> Tensor:
     """[3, size, size] float32 in [0, 1]: pose, face, lip, the order of Hallo's audio branches; they sum to 1.
 
     Args:
-        boxes: of the face in pixels of a square picture of this size (`Crop.to_crop`); of several, as of the frames
-            of a clip, the union counts.
+        boxes: the face's box in pixels of a square picture of this size (`Crop.to_crop`); of several boxes, one for
+            each frame of a clip, the union counts.
         size: side of the picture.
     """
     boxes = _checked(boxes, size)

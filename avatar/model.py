@@ -2,7 +2,7 @@
 
 Shapes: B clips, F frames, R pictures of a person, M motion frames, C latent channels, h = H / downscale,
 T audio tokens of width A per frame, W frames of a window of sound, E width of the identity embedding, K branches.
-Frames are an axis of their own everywhere; only `forward` folds them into the UNet's batch.
+Frames are an axis of their own everywhere; only the denoiser folds them into a batch.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from avatar.config import Config
 from avatar.identity import IdentityProjection
 from avatar.locator import FaceLocator
 from avatar.speed import SpeedEmbedding
-from diffusion.adapters.attach import add_input_features, add_layer_hooks, attention_layers
 from diffusion.adapters.audio import AudioModule, AudioProjection, audio_modules, mask_pyramid
-from diffusion.adapters.camera import camera_labels, has_camera_embedding
+from diffusion.adapters.bank import KVBank
+from diffusion.adapters.camera import has_camera_embedding
 from diffusion.adapters.motion import MotionModule, motion_modules
 from diffusion.adapters.reference import (
     BankProjection,
-    KVBank,
-    add_reference_attention,
     fill_bank,
     module_key,
     reference_layers,
 )
+from diffusion.adapters.unet_hooks import add_input_features
+from diffusion.conditioning import Conditioning, Inputs
+from diffusion.denoisers.unet import UNetDenoiser
 
 
 class TalkingModel(nn.Module):
@@ -44,7 +45,7 @@ class TalkingModel(nn.Module):
     model computes what the UNet with reference attention computes, and without a reference what the bare UNet does.
 
     unet: of diffusers; its file stays as it is. It gets processors, hooks and a `conv_in` that takes features
-        (see `diffusion.adapters.attach`), all of which leave ordinary calls as they were.
+        (see `diffusion.adapters.unet_hooks`), all of which leave ordinary calls as they were.
     """
 
     def __init__(self, unet: UNet2DConditionModel, config: Config):
@@ -56,12 +57,10 @@ class TalkingModel(nn.Module):
         reference_net = copy.deepcopy(unet) if config.reference_net == "copy" else None
         self.unet = copy.deepcopy(unet) if config.tune_unet != "none" else unet
         self.reference_net = reference_net
-        for network in (self.unet, self.reference_net):
-            if network is not None:
-                add_reference_attention(network)
-        add_layer_hooks(self.unet)
         add_input_features(self.unet)
-        self.layer_names = tuple(attention_layers(self.unet))
+        # Frames are strangers to each other in the UNet's own attention; the motion modules join them.
+        self.denoiser = UNetDenoiser(self.unet)
+        self.reference_denoiser = self.denoiser if reference_net is None else UNetDenoiser(reference_net)
 
         speed_width = config.speed.width if config.use_speed else 0
         audio_width = config.audio_projection.width
@@ -154,66 +153,62 @@ class TalkingModel(nn.Module):
             still: leave audio and motion modules out, as in the first training stage, where frames are pictures
                 of their own.
         """
-        if latents.ndim != 5 or latents.shape[2] != self.unet.config["in_channels"]:
-            raise ValueError(
-                f"latents must be [B, F, {self.unet.config['in_channels']}, h, w], got {list(latents.shape)}"
-            )
-        batch, frames = latents.shape[:2]
-        dtype = self.unet.dtype
-        sample = latents.flatten(0, 1).to(dtype)
-        if conditions.location is not None:
-            features = _frames("location", conditions.location, batch, frames)
-            if features.shape[-2:] != sample.shape[-2:]:
-                raise ValueError(
-                    f"location is for latents of {list(features.shape[-2:])}, these are {list(sample.shape[-2:])}: "
-                    "the mask must have the picture's size"
-                )
-            sample = torch.cat([sample, features.to(dtype)], dim=1)
-        kwargs: dict[str, Any] = {"bank": conditions.reference}
-        if not still:
-            kwargs["after_attention"] = self._layer_pass(conditions, batch, frames)
-        output = self.unet(
-            sample,
-            _timestep_rows(timestep, batch, frames, latents.device),
-            self._identity_tokens(conditions.identity, batch),
-            class_labels=self._labels(conditions.camera, batch, frames),
-            cross_attention_kwargs=kwargs,
-            return_dict=False,
-        )[0]
-        return output.to(latents.dtype).unflatten(0, (batch, frames))
+        batch, frames = self._check_latents(latents, "F")
+        inputs = Inputs(
+            conditioning=self._identity_tokens(conditions.identity, batch),
+            camera=self._camera(conditions.camera, batch, frames),
+            features=self._location(conditions.location, latents),
+            bank=conditions.reference,
+            after_attention=None if still else self._layer_pass(conditions, batch, frames),
+        )
+        return self.denoiser(latents, timestep, inputs)
 
     def _run_reference(
         self, latents: torch.Tensor, identity: torch.Tensor | None, camera: torch.Tensor | None
     ) -> KVBank:
-        if latents.ndim != 5 or latents.shape[2] != self.unet.config["in_channels"]:
-            raise ValueError(
-                f"latents must be [B, R, {self.unet.config['in_channels']}, h, w], got {list(latents.shape)}"
-            )
-        batch, images = latents.shape[:2]
-        return fill_bank(
-            self.unet if self.reference_net is None else self.reference_net,
-            latents,
-            self._identity_tokens(identity, batch),
-            class_labels=self._labels(camera, batch, images),
+        batch, images = self._check_latents(latents, "R")
+        inputs = Inputs(
+            conditioning=self._identity_tokens(identity, batch), camera=self._camera(camera, batch, images)
         )
+        return fill_bank(self.reference_denoiser, latents, inputs)
 
-    def _identity_tokens(self, identity: torch.Tensor | None, batch: int) -> torch.Tensor:
+    def _check_latents(self, latents: torch.Tensor, axis: str) -> tuple[int, int]:
+        """B and F (or R, as `axis` is called) of latents [B, F, C, h, w]."""
+        if latents.ndim != 5 or latents.shape[2] != self.denoiser.in_channels:
+            raise ValueError(
+                f"latents must be [B, {axis}, {self.denoiser.in_channels}, h, w], got {list(latents.shape)}"
+            )
+        return latents.shape[0], latents.shape[1]
+
+    def _identity_tokens(self, identity: torch.Tensor | None, batch: int) -> Conditioning:
+        """What stands in the place of words: tokens [B, L, C] of the person."""
         weight = self.identity.proj.weight
         if identity is None:
             identity = weight.new_zeros(batch, self.config.identity.embedding)
         if len(identity) != batch:
             raise ValueError(f"identity must have {batch} rows, one per clip, got {len(identity)}")
-        return self.identity(identity).to(self.unet.dtype)
+        return Conditioning(embeds=self.identity(identity))
 
-    def _labels(self, camera: torch.Tensor | None, batch: int, frames: int) -> torch.Tensor | None:
-        if camera is None and has_camera_embedding(self.unet):
-            camera = torch.eye(4, device=self.unet.device)
-            camera[2, 3] = 1.0  # in front, on +Z; the embedding ignores the distance
-            camera = camera.expand(batch, frames, 4, 4)
-        if camera is not None and camera.shape != (batch, frames, 4, 4):
-            raise ValueError(f"camera must be {[batch, frames, 4, 4]}, got {list(camera.shape)}")
-        labels = camera_labels(self.unet, camera)
-        return None if labels is None else labels.to(self.unet.dtype)
+    def _location(self, location: torch.Tensor | None, latents: torch.Tensor) -> torch.Tensor | None:
+        if location is None:
+            return None
+        batch, frames = latents.shape[:2]
+        if location.shape[0] != batch or location.shape[1] not in (1, frames):
+            raise ValueError(f"location must be [{batch}, {frames} or 1, ...], got {list(location.shape)}")
+        if location.shape[-2:] != latents.shape[-2:]:
+            raise ValueError(
+                f"location is for latents of {list(location.shape[-2:])}, these are {list(latents.shape[-2:])}: "
+                "the mask must have the picture's size"
+            )
+        return location
+
+    def _camera(self, camera: torch.Tensor | None, batch: int, frames: int) -> torch.Tensor | None:
+        """In front, on +Z, where a camera is asked for and none was given; the embedding ignores the distance."""
+        if camera is not None or not has_camera_embedding(self.unet):
+            return camera
+        front = torch.eye(4, device=self.unet.device)
+        front[2, 3] = 1.0
+        return front.expand(batch, frames, 4, 4)
 
     def _layer_pass(self, conditions: Conditions, batch: int, frames: int) -> LayerPass:
         audio = conditions.audio
@@ -308,22 +303,3 @@ def _recomputed(module: nn.Module, *arguments: Any) -> Any:
 def _module_dict(modules: dict[str, AudioModule] | dict[str, MotionModule]) -> nn.ModuleDict:
     items: Iterable[tuple[str, nn.Module]] = modules.items()
     return nn.ModuleDict({module_key(name): module for name, module in items})
-
-
-def _frames(name: str, value: torch.Tensor, batch: int, frames: int) -> torch.Tensor:
-    """[B, F or 1, ...] -> [(B F), ...]."""
-    if value.shape[0] != batch or value.shape[1] not in (1, frames):
-        raise ValueError(f"{name} must be [{batch}, {frames} or 1, ...], got {list(value.shape)}")
-    return value.expand(batch, frames, *value.shape[2:]).flatten(0, 1)
-
-
-def _timestep_rows(
-    timestep: torch.Tensor | int, batch: int, frames: int, device: torch.device
-) -> torch.Tensor:
-    """[] or [(B F)] from int, [], [B] or [B, F]."""
-    t = torch.as_tensor(timestep, device=device)
-    if t.ndim == 0:
-        return t
-    if t.shape not in ((batch,), (batch, frames)):
-        raise ValueError(f"timestep must be [], [{batch}] or [{batch}, {frames}], got {list(t.shape)}")
-    return t.reshape(-1).repeat_interleave(batch * frames // t.numel())

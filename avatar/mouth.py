@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MouthReaderConfig:
-    """size: side in pixels that the mouth's region is brought to. channels: of the convolutions, each halving it."""
+    """size: side in pixels that the mouth's region is brought to. channels: channels of the
+    convolutions, each of which halves it."""
 
     size: int = 48
     channels: tuple[int, ...] = (24, 32, 48, 64)

@@ -20,7 +20,7 @@ from avatar.audio_features import FrameFeatures
 from avatar.audio_frames import Edges, read_windows
 from avatar.blink import blink_times, lids_of_frames
 from avatar.conditions import Conditions
-from avatar.guided import predict_guided
+from avatar.guidance import predict_guided
 from avatar.model import TalkingModel
 from avatar.settings import AnimateConfig
 from diffusion.backbone import Backbone
@@ -87,8 +87,8 @@ def animate(
     """The clips of a whole sound, one after another.
 
     Args:
-        model: on `backbone.unet`.
-        features: of the sound at `fps`.
+        model: the talking model on `backbone.unet`.
+        features: what the model hears of the sound, at `fps`.
         generators: name -> generator; clip i draws its noise from "clip/i", blinks come from "blinks". With the same
             generators a clip is the same whether the ones before it were made now or earlier.
         first_clip, past: go on at this clip, `past` being that of the clip before.

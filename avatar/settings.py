@@ -23,12 +23,13 @@ StageName = Literal["image", "video", "motion"]
 class AnimateConfig:
     """How a portrait is made to speak.
 
-    num_steps: of the sampler, per clip. clip_frames: frames made together.
+    num_steps: steps of the sampler, per clip. clip_frames: frames made together.
     guidance_scale_reference, guidance_scale_audio: 1 is no guidance; each other value costs a pass a step, and two
         equal ones cost one (see `predict_guided`).
     pose_weight, face_weight, lip_weight: factors of the audio branches; 0 leaves a branch out.
-    head_speed: of the head's turning in degrees a second; None leaves it to the sound and to chance.
-    blinks_per_minute: on average; None leaves blinks to chance. blink_strength: how far lids close, 0 to 1.
+    head_speed: how fast the head turns, in degrees a second; None leaves it to the sound and to chance.
+    blinks_per_minute: how often the eyes blink, on average; None leaves blinks to chance.
+    blink_strength: how far lids close, 0 to 1.
     batched: the passes of a step as one batch: faster on a GPU, more memory.
     """
 

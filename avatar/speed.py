@@ -11,7 +11,7 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeedConfig:
-    """centers, radii: of the buckets, in degrees per second; width: of the embedding.
+    """centers, radii: middles and half widths of the buckets, in degrees per second. width: numbers in the embedding.
 
     The centres lie closer together where heads mostly are: nearly still.
     """

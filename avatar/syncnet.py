@@ -21,7 +21,7 @@ WINDOW = 5
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyncNetConfig:
     """size: side in pixels of the mouth's region. features: numbers of sound a frame (time steps times bands).
-    width: of the vectors.
+    width: numbers in each of the two vectors that are compared.
     """
 
     size: int = 48

@@ -50,7 +50,7 @@ def stage_loss(
     """Mean squared error of the model's own prediction, weighted clip by clip; [B].
 
     All frames of a clip share a timestep. channel_weights: [C], of the latents' channels, 1 on average; None weighs
-    all alike. generator: on the CPU; draws timesteps, noise and what is dropped.
+    all alike. generator: lives on the CPU; draws timesteps, noise and what is dropped.
     """
     x0 = batch.latents
     count = len(x0)

@@ -1,4 +1,4 @@
-"""One interface over text encoder, VAE, UNet, schedule and CLIP towers; every backbone comes through `load`.
+"""One interface over text encoder, VAE, denoiser, schedule and CLIP towers; every backbone comes through `load`.
 
 Shapes: B objects, V views, C latent channels, h = H / downscale, L text tokens, D width of the CLIP space.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +18,17 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from huggingface_hub import snapshot_download
 
 from diffusion import registry
-from diffusion.adapters.camera import camera_labels, has_camera_embedding
-from diffusion.adapters.multiview import add_multiview_attention
+from diffusion.backbone_folder import Parts, download_patterns, read_folder, write_folder
+from diffusion.conditioning import Conditioning, Inputs
+from diffusion.denoisers.base import Denoiser
+from diffusion.denoisers.unet import UNetDenoiser
 from diffusion.errors import BackboneError
 from diffusion.finite import NonFiniteError, check_finite, is_finite
-from diffusion.layout import Parts, download_patterns, read_folder, write_folder
 from diffusion.schedule import Schedule
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 _WIDE = 1e3  # Latents lie within a few units; far beyond, the sampler and not the UNet is to blame.
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Conditioning:
-    """Encoded prompts. embeds: [B, L, C] for cross-attention; pooled: [B, D] one vector per prompt."""
-
-    embeds: torch.Tensor
-    pooled: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.embeds)
-
-    def __getitem__(self, rows: slice | torch.Tensor | list[int]) -> Conditioning:
-        return Conditioning(embeds=self.embeds[rows], pooled=self.pooled[rows])
-
-    def repeat(self, count: int) -> Conditioning:
-        """Every row `count` times in a row: [count B, ...]."""
-        return Conditioning(
-            embeds=self.embeds.repeat_interleave(count, 0), pooled=self.pooled.repeat_interleave(count, 0)
-        )
-
-    def to(self, device: torch.device | str) -> Conditioning:
-        return Conditioning(embeds=self.embeds.to(device), pooled=self.pooled.to(device))
-
-    @staticmethod
-    def cat(items: Sequence[Conditioning]) -> Conditioning:
-        return Conditioning(
-            embeds=torch.cat([item.embeds for item in items]),
-            pooled=torch.cat([item.pooled for item in items]),
-        )
 
 
 class Backbone:
@@ -86,7 +56,6 @@ class Backbone:
         self.scheduler = parts.scheduler
         self.text_encoder: Any = parts.text_encoder.to(device)
         self.vae: AutoencoderKL = parts.vae.to(device)
-        self.unet: UNet2DConditionModel = parts.unet.to(device)
         self.image_encoder: Any | None = (
             None if parts.image_encoder is None else parts.image_encoder.to(device)
         )
@@ -99,6 +68,8 @@ class Backbone:
         self.downscale = 2 ** (len(vae["block_out_channels"]) - 1)
         self.latent_channels = int(vae["latent_channels"])
         self.num_views = _positive(settings.get("num_views", 1), "num_views")
+        # Views of a single-view backbone are strangers to each other.
+        self.denoiser: Denoiser = UNetDenoiser(parts.unet.to(device), multiview=self.num_views > 1)
         default_size = int(parts.unet.config["sample_size"] or 64) * self.downscale
         self.image_size = _positive(settings.get("image_size", default_size), "image_size")
         self.max_tokens = min(
@@ -108,12 +79,20 @@ class Backbone:
         self._shift = float(vae.get("shift_factor") or 0.0)
         self._mean = torch.tensor(parts.image_mean or IMAGE_MEAN, device=device).view(3, 1, 1)
         self._std = torch.tensor(parts.image_std or IMAGE_STD, device=device).view(3, 1, 1)
-        add_multiview_attention(self.unet)
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """The UNet itself, for what adapts, trains or writes its weights; BackboneError where the denoiser is none."""
+        if not isinstance(self.denoiser, UNetDenoiser):
+            raise BackboneError(
+                f"the denoiser of backbone {self.name!r} is a {type(self.denoiser).__name__}, and this needs a UNet"
+            )
+        return self.denoiser.unet
 
     @property
     def has_camera(self) -> bool:
         """Whether `predict` takes (and then requires) cameras."""
-        return has_camera_embedding(self.unet)
+        return "camera" in self.denoiser.takes
 
     def shorten(self, prompt: str, suffix: str = "") -> tuple[str, str]:
         """As much of `prompt` as the text encoder can read with all of `suffix` behind it, and the rest; "" where all
@@ -150,14 +129,14 @@ class Backbone:
             )
         flat = images.reshape(-1, 3, height, width).to(self.vae.dtype) * 2.0 - 1.0
         latents = self.vae.encode(flat).latent_dist.mode()  # pyright: ignore[reportAttributeAccessIssue]
-        latents = self._finite((latents.to(images.dtype) - self._shift) * self._scale, "VAE encoder")
+        latents = self._finite((latents.to(images.dtype) - self._shift) * self._scale, "VAE encoder", images)
         return latents.reshape(*images.shape[:-3], *latents.shape[1:])
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [..., C, h, w] -> images [..., 3, H, W] in [0, 1]; differentiable inside the range."""
         flat = latents.reshape(-1, *latents.shape[-3:]) / self._scale + self._shift
         images = self.vae.decode(flat.to(self.vae.dtype), return_dict=False)[0]  # pyright: ignore[reportArgumentType]
-        images = self._finite(images, "VAE decoder")
+        images = self._finite(images, "VAE decoder", latents)
         images = (images.to(latents.dtype) * 0.5 + 0.5).clamp(0.0, 1.0)
         return images.reshape(*latents.shape[:-3], *images.shape[1:])
 
@@ -169,7 +148,7 @@ class Backbone:
         *,
         camera: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The UNet's prediction in its own parameterisation (`schedule` converts), same shape as `latents`.
+        """The denoiser's prediction in its own parameterisation (`schedule` converts), same shape as `latents`.
 
         Args:
             latents: [B, V, C, h, w], where the views of an object see each other if the backbone is a
@@ -178,34 +157,19 @@ class Backbone:
             conditioning: one row (for all), B rows or B V rows.
             camera: c2w [B, V, 4, 4], or [B, 4, 4] beside [B, C, h, w]; required if and only if `has_camera`.
         """
-        if latents.ndim not in (4, 5):
-            raise ValueError(f"latents must be [B, V, C, h, w] or [B, C, h, w], got {list(latents.shape)}")
-        if latents.shape[-3] != self.unet.config["in_channels"]:
+        return self.denoise(latents, timestep, Inputs(conditioning=conditioning, camera=camera))
+
+    def denoise(self, latents: torch.Tensor, timestep: torch.Tensor | int, inputs: Inputs) -> torch.Tensor:
+        """What `predict` does, for all that the denoiser takes, and called as a `Denoiser` is (so that
+        `guidance.predict_together` may ask it); what goes wrong is told in terms of this backbone."""
+        if latents.ndim > 2 and latents.shape[-3] != self.denoiser.in_channels:
             raise BackboneError(
-                f"the UNet of backbone {self.name!r} takes latents of {self.unet.config['in_channels']} channels, "
+                f"the UNet of backbone {self.name!r} takes latents of {self.denoiser.in_channels} channels, "
                 f"these have {latents.shape[-3]}, and its VAE makes {self.latent_channels}; if the VAE is a newer one, "
-                "train the UNet onto it: galatea experiment=train/tiny_multiview"
+                "train the UNet onto it"
             )
-        lead = latents.shape[:-3]
-        if camera is not None and camera.shape[:-2] != lead:
-            raise ValueError(f"camera must be {[*lead, 4, 4]} for these latents, got {list(camera.shape)}")
-        labels = camera_labels(self.unet, camera)
-        flat = latents.flatten(0, -4)
-        rows = len(flat)
-        if len(conditioning) not in (1, lead[0], rows):
-            raise ValueError(f"conditioning must have 1, {lead[0]} or {rows} rows, got {len(conditioning)}")
-        # Views of a single-view backbone are strangers to each other, so each is an object of its own.
-        num_views = lead[1] if len(lead) == 2 and self.num_views > 1 else 1
-        dtype = self.unet.dtype
-        output = self.unet(
-            flat.to(dtype),
-            _timestep_rows(timestep, lead, rows, latents.device),
-            conditioning.embeds.to(dtype),
-            class_labels=None if labels is None else labels.to(dtype),
-            cross_attention_kwargs={"num_views": num_views},
-            return_dict=False,
-        )[0]
-        if not is_finite(output):
+        prediction = self.denoiser(latents, timestep, inputs)
+        if not is_finite(prediction):
             greatest = float(latents.detach().abs().max())
             cause = (
                 self._remedy()
@@ -216,7 +180,7 @@ class Backbone:
                 f"what the UNet of backbone {self.name!r} predicts for latents of up to {greatest:.3g} holds NaN or "
                 f"infinity; {cause}"
             )
-        return output.to(latents.dtype).reshape(latents.shape)
+        return prediction
 
     def embed_image(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W] in [0, 1] -> unit vectors [B, D] of the CLIP space; differentiable."""
@@ -227,7 +191,7 @@ class Backbone:
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False)
         pixels = (images.clamp(0.0, 1.0) - self._mean) / self._std
         embeds = self.image_encoder(pixel_values=pixels.to(self.image_encoder.dtype)).image_embeds
-        return F.normalize(self._finite(embeds, "image encoder").float(), dim=-1)
+        return F.normalize(self._finite(embeds, "image encoder", images).float(), dim=-1)
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -249,18 +213,26 @@ class Backbone:
         """Cosine similarities [B, P] of images [B, 3, H, W] in [0, 1] and P prompts."""
         return self.embed_image(images) @ self.embed_text(prompts).T
 
-    def _finite(self, output: torch.Tensor, part: str) -> torch.Tensor:
-        """`output` of a part as it is; NonFiniteError names the part."""
+    def _finite(self, output: torch.Tensor, part: str, given: torch.Tensor | None = None) -> torch.Tensor:
+        """`output` of a part as it is; NonFiniteError names the part, or what it was given if the fault lies there."""
+        if is_finite(output):
+            return output
+        if given is not None:
+            check_finite(
+                given, f"what the {part} of backbone {self.name!r} was given", "look where it comes from"
+            )
         return check_finite(output, f"what the {part} of backbone {self.name!r} makes", self._remedy())
 
     def _remedy(self) -> str:
-        dtype = str(self.unet.dtype).removeprefix("torch.")
+        dtype = str(self.vae.dtype).removeprefix("torch.")
         narrow = "" if dtype == "float32" else f"dtype {dtype} is too narrow for it (load it as float32), or "
         return f"{narrow}its weights are damaged: fetch or write them again"
 
     def _encode_text(self, prompts: Sequence[str], encoder: Any | None = None) -> Any:
         if isinstance(prompts, str):
             raise ValueError("prompts must be a list of strings, got one string; write [prompt]")
+        if not prompts or any(not isinstance(prompt, str) for prompt in prompts):
+            raise ValueError(f"prompts must be a list of one string or more, got {prompts!r}")
         tokens = self.tokenizer(
             [self.shorten(prompt)[0] for prompt in prompts],
             padding="max_length",
@@ -390,15 +362,3 @@ def _positive(value: Any, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise BackboneError(f"{name} in model_index.json must be a whole number of at least 1, got {value!r}")
     return value
-
-
-def _timestep_rows(
-    timestep: torch.Tensor | int, lead: torch.Size, rows: int, device: torch.device
-) -> torch.Tensor:
-    """[] or [(B V)] from int, [], [B] or [B, V]."""
-    t = torch.as_tensor(timestep, device=device)
-    if t.ndim == 0:
-        return t
-    if t.shape != lead[: t.ndim]:
-        raise ValueError(f"timestep must be [] or {list(lead[:1])} or {list(lead)}, got {list(t.shape)}")
-    return t.reshape(-1).repeat_interleave(rows // t.numel())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
@@ -13,10 +13,11 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
-from diffusion.backbone import Backbone, Conditioning
+from diffusion.backbone import Backbone
+from diffusion.conditioning import Conditioning, Inputs
 from diffusion.config import SamplerName
 from diffusion.finite import check_finite
-from diffusion.guidance import cfg, rescale
+from diffusion.guidance import Given, Predict, cfg, check_guidance, predict_together, rescale
 
 Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -64,15 +65,20 @@ def plan_timesteps(scheduler: Any, num_steps: int, start_timestep: int | None = 
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    most = scheduler.config.num_train_timesteps
+    if num_steps > most:
+        raise ValueError(
+            f"num_steps must be at most {most}, the timesteps of the model's schedule, got {num_steps}"
+        )
     scheduler.set_timesteps(num_steps)
     timesteps = scheduler.timesteps
     if start_timestep is None:
         return timesteps
     remaining = timesteps[timesteps <= start_timestep]
-    if start_timestep > scheduler.config.num_train_timesteps or len(remaining) == 0:
+    if start_timestep > most or len(remaining) == 0:
         raise ValueError(
-            f"start_timestep must be in [{math.ceil(timesteps[-1])}, {scheduler.config.num_train_timesteps}] "
-            f"with {num_steps} steps, got {start_timestep}"
+            f"start_timestep must be in [{math.ceil(timesteps[-1])}, {most}] with {num_steps} steps, "
+            f"got {start_timestep}"
         )
     return remaining
 
@@ -121,26 +127,30 @@ def sample(
 
 
 def guided_denoise(
-    backbone: Backbone,
-    conditioning: Conditioning,
-    unconditional: Conditioning | None,
+    predict: Predict[Given],
+    given: Given,
+    unconditional: Given | None,
     *,
-    cameras: torch.Tensor | None,
     guidance_scale: float,
     guidance_rescale: float = 0.0,
+    at_once: int | None = None,
 ) -> Denoise:
-    """A `denoise` for `sample` with classifier-free guidance in one batched call of the UNet.
+    """A `denoise` for `sample` with classifier-free guidance, both predictions in one forward pass.
 
-    Without `unconditional`, or with a guidance scale of 1, there is no guidance.
+    Args:
+        predict: the model: a `Denoiser`, `Backbone.denoise`, or any function (latents, timestep, given) -> prediction.
+        given: `Inputs` that say what to make.
+        unconditional: the same with empty or negative words; without it, or with a scale of 1, there is no guidance.
+        guidance_scale: standard classifier-free guidance, finite.
+        guidance_rescale: in [0, 1], see `guidance.rescale`.
+        at_once: 1 makes one prediction after the other, for half the memory.
     """
+    check_guidance(guidance_scale, guidance_rescale)
     if unconditional is None or guidance_scale == 1.0:
-        return lambda latents, timestep: backbone.predict(latents, timestep, conditioning, camera=cameras)
-    both = Conditioning.cat([unconditional, conditioning])
-    cameras_twice = None if cameras is None else torch.cat([cameras, cameras])
+        return lambda latents, timestep: predict(latents, timestep, given)
 
     def denoise(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        prediction = backbone.predict(torch.cat([latents, latents]), timestep, both, camera=cameras_twice)
-        uncond, cond = prediction.chunk(2)
+        uncond, cond = predict_together(predict, latents, timestep, [unconditional, given], at_once=at_once)
         return rescale(cfg(uncond, cond, guidance_scale), cond, guidance_rescale)
 
     return denoise
@@ -148,7 +158,7 @@ def guided_denoise(
 
 def sample_views(
     backbone: Backbone,
-    prompts: list[str] | Conditioning,
+    prompts: Sequence[str] | Conditioning,
     cameras: torch.Tensor | None,
     *,
     generator: torch.Generator,
@@ -177,15 +187,16 @@ def sample_views(
     """
     if (init_images is None) != (start_timestep is None):
         raise ValueError("init_images and start_timestep belong together: give both or neither")
-    if not 0.0 <= guidance_rescale <= 1.0:
-        raise ValueError(f"guidance_rescale must lie in [0, 1], got {guidance_rescale}")
-    conditioning = backbone.encode_prompt(prompts) if isinstance(prompts, list) else prompts
+    check_guidance(guidance_scale, guidance_rescale)
+    conditioning = prompts if isinstance(prompts, Conditioning) else backbone.encode_prompt(prompts)
     shape = _views_shape(backbone, conditioning, cameras, init_images)
     if len(conditioning) == 1:
         conditioning = conditioning.repeat(shape[0])
-    unconditional = None
+    camera = None if cameras is None else cameras.to(backbone.device)
+    given, unconditional = Inputs(conditioning=conditioning, camera=camera), None
     if guidance_scale != 1.0:
-        unconditional = backbone.encode_prompt([negative_prompt]).repeat(len(conditioning))
+        negative = backbone.encode_prompt([negative_prompt]).repeat(len(conditioning))
+        unconditional = replace(given, conditioning=negative)
 
     scheduler = make_scheduler(backbone.scheduler, sampler)
     noise = torch.randn(shape, generator=generator, device=generator.device).to(backbone.device)
@@ -197,10 +208,9 @@ def sample_views(
             clean = backbone.encode(init_images.to(backbone.device))
         latents = backbone.schedule.add_noise(clean, noise, first)
     denoise = guided_denoise(
-        backbone,
-        conditioning,
+        backbone.denoise,
+        given,
         unconditional,
-        cameras=None if cameras is None else cameras.to(backbone.device),
         guidance_scale=guidance_scale,
         guidance_rescale=guidance_rescale,
     )
@@ -222,6 +232,8 @@ def _views_shape(
 ) -> tuple[int, ...]:
     """Shape [B, V, C, h, w] of the latents; B and V must agree among all inputs."""
     if cameras is not None:
+        if cameras.ndim != 4 or cameras.shape[-2:] != (4, 4):
+            raise ValueError(f"cameras must be c2w [B, V, 4, 4], got {list(cameras.shape)}")
         batch, num_views = cameras.shape[:2]
     elif images is not None:
         batch, num_views = images.shape[:2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,16 @@ def budgets(name: str, config_dir: str | None = None) -> list[str]:
     """Names that `budget=` takes for an experiment: those of the groups `budget/...` that it chooses from, if any."""
     chosen = [group for group, _ in _choices(name, experiments(config_dir)) if group.startswith("budget/")]
     return sorted({each for group in chosen or ["budget"] for each in options(group, config_dir)})
+
+
+def refuse_budgets(name: str, wanted: Iterable[str], config_dir: str | None = None) -> None:
+    """UserError for a budget that an experiment does not have."""
+    known = budgets(name, config_dir)
+    for each in wanted:
+        if each not in known:
+            raise UserError(
+                f"{name} has no budget {each!r}.{did_you_mean(each, known)} There are: {', '.join(known)}"
+            )
 
 
 def _choice(name: str, group: str, known: dict[str, Path]) -> str | None:

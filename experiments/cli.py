@@ -272,7 +272,7 @@ def _job(composed: DictConfig) -> None:
         config = build(tasks.config(composed.task), composed)
         # Only now, for torch and the models take seconds to load, and wrong settings are known before.
         module = tasks.load(composed.task)
-        from experiments.run.run_dir import execute
+        from experiments.run.execute import execute
 
         mode = HydraConfig.get().mode
         many = mode is not None and mode.name == "MULTIRUN"

@@ -28,8 +28,7 @@ from experiments.errors import UserError, describe
 from experiments.run.files import sha256_of_file
 from experiments.run.images import grid, save_png
 from experiments.run.inputs import place_of
-from experiments.run.provenance import version
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.spool import as_typed, spooled
 from experiments.tasks.configs.speaking import SpeakSettings, rate
 from video.config import EncodeConfig
@@ -45,7 +44,7 @@ _LARGEST_VIDEO = 36_864  # blocks of 16 x 16 pixels, H.264 level 5.2
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sitter:
-    """The picture and where in it the face is. picture: [3, H, W]. box: in its pixels."""
+    """The picture and where in it the face is. picture: [3, H, W]. box: the face, in its pixels."""
 
     picture: Tensor
     box: FaceBox
@@ -84,7 +83,7 @@ def listen(path: str) -> AudioFile:
 
 
 def adapters_file(backbone: Backbone, path: str | None) -> Path:
-    """The file of adapters, ``path`` or that beside the backbone; UserError where there is none."""
+    """The file of adapters, `path` or that beside the backbone; UserError where there is none."""
     file = spooled(path) if path is not None else None
     if file is None and backbone.folder is not None:
         file = backbone.folder / ADAPTERS
@@ -107,7 +106,7 @@ def beside_backbone(config: Any) -> dict[str, Path]:
 
 
 def load_talking(backbone: Backbone, path: str | None, animation: AnimateConfig) -> TalkingModel:
-    """The talking model on a backbone's UNet; ``path`` None for the adapters beside the backbone. UserError where they
+    """The talking model on a backbone's UNet; `path` None for the adapters beside the backbone. UserError where they
     cannot be used, or not for this animation."""
     try:
         model = load_adapters(adapters_file(backbone, path), backbone.unet)
@@ -134,9 +133,11 @@ def write_talk(
     """Animate the portrait clip by clip, and write talk.mp4 and talk.png.
 
     Every finished clip is kept, so that a run that was stopped goes on behind the last one, unless the adapters are
-    others by then (UserError). max_size: of the video's longer side where it shows the whole picture, pixels.
+    others by then (UserError). max_size: pixels of the video's longer side where it shows the
+    whole picture.
     on_clip: called after each clip that was made now.
     """
+    run.generated_by_ai = True
     run.made_with("talking", sha256_of_file(adapters_file(backbone, config.talking)))
     for remark in sound.remarks:
         run.note(f"the recording {remark}")
@@ -158,7 +159,7 @@ def write_talk(
         run.artefact("talk.mp4", kind="video"),
         config=EncodeConfig(crf=config.crf),
         fps=rate(config.fps),
-        metadata=_tags(config, backbone),
+        metadata=run.media_tags(),
         audio=sound.track(),
     )
     run.end_stage()
@@ -233,17 +234,9 @@ def _clip_file(folder: Path, index: int) -> Path:
 
 
 def _kept_some(frames: Iterator[Tensor], shown: list[Tensor], count: int) -> Iterator[Tensor]:
-    """The same frames; a few, evenly spread, are put into ``shown`` as they pass."""
+    """The same frames; a few, evenly spread, are put into `shown` as they pass."""
     wanted = {round((i + 0.5) * count / _PREVIEW_FRAMES - 0.5) for i in range(_PREVIEW_FRAMES)}
     for index, frame in enumerate(frames):
         if index in wanted:
             shown.append(frame)
         yield frame
-
-
-def _tags(config: SpeakSettings, backbone: Backbone) -> dict[str, str]:
-    """Container metadata: that a model made it."""
-    made = (
-        f"Made by a generative model: Galatea {version()}, backbone {backbone.name} {backbone.revision or ''}"
-    )
-    return {"comment": f"{made}, seed {config.seed}"}

@@ -17,16 +17,16 @@ from torch import Tensor
 def _check_tensor(name: str, value: Tensor, shape: tuple[int | None, ...], floating: bool = True) -> None:
     wanted = "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"
     if not isinstance(value, Tensor):
-        raise ValueError(f"{name} must be a torch tensor of shape {wanted}, got {type(value).__name__}.")
+        raise ValueError(f"{name} must be a torch tensor of shape {wanted}, got {type(value).__name__}")
     matches = value.ndim == len(shape) and all(
         w in (None, s) for w, s in zip(shape, value.shape, strict=False)
     )
     if not matches:
-        raise ValueError(f"{name} must have shape {wanted}, got {list(value.shape)}.")
+        raise ValueError(f"{name} must have shape {wanted}, got {list(value.shape)}")
     if floating and value.dtype != torch.float32:
-        raise ValueError(f"{name} must be float32, got {value.dtype}. Convert it with .float().")
+        raise ValueError(f"{name} must be float32, got {value.dtype}. Convert it with .float()")
     if floating and not bool(torch.isfinite(value.detach()).all()):
-        raise ValueError(f"{name} holds NaN or Inf; every value must be finite.")
+        raise ValueError(f"{name} holds NaN or Inf; every value must be finite")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +48,14 @@ class Material:
             _check_tensor("base_color_texture", self.base_color_texture, (None, None, 3))
             if 0 in self.base_color_texture.shape:
                 raise ValueError(
-                    f"base_color_texture must not be empty, got {list(self.base_color_texture.shape)}."
+                    f"base_color_texture must not be empty, got {list(self.base_color_texture.shape)}"
                 )
         if len(self.base_color) != 3 or not all(0.0 <= value <= 1.0 for value in self.base_color):
-            raise ValueError(f"base_color must be three sRGB values in [0, 1], got {self.base_color}.")
+            raise ValueError(f"base_color must be three sRGB values in [0, 1], got {self.base_color}")
         for name in ("metallic", "roughness"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], got {value}.")
+                raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +83,18 @@ class Mesh:
         _check_tensor("vertices", self.vertices, (None, 3))
         _check_tensor("faces", self.faces, (None, 3), floating=False)
         if self.faces.dtype != torch.int64:
-            raise ValueError(f"faces must be int64, got {self.faces.dtype}. Convert them with .long().")
+            raise ValueError(f"faces must be int64, got {self.faces.dtype}. Convert them with .long()")
         count = self.vertices.shape[0]
         if self.faces.numel():
             low, high = int(self.faces.min()), int(self.faces.max())
             if low < 0 or high >= count:
-                raise ValueError(f"faces must index {count} vertices, got indices from {low} to {high}.")
+                raise ValueError(f"faces must index {count} vertices, got indices from {low} to {high}")
         for name, width in (("normals", 3), ("uvs", 2), ("vertex_colors", 3)):
             value = getattr(self, name)
             if value is not None:
                 _check_tensor(name, value, (count, width))
         if self.material.base_color_texture is not None and self.uvs is None:
-            raise ValueError("a material with base_color_texture needs uvs. Make them with texture.unwrap.")
+            raise ValueError("a material with base_color_texture needs uvs. Make them with texture.unwrap")
 
     @property
     def num_vertices(self) -> int:

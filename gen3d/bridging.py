@@ -24,15 +24,15 @@ def bridge_pieces(
     min_fraction: float = 0.01,
     bounds: float = 1.0,
 ) -> np.ndarray:
-    """``field [R, R, R]`` (x, y, z; inside is above ``level``) with its pieces joined where that is possible.
+    """`field [R, R, R]` (x, y, z; inside is above `level`) with its pieces joined where that is possible.
 
-    The samples of an axis run from -bounds to +bounds. Pieces of at least ``min_fraction`` of the largest one's samples
-    and up to ``max_gap`` (world units) from the rest are joined by the samples on the shortest ways between them, as
-    far as ``unseen_fn(points [K, 3]) -> [K]`` bool says that these may be solid. Pieces that this leaves apart, and a
+    The samples of an axis run from -bounds to +bounds. Pieces of at least `min_fraction` of the largest one's samples
+    and up to `max_gap` (world units) from the rest are joined by the samples on the shortest ways between them, as
+    far as `unseen_fn(points [K, 3]) -> [K]` bool says that these may be solid. Pieces that this leaves apart, and a
     field of one piece, stay as they are.
     """
     if field.ndim != 3 or len(set(field.shape)) != 1:
-        raise ValueError(f"field must have shape [R, R, R], got {list(field.shape)}.")
+        raise ValueError(f"field must have shape [R, R, R], got {list(field.shape)}")
     inside = field > level
     labels, count = _pieces(inside)
     if count < 2:

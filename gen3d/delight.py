@@ -53,8 +53,8 @@ _MIN_SAMPLES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """What views show of a surface: linear colors ``[K, 3]`` in [0, 1], points and unit normals ``[K, 3]`` in the
-    world, facing ``[K]``, the cosine between normal and view, occlusion ``[K]`` in [0, 1] and weights ``[K]`` >= 0.
+    """What views show of a surface: linear colors `[K, 3]` in [0, 1], points and unit normals `[K, 3]` in the
+    world, facing `[K]`, the cosine between normal and view, occlusion `[K]` in [0, 1] and weights `[K]` >= 0.
     """
 
     colors: Tensor
@@ -67,7 +67,7 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Lighting:
-    """coefficients: ``[10]``, eight of ``harmonics``, then facing and occlusion (a quarter of c). level: log
+    """coefficients: `[10]`, eight of `harmonics`, then facing and occlusion (a quarter of c). level: log
     shading of what is best lit. All zero: no light was seen, and nothing is taken out."""
 
     coefficients: Tensor
@@ -78,13 +78,13 @@ class Lighting:
         return Lighting(coefficients=torch.zeros(_NUM_DIRECTIONAL + 2), level=0.0)
 
     def shading(self, normals: Tensor, facing: Tensor, occlusion: Tensor) -> Tensor:
-        """Shading ``[N]`` of points with unit normals ``[N, 3]``, facing and occlusion ``[N]``; 1 is best lit."""
+        """Shading `[N]` of points with unit normals `[N, 3]`, facing and occlusion `[N]`; 1 is best lit."""
         coefficients = self.coefficients.to(normals.device)
         return torch.exp(_features(normals, facing, occlusion) @ coefficients - self.level)
 
 
 def harmonics(normals: Tensor) -> Tensor:
-    """Real spherical harmonics of degrees 1 and 2, ``[N, 8]``, of unit vectors ``[N, 3]``, scaled so that the sum of
+    """Real spherical harmonics of degrees 1 and 2, `[N, 8]`, of unit vectors `[N, 3]`, scaled so that the sum of
     squares of a degree is 1."""
     x, y, z = normals.unbind(-1)
     root = math.sqrt(3.0)
@@ -99,7 +99,7 @@ def _features(normals: Tensor, facing: Tensor, occlusion: Tensor) -> Tensor:
 def occlusion(
     mesh: Mesh, points: Tensor, normals: Tensor, *, resolution: int = 96, reach: float = 0.4
 ) -> Tensor:
-    """How much of the room before ``points [N, 3]`` with ``normals [N, 3]`` a closed mesh takes: ``[N]`` in [0, 1].
+    """How much of the room before `points [N, 3]` with `normals [N, 3]` a closed mesh takes: `[N]` in [0, 1].
 
     0 over a plane, from the distance to the surface at reach, reach / 2 and reach / 4 along the normal (Evans 2006,
     "Fast approximations for global illumination on dynamic scenes"), on a grid of resolution^3 cells.
@@ -122,7 +122,7 @@ def occlusion(
 
 @torch.no_grad()
 def fit_lighting(samples: Samples, config: DelightConfig, generator: torch.Generator) -> Lighting:
-    """The light under which ``samples`` were seen; see the module's docstring. Too few samples, or none that weigh
+    """The light under which `samples` were seen; see the module's docstring. Too few samples, or none that weigh
     anything, show no light."""
     first, second = _draw_pairs(samples, config.num_pairs, generator)
     if len(first) == 0:
@@ -142,7 +142,7 @@ def fit_lighting(samples: Samples, config: DelightConfig, generator: torch.Gener
 
 
 def _draw_pairs(samples: Samples, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """``count`` pairs of samples, drawn by weight, mostly close together; none if there is too little to draw from."""
+    """`count` pairs of samples, drawn by weight, mostly close together; none if there is too little to draw from."""
     total = samples.weights.double().cpu().cumsum(0)
     if len(total) < _MIN_SAMPLES or not float(total[-1]) > 0.0:
         return torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
@@ -157,7 +157,7 @@ def _draw_pairs(samples: Samples, count: int, generator: torch.Generator) -> tup
 
 
 def _solve(change: Tensor, seen: Tensor, weights: Tensor, expected: Tensor, ridge: float) -> Tensor:
-    """Weighted least squares, pulled to ``expected``, with the last two coefficients not negative."""
+    """Weighted least squares, pulled to `expected`, with the last two coefficients not negative."""
     size = change.shape[1]
     weighted = change * weights[:, None]
     pull = ridge / torch.tensor(_SPREAD, dtype=change.dtype) ** 2
@@ -184,7 +184,7 @@ def _level(coefficients: Tensor) -> float:
 
 
 def remove_light(colors: Tensor, shading: Tensor, config: DelightConfig) -> Tensor:
-    """Albedo ``[N, 3]`` of linear ``colors [N, 3]`` seen under ``shading [N]``, in [0, 1]."""
+    """Albedo `[N, 3]` of linear `colors [N, 3]` seen under `shading [N]`, in [0, 1]."""
     # Brighter than best lit is a reflection or noise.
     divisor = shading.clamp(config.floor, 1.0) ** config.strength
     return (colors / divisor[:, None]).clamp(0.0, 1.0)

@@ -17,13 +17,18 @@ MAX_TEXTURE = 8192
 """The longest side of a texture that is read, in texels."""
 # Pillow knows dozens of formats, some of which run other programs.
 _FORMATS = ["PNG", "JPEG", "WEBP", "BMP"]
+from video.pixels import from_uint8, to_uint8
 
 
 def encode_png(image: Tensor) -> bytes:
     """[H, W, 3] float sRGB in [0, 1] -> 8-bit PNG. The same picture gives the same bytes."""
-    pixels = (image.detach().cpu().clamp(0.0, 1.0) * 255.0).round().byte().numpy()
+    return png_bytes(Image.fromarray(to_uint8(image.cpu()).numpy()))
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """The picture as a PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -45,12 +50,12 @@ def decode_picture(data: bytes, name: str) -> Tensor:
                     )
                 if image.mode.startswith(("I", "F")):
                     raise ValueError("it has more than 8 bits a texel and one channel; save it as 8-bit RGB")
-                pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+                pixels = torch.from_numpy(np.array(image.convert("RGB")))
     except (
         OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning,
     ) as error:  # fmt: skip
         raise ValueError(f"{name} holds no readable picture: {error}") from error
-    return torch.from_numpy(pixels / np.float32(255.0))
+    return from_uint8(pixels)
 
 
 def read_whole(path: Path) -> bytes:

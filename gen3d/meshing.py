@@ -13,14 +13,15 @@ import fast_simplification
 import manifold3d
 import numpy as np
 import torch
-from scipy import ndimage, sparse
+from scipy import ndimage
 from scipy.sparse import csgraph
 from skimage import measure
 from torch import Tensor
 
 from gen3d.asset import Mesh
+from gen3d.topology import adjacency, directed_edges, weld_index
 
-_EMPTY_HINT = "Try a lower `level`, more optimisation steps or another seed."
+_EMPTY_HINT = "Try a lower `level`, more optimisation steps or another seed"
 
 
 class EmptySurfaceError(ValueError):
@@ -30,23 +31,13 @@ class EmptySurfaceError(ValueError):
 # ---------------------------------------------------------------------------------------------- topology
 
 
-def _edge_counts(faces: np.ndarray, num_vertices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted keys of the directed edges a -> b, and of the same edges turned round."""
-    start = faces[:, [0, 1, 2]].reshape(-1).astype(np.int64)
-    end = faces[:, [1, 2, 0]].reshape(-1).astype(np.int64)
-    return np.sort(start * num_vertices + end), np.sort(end * num_vertices + start)
-
-
 def _is_closed(faces: np.ndarray, num_vertices: int) -> bool:
     if len(faces) == 0:
         return False
-    if (
-        (faces[:, 0] == faces[:, 1]).any()
-        or (faces[:, 1] == faces[:, 2]).any()
-        or (faces[:, 2] == faces[:, 0]).any()
-    ):
+    start, end = directed_edges(torch.from_numpy(faces.astype(np.int64))).numpy().T
+    if (start == end).any():
         return False
-    forward, backward = _edge_counts(faces, num_vertices)
+    forward, backward = np.sort(start * num_vertices + end), np.sort(end * num_vertices + start)
     return bool((np.diff(forward) > 0).all() and np.array_equal(forward, backward))
 
 
@@ -89,9 +80,7 @@ def is_watertight(mesh: Mesh) -> bool:
 
 def _component_labels(faces: np.ndarray, num_vertices: int) -> tuple[int, np.ndarray]:
     """Number of connected pieces and the piece of each face."""
-    rows = np.concatenate([faces[:, 0], faces[:, 1]])
-    columns = np.concatenate([faces[:, 1], faces[:, 2]])
-    graph = sparse.coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(num_vertices,) * 2)
+    graph = adjacency(torch.from_numpy(faces), num_vertices)
     _, labels = csgraph.connected_components(graph, directed=False)
     used, piece = np.unique(labels[faces[:, 0]], return_inverse=True)
     return len(used), piece.reshape(-1)
@@ -213,14 +202,14 @@ def extract_mesh(
     field = np.asarray(grid.detach().cpu().numpy() if isinstance(grid, Tensor) else grid, dtype=np.float32)
     if field.ndim != 3 or min(field.shape) < 2:
         raise ValueError(
-            f"grid must have shape [X, Y, Z] with at least 2 samples an axis, got {list(field.shape)}."
+            f"grid must have shape [X, Y, Z] with at least 2 samples an axis, got {list(field.shape)}"
         )
     if not np.isfinite(field).all():
-        raise ValueError("grid holds NaN or Inf; every value must be finite.")
+        raise ValueError("grid holds NaN or Inf; every value must be finite")
     if inside not in ("above", "below"):
-        raise ValueError(f"inside must be 'above' or 'below', got {inside!r}.")
+        raise ValueError(f"inside must be 'above' or 'below', got {inside!r}")
     if max_components is not None and max_components < 1:
-        raise ValueError(f"max_components must be at least 1 or None, got {max_components}.")
+        raise ValueError(f"max_components must be at least 1 or None, got {max_components}")
     if level == "auto":
         level = stable_level(field) if inside == "above" else 0.0
     level = float(level)
@@ -271,9 +260,9 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
     (the topology is new).
     """
     if target_faces < 4:
-        raise ValueError(f"target_faces must be at least 4, got {target_faces}.")
+        raise ValueError(f"target_faces must be at least 4, got {target_faces}")
     if mesh.uvs is not None:
-        raise ValueError("decimate works on meshes without uvs. Decimate first, then unwrap.")
+        raise ValueError("decimate works on meshes without uvs. Decimate first, then unwrap")
     if mesh.num_faces <= target_faces:
         return mesh
     vertices = np.ascontiguousarray(mesh.vertices.detach().cpu().numpy())
@@ -293,7 +282,7 @@ def decimate(mesh: Mesh, target_faces: int) -> Mesh:
         result = _simplify_manifold(vertices, faces, target_faces)
     if len(result[1]) == 0 or (closed and not _welds_closed(*result)):
         warnings.warn(
-            f"decimating {len(faces)} faces to {target_faces} would tear the surface; keeping all faces.",
+            f"decimating {len(faces)} faces to {target_faces} would tear the surface; keeping all faces",
             stacklevel=2,
         )
         return mesh
@@ -335,7 +324,7 @@ def _part_twins(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _without_copies(faces: Tensor) -> Tensor:
-    """``faces [M, 3]``, in their order, with each one that is there several times (from whichever corner) once."""
+    """`faces [M, 3]`, in their order, with each one that is there several times (from whichever corner) once."""
     corners = faces.cpu().numpy()
     start = corners.argmin(axis=1)[:, None]
     turned = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
@@ -344,7 +333,7 @@ def _without_copies(faces: Tensor) -> Tensor:
 
 
 def _on_same_vertices(faces: np.ndarray) -> np.ndarray:
-    """Which faces share all three vertices with another: ``[M]`` bool."""
+    """Which faces share all three vertices with another: `[M]` bool."""
     _, group, count = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True)
     return count[group.reshape(-1)] > 1
 
@@ -354,7 +343,7 @@ def _repair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Remove collapsed faces, and pairs of faces on the same three vertices (fins without thickness)."""
     while True:
-        keep = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+        keep = (faces != np.roll(faces, -1, axis=1)).all(axis=1)
         if not keep_fins:
             keep &= ~_on_same_vertices(faces)
         if keep.all():
@@ -372,15 +361,10 @@ def smooth(mesh: Mesh, num_iterations: int = 10, *, shrink: float = 0.5, inflate
     shrink in (0, 1); inflate slightly stronger and negative. Normals are dropped, since they no longer fit.
     """
     if num_iterations < 0:
-        raise ValueError(f"num_iterations must not be negative, got {num_iterations}.")
+        raise ValueError(f"num_iterations must not be negative, got {num_iterations}")
     if not (0.0 < shrink < 1.0 and -1.0 < inflate < 0.0):
-        raise ValueError(f"need 0 < shrink < 1 and -1 < inflate < 0, got {shrink} and {inflate}.")
-    faces = mesh.faces.cpu().numpy()
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    pairs = np.concatenate([pairs, pairs[:, ::-1]])
-    size = mesh.num_vertices
-    graph = sparse.coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size)).tocsr()
-    graph.data[:] = 1.0  # an edge counts once, however many faces name it
+        raise ValueError(f"need 0 < shrink < 1 and -1 < inflate < 0, got {shrink} and {inflate}")
+    graph = adjacency(mesh.faces, mesh.num_vertices)
     degree = np.maximum(np.asarray(graph.sum(axis=1)).reshape(-1, 1), 1.0)
     vertices = mesh.vertices.detach().cpu().numpy().astype(np.float64)
     for _ in range(num_iterations):
@@ -413,7 +397,7 @@ def vertex_normals(
             angle = torch.atan2(length, (first * second).sum(-1))
             total = total.index_add(0, faces[:, corner], unit * angle[:, None])
     else:
-        raise ValueError(f"weighting must be 'angle' or 'area', got {weighting!r}.")
+        raise ValueError(f"weighting must be 'angle' or 'area', got {weighting!r}")
     squared = total.square().sum(-1, keepdim=True)
     normals = total / squared.clamp_min(1e-30).sqrt()
     up = torch.tensor([0.0, 1.0, 0.0], device=vertices.device).expand_as(normals)
@@ -422,10 +406,5 @@ def vertex_normals(
 
 def with_normals(mesh: Mesh) -> Mesh:
     """The mesh with smooth, angle-weighted normals, continuous across UV seams (positions welded)."""
-    _, inverse = np.unique(
-        mesh.vertices.detach().cpu().numpy() + np.float32(0.0), axis=0, return_inverse=True
-    )
-    index = torch.from_numpy(inverse.reshape(-1)).to(mesh.device)
-    welded = mesh.vertices.detach().new_zeros(int(index.max()) + 1 if len(index) else 0, 3)
-    welded[index] = mesh.vertices.detach()
-    return mesh.replace(normals=vertex_normals(welded, index[mesh.faces])[index])
+    weld = weld_index(mesh.vertices)
+    return mesh.replace(normals=vertex_normals(mesh.vertices.detach(), weld[mesh.faces])[weld])

@@ -43,13 +43,13 @@ def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
     """
     if image.shape != target.shape:
         raise ValueError(
-            f"image and target must have one shape, got {list(image.shape)} and {list(target.shape)}."
+            f"image and target must have one shape, got {list(image.shape)} and {list(target.shape)}"
         )
     squared = (image.detach().double() - target.detach().double()).square()
     if mask is not None:
         squared = squared[mask.expand_as(squared)]
     if squared.numel() == 0:
-        raise ValueError("psnr needs at least one pixel; the mask leaves none.")
+        raise ValueError("psnr needs at least one pixel; the mask leaves none")
     error = float(squared.mean())
     return math.inf if error == 0.0 else -10.0 * math.log10(error)
 
@@ -112,7 +112,7 @@ def occupancy_grid(
         inside = torch.cat([occupancy_fn(part).cpu() for part in grid.split(_CHUNK)])
     if inside.shape != grid.shape[:1] or inside.dtype != torch.bool:
         raise ValueError(
-            f"occupancy_fn must return bool [N] for [N, 3], got {inside.dtype} {list(inside.shape)}."
+            f"occupancy_fn must return bool [N] for [N, 3], got {inside.dtype} {list(inside.shape)}"
         )
     return inside.reshape(resolution, resolution, resolution).numpy()
 
@@ -129,10 +129,10 @@ def volume_iou(
     shape: a closed mesh, or occupancy_fn(points [N, 3]) -> [N] bool.
     """
     if resolution < 2:
-        raise ValueError(f"resolution must be at least 2, got {resolution}.")
+        raise ValueError(f"resolution must be at least 2, got {resolution}")
     if isinstance(shape, Mesh):
         if not is_watertight(shape):
-            raise ValueError("volume_iou needs a watertight mesh: an open one has no inside.")
+            raise ValueError("volume_iou needs a watertight mesh: an open one has no inside")
         ours = mesh_occupancy(shape, resolution, bounds)
     else:
         ours = occupancy_grid(shape, resolution, bounds)
@@ -146,13 +146,13 @@ def sample_surface(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Points [K, 3] spread evenly over the area, their faces [K] and barycentric weights [K, 3]."""
     if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     vertices, faces = mesh.vertices.detach().cpu(), mesh.faces.cpu()
     corners = vertices[faces].double()
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
     total = area.cumsum(0)
     if len(total) == 0 or float(total[-1]) <= 0.0:
-        raise ValueError("mesh has no area to sample.")
+        raise ValueError("mesh has no area to sample")
     # Stratified: one point in every equal share of the area.
     share = (
         torch.arange(num_samples) + torch.rand(num_samples, generator=generator, dtype=torch.float64)
@@ -169,7 +169,7 @@ def _nearest(points: Tensor, others: Tensor) -> np.ndarray:
     for name, value in (("first", points), ("second", others)):
         if value.ndim != 2 or value.shape[1] != 3 or len(value) == 0:
             raise ValueError(
-                f"the {name} point set must have shape [N, 3] with N > 0, got {list(value.shape)}."
+                f"the {name} point set must have shape [N, 3] with N > 0, got {list(value.shape)}"
             )
     distance, _ = KDTree(others.double().numpy()).query(points.double().numpy())
     return np.asarray(distance)
@@ -183,7 +183,7 @@ def chamfer(points: Tensor, reference: Tensor) -> float:
 def fscore(points: Tensor, reference: Tensor, threshold: float = 0.02) -> float:
     """Harmonic mean of precision and recall in [0, 1]: the shares of points within threshold of the other set."""
     if threshold <= 0.0:
-        raise ValueError(f"threshold must be positive, got {threshold}.")
+        raise ValueError(f"threshold must be positive, got {threshold}")
     precision = float((_nearest(points, reference) <= threshold).mean())
     recall = float((_nearest(reference, points) <= threshold).mean())
     return 0.0 if precision + recall == 0.0 else 2.0 * precision * recall / (precision + recall)
@@ -203,5 +203,5 @@ def albedo_error(
     with torch.no_grad():
         truth = albedo_fn(points).cpu().clamp(0.0, 1.0)
     if truth.shape != ours.shape:
-        raise ValueError(f"albedo_fn must return [N, 3] for [N, 3] points, got {list(truth.shape)}.")
+        raise ValueError(f"albedo_fn must return [N, 3] for [N, 3] points, got {list(truth.shape)}")
     return float((srgb_to_linear(ours) - srgb_to_linear(truth)).abs().mean())

@@ -59,16 +59,3 @@ def normal_consistency(vertices: Tensor, faces: Tensor, pairs: Tensor) -> Tensor
     # Scaled up first: the cross product of small edges is far below normalize's floor.
     normals = F.normalize(normals / normals.detach().norm(dim=-1, keepdim=True).clamp_min(1e-20), dim=-1)
     return (1.0 - (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(dim=-1)).mean()
-
-
-def face_pairs(faces: Tensor) -> Tensor:
-    """Faces that share an edge: `[E, 2]` int64; an edge of more than two faces gives one pair."""
-    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(dim=1).values
-    owner = torch.arange(len(faces), device=faces.device).repeat(3)
-    key = edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1]
-    key, order = key.sort(stable=True)
-    owner = owner[order]
-    same = key[1:] == key[:-1]
-    first = same.clone()
-    first[1:] &= ~same[:-1]
-    return torch.stack([owner[:-1][first], owner[1:][first]], dim=1)

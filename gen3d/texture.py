@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gen3d.asset import Mesh
 from gen3d.render.rasterize import interpolate, rasterize, sample_texture
+from gen3d.topology import adjacency
 
 # Points handed to a colour function at a time.
 _CHUNK = 1 << 18
@@ -30,9 +31,9 @@ def unwrap(mesh: Mesh, *, size: int = 1024, padding: int = 4) -> Mesh:
     padding: free texels between two charts.
     """
     if mesh.num_faces == 0:
-        raise ValueError("mesh has no faces, so there is nothing to unwrap.")
+        raise ValueError("mesh has no faces, so there is nothing to unwrap")
     if not 0 <= padding < size // 8:
-        raise ValueError(f"padding must be from 0 to below an eighth of size ({size // 8}), got {padding}.")
+        raise ValueError(f"padding must be from 0 to below an eighth of size ({size // 8}), got {padding}")
     atlas = xatlas.Atlas()
     vertices = mesh.vertices.detach().cpu().numpy()
     atlas.add_mesh(
@@ -66,7 +67,7 @@ def unwrap(mesh: Mesh, *, size: int = 1024, padding: int = 4) -> Mesh:
 def texel_points(mesh: Mesh, size: int) -> tuple[Tensor, Tensor]:
     """Which texels of a size x size texture lie in a chart ([size, size] bool), and their surface points [K, 3]."""
     if mesh.uvs is None:
-        raise ValueError("mesh has no uvs. Make them with texture.unwrap.")
+        raise ValueError("mesh has no uvs. Make them with texture.unwrap")
     x, y = mesh.uvs[:, 0] * 2.0 - 1.0, 1.0 - mesh.uvs[:, 1] * 2.0
     clip = torch.stack([x, y, torch.zeros_like(x), torch.ones_like(x)], dim=-1)[None].detach()
     raster = rasterize(clip, mesh.faces, size, size)
@@ -83,16 +84,16 @@ def bake(
     fills the whole texture, which keeps smaller mip levels clean too.
     """
     if not 4 <= size <= 8192:
-        raise ValueError(f"size must be from 4 to 8192 texels, got {size}.")
+        raise ValueError(f"size must be from 4 to 8192 texels, got {size}")
     covered, points = texel_points(mesh, size)
     if not bool(covered.any()):
-        raise ValueError(f"no texel of a {size} x {size} texture lies in a chart. Use a larger size.")
+        raise ValueError(f"no texel of a {size} x {size} texture lies in a chart. Use a larger size")
     with torch.no_grad():
         colors = torch.cat([color_fn(part) for part in points.split(_CHUNK)])
     if colors.shape != points.shape:
-        raise ValueError(f"color_fn must return [N, 3] for [N, 3] points, got {list(colors.shape)}.")
+        raise ValueError(f"color_fn must return [N, 3] for [N, 3] points, got {list(colors.shape)}")
     if not bool(torch.isfinite(colors).all()):
-        raise ValueError("color_fn returned NaN or Inf.")
+        raise ValueError("color_fn returned NaN or Inf")
     texture = torch.zeros(size, size, 3, device=mesh.device)
     texture[covered] = colors.to(mesh.device, torch.float32).clamp(0.0, 1.0)
     texture = dilate(texture, covered, padding)
@@ -138,17 +139,12 @@ def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
 
 
 def spread(mesh: Mesh, values: Tensor, confidence: Tensor, *, smoothing: float = 0.02) -> Tensor:
-    """Values ``[N, C]`` at the vertices, carried over the surface to where nothing is known of them.
+    """Values `[N, C]` at the vertices, carried over the surface to where nothing is known of them.
 
     The x that minimises sum_i confidence_i |x_i - values_i|^2 + smoothing * sum_ij |x_i - x_j|^2 over vertices i and
-    edges ij: it keeps what is known, and is harmonic (without a bump of its own) in between. confidence: ``[N]`` >= 0.
+    edges ij: it keeps what is known, and is harmonic (without a bump of its own) in between. confidence: `[N]` >= 0.
     """
-    faces = mesh.faces.cpu().numpy()
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    pairs = np.concatenate([pairs, pairs[:, ::-1]])
-    size = mesh.num_vertices
-    graph = sparse.coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size)).tocsr()
-    graph.data[:] = 1.0  # an edge counts once, however many faces name it
+    graph = adjacency(mesh.faces, mesh.num_vertices)
     laplacian = sparse.diags(np.asarray(graph.sum(axis=1)).reshape(-1)) - graph
     # The least trust keeps a piece that nothing is known of as it is.
     trust = confidence.detach().cpu().double().numpy() + 1e-6

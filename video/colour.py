@@ -10,6 +10,8 @@ import av
 import numpy as np
 import torch
 
+from video.pixels import to_uint8
+
 BT709, _UNSPECIFIED, _BT601 = 1, 2, 5
 """Numbers of ITU-T H.273; BT709 is that of the primaries, of the transfer and of the matrix."""
 LIMITED, _FULL = 1, 2
@@ -75,4 +77,4 @@ def _to_uint8(frame: torch.Tensor) -> np.ndarray:
     """[3, H, W] float in [0, 1] -> the same as uint8."""
     if not torch.isfinite(frame).all():
         raise ValueError("a frame holds NaN or Inf")
-    return (frame.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu().numpy()
+    return to_uint8(frame).cpu().numpy()

@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from video.pixels import from_uint8
+
 CAPTION_HEIGHT = 24
 _SMALLEST_LETTERS = 8
 _INK = 0.1
@@ -60,7 +62,7 @@ def caption(text: str, width: int, *, height: int = CAPTION_HEIGHT) -> Tensor:
         raise ValueError(f"caption {text!r} does not fit into {width} pixels; shorten it")
     strip = Image.new("L", (width, height))
     ImageDraw.Draw(strip).text((width / 2, height / 2), text, 255, font=font, anchor="mm")
-    ink = torch.from_numpy(np.array(strip)).float() / 255.0
+    ink = from_uint8(torch.from_numpy(np.array(strip)))
     return (1.0 - (1.0 - _INK) * ink).expand(3, -1, -1).contiguous()
 
 

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from video.colour import to_rgb
+from video.pixels import from_uint8
 
 # Containers keep times in units as coarse as a thousandth of a second. What is off by less is no gap.
 _JITTER = Fraction(1, 50)
@@ -55,24 +56,24 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def decode(path: str | Path) -> Clip:
-    """All frames of the first video stream of a file, in memory; of long videos take :func:`read_frames`."""
+    """All frames of the first video stream of a file, in memory; of long videos take `read_frames`."""
     with _opened(path) as container:
         info = _info(container, path)
         pictures = list(_pictures(container, path))
-    frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255.0
+    frames = from_uint8(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
     return Clip(frames=frames, fps=info.fps, metadata=info.metadata)
 
 
 def read_frames(path: str | Path) -> Iterator[Tensor]:
     """The frames of the first video stream in order, [3, H, W] float32 in [0, 1], sRGB, one at a time.
 
-    The file is open from the first `next` to the last. Errors are those of :func:`decode`, and come where the damage
+    The file is open from the first `next` to the last. Errors are those of `decode`, and come where the damage
     is met.
     """
     with _opened(path) as container:
         _info(container, path)
         for picture in _pictures(container, path):
-            yield torch.from_numpy(picture).permute(2, 0, 1).float() / 255.0
+            yield from_uint8(torch.from_numpy(picture).permute(2, 0, 1))
 
 
 def decode_audio(path: str | Path) -> tuple[Tensor, int]:

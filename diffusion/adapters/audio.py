@@ -25,8 +25,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
-from diffusion.adapters.attach import attention_layers, layer_channels
-from diffusion.adapters.multiview import attend
+from diffusion.adapters.unet_hooks import attention_layers, layer_channels
+from diffusion.attention import attend
 
 # (h, w) -> [B, F or 1, K, h w]: how much each place of a feature map listens to each branch
 MaskPyramid = Mapping[tuple[int, int], torch.Tensor]

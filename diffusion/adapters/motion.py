@@ -19,8 +19,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
-from diffusion.adapters.attach import attention_layers, layer_channels
-from diffusion.adapters.multiview import attend
+from diffusion.adapters.unet_hooks import attention_layers, layer_channels
+from diffusion.attention import attend
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

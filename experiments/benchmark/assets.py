@@ -35,7 +35,8 @@ _LOOK = 0.2  # seconds between looks whether to stop
 class Asset:
     """One finished or failed asset. report: its report.json; reason: why there is none.
 
-    refused: it failed before any work. wall_seconds: of the whole process, start of Python included; None when it
+    refused: it failed before any work. wall_seconds: how long the whole process took, start of Python included; None
+    when it
     took more than one attempt.
     """
 
@@ -146,7 +147,7 @@ def _wait_for(folder: Path, stop: threading.Event) -> None:
 
 
 def run_galatea(arguments: Sequence[str], log: Path, stop: threading.Event) -> int:
-    """The exit status of a `galatea` process, whose output goes to ``log``; negative when a signal ended it. ``stop``
+    """The exit status of a `galatea` process, whose output goes to `log`; negative when a signal ended it. `stop`
     ends it."""
     # The working folder, where relative paths count from, must not hide our own packages.
     path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH", "")]))

@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from experiments.run.inputs import without_places
+from experiments.run.machine import cpu_name
 from experiments.run.provenance import code_commit, version
-from experiments.run.report import cpu_name
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.schema import to_plain
 from experiments.run.settings import Settings, flatten
 

@@ -10,7 +10,7 @@ class ScoreConfig:
     """resolution: edge of the occupancy grid over [-1, 1]^3. num_points: surface samples of each mesh.
 
     mesh_resolution: samples a side of the world's own mesh (the oracle).
-    threshold: of the F-score, in world units (the scene fits the unit sphere).
+    threshold: distance within which the F-score counts a point as met, in world units (the scene fits the unit sphere).
     """
 
     resolution: int = 128

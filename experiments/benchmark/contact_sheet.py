@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffusion.files import write_bytes
-from experiments.run.images import png_bytes
+from gen3d.files import png_bytes
+from video.pixels import to_uint8
 
 _Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _TEXT_WIDTH, _GAP, _BETWEEN, _HEADER = 230, 2, 14, 24
@@ -73,6 +73,6 @@ def _write(pen: ImageDraw.ImageDraw, font: _Font, at: tuple[int, int], row: Row,
 
 
 def _paste(sheet: Image.Image, views: Tensor, left: int, top: int) -> None:
-    pixels = (views.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    pixels = to_uint8(views).permute(0, 2, 3, 1).cpu().numpy()
     for index, view in enumerate(pixels):
         sheet.paste(Image.fromarray(np.ascontiguousarray(view)), (left + index * (view.shape[1] + _GAP), top))

@@ -33,7 +33,7 @@ _HEAD_COLORS = {"skin": SKIN_TONES, "hair_color": HAIR_COLORS, "hat": CLOTH_COLO
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """name: of the score it counts for. options: of captions, one tuple an option. answer: index of the right one."""
+    """name: the score it counts for. options: captions, one tuple for each option. answer: index of the right one."""
 
     name: str
     options: tuple[tuple[str, ...], ...]
@@ -150,7 +150,7 @@ class Reader:
 def ranks(similarities: Sequence[Tensor], answer: int) -> Tensor:
     """How many wrong options score at least as high as option `answer`: [V] long, 0 where it wins.
 
-    similarities: of V pictures with each option's captions, [V, number of captions].
+    similarities: for each option, how well V pictures fit its captions, [V, number of captions].
     """
     scores = torch.stack([(SCALE * each).logsumexp(dim=-1) for each in similarities], dim=-1)
     return (scores >= scores[:, answer, None]).sum(dim=-1) - 1

@@ -15,15 +15,15 @@ EXPLAINED = (
 
 
 def laplacian_variance(images: Tensor) -> Tensor:
-    """Variance of the Laplacian of the brightness of ``images [N, 3, H, W]``, ``[N]``; of the whole picture but its
+    """Variance of the Laplacian of the brightness of `images [N, 3, H, W]`, `[N]`; of the whole picture but its
     outermost pixels."""
     kernel = torch.tensor(_LAPLACIAN, device=images.device, dtype=images.dtype)
     return F.conv2d(images.mean(1, keepdim=True), kernel[None, None]).flatten(1).var(1)
 
 
 def sharpness(made: Tensor, truth: Tensor) -> float:
-    """Variance of the Laplacian of each of the pictures ``made [N, 3, H, W]`` over that of its ``truth [N, 3, H, W]``,
-    or of one ``[1, 3, H, W]`` for all; the mean over the pictures: 1 is as sharp as the truth, less is blurred, more is
+    """Variance of the Laplacian of each of the pictures `made [N, 3, H, W]` over that of its `truth [N, 3, H, W]`,
+    or of one `[1, 3, H, W]` for all; the mean over the pictures: 1 is as sharp as the truth, less is blurred, more is
     noise or an edge drawn too hard.
 
     What is plain in truth is left out; NaN if all is.
@@ -34,6 +34,6 @@ def sharpness(made: Tensor, truth: Tensor) -> float:
 
 
 def in_box(images: Tensor, box: FaceBox) -> Tensor:
-    """The pixels of ``images [..., H, W]`` that lie in a face box, as far as it lies in them."""
+    """The pixels of `images [..., H, W]` that lie in a face box, as far as it lies in them."""
     top, left = max(round(box.y), 0), max(round(box.x), 0)
     return images[..., top : round(box.y + box.size), left : round(box.x + box.size)]

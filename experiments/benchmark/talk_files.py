@@ -52,9 +52,10 @@ def pairs(portraits: Sequence[Path], recordings: Sequence[Path]) -> list[Pair]:
 
 
 def read_folder(name: str, folder: Path, read: Callable[[Path], T]) -> tuple[dict[Path, T], dict[str, str]]:
-    """What ``read`` makes of each file, in the order of their names, and why the others cannot be used.
+    """What `read` makes of each file, in the order of their names, and why the others cannot be used.
 
-    name: of the setting that names the folder. read: raises PortraitError, AudioError or OSError for what is no use.
+    name: the setting that names the folder. read: reads one file; raises PortraitError, AudioError or
+    OSError for what is no use.
 
     Raises:
         UserError: the folder is not there, or holds no file that can be read.
@@ -79,7 +80,7 @@ def read_folder(name: str, folder: Path, read: Callable[[Path], T]) -> tuple[dic
 
 
 def loudness(sound: AudioSource, fps: Fraction, count: int) -> Tensor:
-    """Root mean square of the sound in each of ``count`` video frames, in dB below the loudest of them: [F] in
+    """Root mean square of the sound in each of `count` video frames, in dB below the loudest of them: [F] in
     [FLOOR_DB, 0]; FLOOR_DB throughout where all is silent."""
     edges = [round(index * SAMPLE_RATE / fps) for index in range(count + 1)]
     samples = sound.read(0, edges[-1])
@@ -99,7 +100,7 @@ class FilesJudge:
 
     @torch.no_grad()
     def mouths(self, frames: Tensor, box: FaceBox) -> Tensor:
-        """Mouth opening [F] read from frames [F, 3, S, S] in [0, 1] whose portrait has its face in ``box``."""
+        """Mouth opening [F] read from frames [F, 3, S, S] in [0, 1] whose portrait has its face in `box`."""
         return read_mouths(self.reader, mouth_region(frames, mouth_centre(box), LIP_SIDE * box.size))
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from diffusion.finite import check_finite
 from experiments.benchmark.sharpness import in_box, sharpness
 from experiments.training.talking import LIP_SIDE, mouth_centre, portrait_box, sound_windows
 from experiments.world.talking import Clip
+from video.pixels import from_uint8
 
 _WIDE_OPEN = 0.15
 _REACH = 10
@@ -43,12 +44,12 @@ class TalkJudge:
     def score(
         self, frames: Tensor, clip: Clip, *, track: Tensor | None = None, joins: Sequence[int] = ()
     ) -> dict[str, float]:
-        """Scores of frames [F, 3, S, S] that should be those of ``clip``; a score that has no meaning is left out.
+        """Scores of frames [F, 3, S, S] that should be those of `clip`; a score that has no meaning is left out.
 
         track: mouth opening, if it was read already. joins: frames at which clips that were made apart meet.
         """
         track = self.mouths(frames, clip) if track is None else track
-        truth, images = clip.aperture, clip.images.float() / 255
+        truth, images = clip.aperture, from_uint8(clip.images)
         box = portrait_box(clip.portrait_landmarks)
         silent = torch.tensor([name == "sil" for name in clip.visemes])
         # A mouth that never moves is neither early nor late.
@@ -63,11 +64,11 @@ class TalkJudge:
             "closures": metrics.closure_recall(track, clip.closures, opened=_WIDE_OPEN),
             "stillness": metrics.stillness(track, silent),
             "static_psnr_db": metrics.static_psnr(frames, images),
-            "sharpness": sharpness(in_box(frames, box), in_box(clip.portrait[None].float() / 255, box)),
+            "sharpness": sharpness(in_box(frames, box), in_box(from_uint8(clip.portrait[None]), box)),
             "boundary_jump": metrics.boundary_jump(frames, joins),
         }
         if self.backbone.image_encoder is not None:
-            some = torch.cat([clip.portrait[None].float() / 255, frames[:: max(len(frames) // 8, 1)]])
+            some = torch.cat([from_uint8(clip.portrait[None]), frames[:: max(len(frames) // 8, 1)]])
             embedded = self.backbone.embed_image(some.to(self.backbone.device))
             scores["identity"] = float(F.cosine_similarity(embedded[1:], embedded[:1]).mean())
         if self.sync is not None and len(frames) >= 15 + 5 + WINDOW:

@@ -17,6 +17,7 @@ from experiments.run.images import save_png
 from experiments.training.talking import portrait_box
 from experiments.world.speech_sound import SAMPLE_RATE
 from experiments.world.talking import Clip
+from video.pixels import from_uint8
 
 
 def waited(clip: Clip, settings: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def waited(clip: Clip, settings: Sequence[str], folder: Path) -> dict[str, Any]:
         return json.loads(record.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     portrait, audio, out, log = (folder / name for name in ("portrait.png", "speech.wav", "talk", "talk.log"))
-    save_png(clip.portrait.float() / 255, portrait)
+    save_png(from_uint8(clip.portrait), portrait)
     with wave.open(str(audio), "wb") as file:
         file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
         file.writeframes((clip.audio * 32768).round().numpy().astype("<i2").tobytes())

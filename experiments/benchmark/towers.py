@@ -11,6 +11,7 @@ from experiments.benchmark.readback import Reader
 from experiments.world.captions import distinct
 from experiments.world.dataset import KINDS, Shards
 from gen3d.metrics import psnr
+from video.pixels import from_uint8
 
 _BATCH = 32
 
@@ -41,7 +42,7 @@ def reconstruction(made: Tensor, pictures: Shards) -> dict[str, float]:
 
 def first_pictures(pictures: Shards) -> Tensor:
     """[N, 3, H, W] in [0, 1], one a scene."""
-    return pictures.images[:, 0].float() / 255
+    return from_uint8(pictures.images[:, 0])
 
 
 def shrunk(images: Tensor, size: int) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
-from diffusion.adapters.multiview import add_multiview_attention
 from diffusion.backbone import Backbone
+from diffusion.denoisers.unet import UNetDenoiser
 
 
 def untrained(backbone: Backbone, seed: int) -> Backbone:
@@ -18,10 +18,9 @@ def untrained(backbone: Backbone, seed: int) -> Backbone:
         torch.manual_seed(seed)  # torch's layers take no generator for their initial weights
         unet = UNet2DConditionModel.from_config(backbone.unet.config)
     assert isinstance(unet, UNet2DConditionModel)
-    add_multiview_attention(unet)
     # diffusers' own `to` warns of a cast, even one to the same dtype.
     nn.Module.to(unet, device=backbone.device, dtype=backbone.unet.dtype)
     unet.eval().requires_grad_(False)
     twin = copy.copy(backbone)
-    twin.unet = unet
+    twin.denoiser = UNetDenoiser(unet, multiview=backbone.num_views > 1)
     return twin

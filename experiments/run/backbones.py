@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from diffusion.backbone import Backbone
-    from experiments.run.run_dir import Run
+    from experiments.run.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class BackboneConfig:
     """Which backbone, and how it is loaded.
 
     name: a name of `diffusion.registry` or a folder in diffusers layout. revision: commit or branch on the hub.
-    dtype: of the weights; offline: never ask the network.
+    dtype: number format of the weights. offline: never ask the network.
     """
 
     name: BackboneName

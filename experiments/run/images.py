@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +9,21 @@ import torch
 from PIL import Image
 
 from diffusion.files import write_bytes
+from gen3d.files import encode_png
+from video.pixels import from_uint8
 
 
 def save_png(image: torch.Tensor, path: Path) -> None:
     """Write one image [3, H, W]. The same tensor always gives the same bytes."""
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image must have shape [3, H, W], got {list(image.shape)}")
-    pixels = (
-        (image.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous()
-    )
-    write_bytes(path, png_bytes(Image.fromarray(pixels.numpy())))
-
-
-def png_bytes(picture: Image.Image) -> bytes:
-    """The picture as a PNG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
+    write_bytes(path, encode_png(image.permute(1, 2, 0)))
 
 
 def read_row(path: Path, gap: int = 2) -> torch.Tensor:
     """The images [C, 3, H, H] of a PNG that holds one row of square ones, as `grid` puts them."""
     with Image.open(path) as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255.0
+        pixels = from_uint8(torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1))
     return torch.stack([part[..., : part.shape[1]] for part in pixels.split(pixels.shape[1] + gap, dim=-1)])
 
 

@@ -105,7 +105,7 @@ def contents(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if path.is_file() else []
     if (path / _INDEX).is_file():
-        from diffusion.layout import files_of
+        from diffusion.backbone_folder import files_of
 
         return files_of(path)
     return sorted(

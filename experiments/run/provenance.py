@@ -77,22 +77,39 @@ def describe_file(path: Path) -> dict[str, Any]:
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
 
 
+def media_tags(
+    *, generated_by_ai: bool, seed: int, backbone: Mapping[str, Any] | None = None, prompt: str | None = None
+) -> dict[str, str]:
+    """Metadata for a video's container: what made it, a model only where one took part, and from what.
+
+    backbone: as `experiments.run.backbones.describe` gives it.
+    """
+    made = f"Made by Galatea {version()}, without a generative model"
+    if generated_by_ai:
+        made = f"Made by a generative model: Galatea {version()}"
+        if backbone is not None:
+            made += f", backbone {backbone['name']} {backbone['revision'] or ''}"
+    return {"comment": f"{made}, seed {seed}" + ("" if prompt is None else f", prompt: {prompt}")}
+
+
 def provenance(
     config: Mapping[str, Any],
     *,
     config_hash: str,
     inputs: Mapping[str, Any],
     facts: Mapping[str, Any],
+    generated_by_ai: bool,
     artefacts: Iterable[tuple[Path, str]] = (),
 ) -> dict[str, Any]:
     """Everything needed to say how a run's files came about.
 
     config: the run's config as plain containers. inputs: name -> `describe_text` / `describe_file`.
-    facts: what the task adds (the backbone's id and revision, the device). artefacts: (path, kind) pairs.
+    facts: what the task adds (the backbone's id and revision, the device). generated_by_ai: whether a generative model
+    took part in what the run made. artefacts: (path, kind) pairs.
     """
     return {
         "generator": {"name": "galatea", "version": version(), **code_commit()},
-        "generated_by_ai": True,
+        "generated_by_ai": generated_by_ai,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "task": config["task"],
         "experiment": config["experiment"],

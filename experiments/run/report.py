@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import platform
-import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +17,11 @@ from urllib.parse import quote
 from experiments.run import folder as folders
 from experiments.run.files import write_json, write_text
 from experiments.run.inputs import without_places
+from experiments.run.machine import peak_gpu_memory_mb, peak_memory_mb
 from experiments.run.provenance import provenance
 
 if TYPE_CHECKING:
-    from experiments.run.run_dir import Run
+    from experiments.run.run import Run
 
 ASSETS = Path(__file__).parent / "assets"
 # A page is a convenience; a file larger than this is linked, not embedded.
@@ -30,37 +29,17 @@ MAX_EMBEDDED_BYTES = 24 * 2**20
 _MIME = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4", ".glb": "model/gltf-binary"}
 
 
-def cpu_name() -> str:
-    """The processor as /proc/cpuinfo names it, or what `platform` knows."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def peak_memory_mb() -> float | None:
-    """The largest resident memory of this process so far, in MB (10^6 bytes); None where it is not known."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
-
-
-def peak_gpu_memory_mb(device: Any) -> float | None:
-    """The most memory torch held on the GPU, in MB; None on a CPU."""
-    import torch
-
-    return round(torch.cuda.max_memory_allocated(device) / 1e6, 1) if device.type == "cuda" else None
-
-
 def write(run: Run, config: Mapping[str, Any], config_hash: str) -> None:
     """Write provenance.json, report.html and report.json of a run that has done its task."""
     paths = [(run.folder / name, kind) for name, kind in run.artefacts.items()]
-    record = provenance(config, config_hash=config_hash, inputs=run.inputs, facts=run.facts, artefacts=paths)
+    record = provenance(
+        config,
+        config_hash=config_hash,
+        inputs=run.inputs,
+        facts=run.facts,
+        generated_by_ai=run.generated_by_ai,
+        artefacts=paths,
+    )
     full = {
         **record,
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
@@ -169,6 +148,7 @@ def page(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> 
     numbers = {"seconds": report["seconds"], "peak_memory_mb": report["peak_memory_mb"], **report["metrics"]}
     made = {k: report[k] for k in ("generator", "created", "config_hash", "seed") if k in report}
     made.update({k: report[k] for k in ("backbone", "device") if k in report})
+    model = "Made by a generative model." if report["generated_by_ai"] else "No generative model took part."
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in report["notes"])
     settings = html.escape(folders.to_yaml(config))
     files = "".join(
@@ -190,7 +170,7 @@ td {{ overflow-wrap: anywhere; }} code, pre {{ font-size: 12px; }} pre {{ overfl
 svg {{ border: 1px solid #8884; border-radius: 6px; }}
 </style></head><body>
 <h1>{html.escape(one_title(title))}</h1>
-<p>Made by a generative model. {html.escape(report["experiment"])}, budget {html.escape(str(config.get("budget")))}.</p>
+<p>{model} {html.escape(report["experiment"])}, budget {html.escape(str(config.get("budget")))}.</p>
 <ul>{notes}</ul>
 <section class="media">{figures}</section>
 <h2>Numbers</h2><table>{_rows(numbers)}</table>

@@ -30,7 +30,7 @@ class Settings:
     task: name in `experiments.tasks.TASKS`; set by the experiment's YAML.
     seed: every random draw of the run derives from it.
     device: "cpu", "cuda" or "cuda:N".
-    budget: name of a file of `configs/budget/`; how much work.
+    budget: name of a file of `configs/budget/` and of `configs/budget/<task>/`; how much work.
     threads: torch's CPU threads; None takes what the process may use. A resumed run keeps the number it began
         with, because sums in another order are other bits.
     out: run folder; None takes `outputs/<task>/<date>-<hash>`.
@@ -49,8 +49,6 @@ class Settings:
     checkpoint_every: int = 50
 
     def __post_init__(self) -> None:
-        if not self.budget:  # see configs/budget/10s.yaml
-            raise ValueError("budget: this experiment has none of that name; all have smoke, cpu and gpu")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; it must be in 0 ... 2**63 - 1")
         if self.threads is not None and self.threads < 1:

@@ -12,7 +12,7 @@ _spooled: dict[tuple[int, int], Path] = {}  # a pipe's device and number -> the 
 
 
 def spooled(path: str | Path) -> Path:
-    """A path that can be opened as often as needed: ``path`` itself (~ expanded), or a copy of what a pipe holds.
+    """A path that can be opened as often as needed: `path` itself (~ expanded), or a copy of what a pipe holds.
 
     The copy has the pipe's own name, is made at the first call and removed when the process ends. A path that is
     missing, or may not be looked at, comes back as it is: whoever opens it says so.

@@ -12,7 +12,7 @@ How to add one. Write its settings and its work, add a line to `TASKS`, and writ
             super().__post_init__()
 
     # my_task.py
-    def run(config: Config, run: Run) -> None: ...   # experiments.run.run_dir.Run
+    def run(config: Config, run: Run) -> None: ...   # experiments.run.run.Run
 
     # configs/experiment/train/mine.yaml
     # @package _global_
@@ -20,13 +20,14 @@ How to add one. Write its settings and its work, add a line to `TASKS`, and writ
     defaults:
       - /task: my_task
       - _self_
-      - optional /budget/my_task: ${budget}          # configs/budget/my_task/{smoke,cpu,gpu}.yaml
+      - /budget/my_task: ${budget}                   # one of configs/budget/my_task/{smoke,cpu,gpu}.yaml
     learning_rate: 3.0e-4
 
 What `run` offers (see `Run`): `run.folder`, `run.device`, `run.generator("name")`; `run.checkpoints.latest()` and
 `run.save(step, tensors, metadata)`; `run.resumed`, the newest good checkpoint or None; `with run.stage("fit", 400):`
 around timed parts, `run.log(step, loss=...)` inside; `run.artefact("mesh.glb", kind="mesh")` to record what was
-written; `run.inputs[...]`, `run.facts[...]`, `run.metrics[...]` for the report; `run.say("...")` for the user.
+written; `run.inputs[...]`, `run.facts[...]`, `run.metrics[...]` for the report; `run.generated_by_ai = True` where a
+generative model takes part in what the run makes, and `run.media_tags()` for a video; `run.say("...")` for the user.
 Saying that the run is finished, locking, provenance.json and report.json are done by the caller.
 
 A task may also define `validate(config) -> None` for checks that need files or models but no work, and

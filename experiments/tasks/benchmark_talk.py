@@ -22,14 +22,15 @@ from avatar.pipeline import animate
 from diffusion.backbone import Backbone
 from experiments.benchmark import circumstances, contact_sheet, talk_table
 from experiments.benchmark.scoring import mean_scores
-from experiments.benchmark.talk_made import kept, load_measures, made_folder, until
+from experiments.benchmark.talk_frames import kept, made_folder, until
+from experiments.benchmark.talk_measures import load_measures
 from experiments.benchmark.talk_scores import TalkJudge
 from experiments.benchmark.talk_wait import waited
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text
-from experiments.run.report import peak_memory_mb
-from experiments.run.run_dir import Run
+from experiments.run.machine import peak_memory_mb
+from experiments.run.run import Run
 from experiments.speaking import Sitter, adapters_file, beside_backbone, load_talking
 from experiments.tasks.configs.benchmark_talk import Config
 from experiments.training.talking import portrait_box
@@ -39,6 +40,7 @@ from experiments.world.talking import Clip
 from experiments.world.talking_shards import TalkingClips, make_talking
 from video.compose import stream_side_by_side
 from video.encode import encode
+from video.pixels import from_uint8, to_uint8
 from video.sound import SoundTrack
 
 _TRUTH = "truth"
@@ -60,6 +62,7 @@ def run(config: Config, run: Run) -> None:
     """Make every clip, score it, and write talk.json, talk.md, talk.png and a few videos."""
     load_average = circumstances.load_average()
     backbone = load_into(run, config.backbone)
+    run.generated_by_ai = True
     model = load_talking(backbone, config.talking, config.animate)
     reader, sync = load_measures(backbone, config.measures)
     judge = TalkJudge(reader=reader, sync=sync, backbone=backbone)
@@ -135,7 +138,7 @@ def _clips(config: Config, run: Run) -> list[Clip]:
 def _found(clip: Clip) -> FaceBox | None:
     """The face box that is found in the portrait."""
     try:
-        return find_face(clip.portrait.float() / 255, face="best")
+        return find_face(from_uint8(clip.portrait), face="best")
     except FaceError:
         return None
 
@@ -180,7 +183,7 @@ def _frames(
     found: FaceBox | None = None,
 ) -> Iterator[Tensor]:
     """About the true face the portrait speaks as it is; about one that was found its crop does, and is put back."""
-    portrait = clip.portrait.float() / 255
+    portrait = from_uint8(clip.portrait)
     sitter = Sitter(picture=portrait, box=found or portrait_box(clip.portrait_landmarks))
     size = backbone.image_size
     features = LogMelConfig().build().of(AudioClip(clip.audio), Fraction(clip.fps))
@@ -195,22 +198,22 @@ def _frames(
 
 def _put_back(sitter: Sitter, frame: Tensor) -> Tensor:
     """A crop [3, S, S] uint8 in its picture, uint8."""
-    return (sitter.crop.paste(frame.float() / 255, sitter.picture) * 255).round().byte()
+    return to_uint8(sitter.crop.paste(from_uint8(frame), sitter.picture))
 
 
 def _score(
     config: Config, run: Run, judge: TalkJudge, clips: list[Clip], made: list[Tensor]
 ) -> list[dict[str, Any]]:
-    frames = [each.float() / 255 for each in made]
+    frames = [from_uint8(each) for each in made]
     tracks = [judge.mouths(each, clip) for each, clip in zip(frames, clips, strict=True)]
     entries = []
     for index, clip in enumerate(clips):
         other = (index + 1) % len(clips)
         step = config.animate.clip_frames
         joins = [i for i in range(1, config.num_frames) if (clip.first_frame + i) % step == 0]
-        portrait = (clip.portrait.float() / 255).expand(config.num_frames, -1, -1, -1)
+        portrait = from_uint8(clip.portrait).expand(config.num_frames, -1, -1, -1)
         controls = {
-            "oracle": judge.score(clip.images.float() / 255, clip),
+            "oracle": judge.score(from_uint8(clip.images), clip),
             "static": judge.score(portrait, clip),
         }
         if other != index:
@@ -242,7 +245,7 @@ def _score_found(
         true = portrait_box(clip.portrait_landmarks)
         entry["box_overlap"] = 0.0 if box is None else round(true.overlap(box), 4)
     for index, frames in about_found.items():
-        entries[index]["found"] = judge.score(frames.float() / 255, clips[index])
+        entries[index]["found"] = judge.score(from_uint8(frames), clips[index])
     overlaps = sorted(entry["box_overlap"] for entry in entries)
     return {
         "faces": sum(box is not None for box in boxes),
@@ -264,17 +267,18 @@ def _draw(
             contact_sheet.Row(
                 caption=clip.text or clip.caption,
                 line=f"r {entry['scores'].get('r', float('nan')):.2f}",
-                blocks=(clip.images[chosen].float() / 255, frames[chosen].float() / 255),
+                blocks=(from_uint8(clip.images[chosen]), from_uint8(frames[chosen])),
             )
         )
     contact_sheet.save(rows, run.artefact("talk.png", kind="image"), titles=("truth", "made"))
     for index in range(min(config.num_videos, len(clips))):
         clip = clips[index]
-        both = [(picture.float() / 255 for picture in pictures) for pictures in (clip.images, made[index])]
+        both = [(from_uint8(picture) for picture in pictures) for pictures in (clip.images, made[index])]
         start = round(clip.first_frame / clip.fps * 16_000)
         encode(
             stream_side_by_side(both, captions=("truth", "made"), gap=2),
             run.artefact(f"clip_{index:02d}.mp4", kind="video"),
             fps=clip.fps,
+            metadata=run.media_tags(),
             audio=SoundTrack(16_000, [clip.audio[start:].contiguous()]),
         )

@@ -23,17 +23,19 @@ from diffusion.backbone import Backbone
 from experiments.benchmark import circumstances, contact_sheet, talk_files_table
 from experiments.benchmark.scoring import mean_scores
 from experiments.benchmark.talk_files import FilesJudge, Pair, loudness, pairs, read_folder
-from experiments.benchmark.talk_made import kept, load_measures, made_folder, until
+from experiments.benchmark.talk_frames import kept, made_folder, until
+from experiments.benchmark.talk_measures import load_measures
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text
+from experiments.run.machine import peak_memory_mb
 from experiments.run.provenance import describe_file
-from experiments.run.report import peak_memory_mb
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.speaking import Sitter, beside_backbone, load_talking
 from experiments.tasks.configs.benchmark_talk_files import Config
 from experiments.tasks.configs.speaking import rate
 from video.encode import encode
+from video.pixels import from_uint8
 from video.sound import SoundTrack
 
 _SHEET_FRAMES = 8
@@ -51,6 +53,7 @@ def run(config: Config, run: Run) -> None:
     """Make every pair speak, score it, and write talk_files.json, talk_files.md, talk_files.png and the videos."""
     load_average = circumstances.load_average()
     backbone = load_into(run, config.backbone)
+    run.generated_by_ai = True
     model = load_talking(backbone, config.talking, config.animate)
     reader, _ = load_measures(backbone, config.measures)
     folder, adapters = made_folder(run, backbone, config.talking)
@@ -64,7 +67,7 @@ def run(config: Config, run: Run) -> None:
         for index, speaker in enumerate(speakers):
             make = partial(_frames, config, run, backbone, model, speaker, index)
             made, spent = kept(folder / f"{index:04d}.safetensors", make)
-            frames.append(made.float() / 255)
+            frames.append(from_uint8(made))
             seconds += spent
             run.display.update(index + 1, {})
     with run.stage("score", len(speakers)):
@@ -103,7 +106,7 @@ class _Speaker:
     sound: AudioClip
 
     def box(self, size: int) -> FaceBox:
-        """The face in the square of ``size`` pixels that is made to speak."""
+        """The face in the square of `size` pixels that is made to speak."""
         return self.sitter.crop.to_crop(self.sitter.box, size)
 
 
@@ -210,6 +213,7 @@ def _draw(
             made,
             run.artefact(f"pair_{index:02d}.mp4", kind="video"),
             fps=rate(config.fps),
+            metadata=run.media_tags(),
             audio=SoundTrack(SAMPLE_RATE, [speaker.sound.samples]),
         )
     contact_sheet.save(rows, run.artefact("talk_files.png", kind="image"), ("portrait, then what was made",))

@@ -28,7 +28,7 @@ from experiments.run.backbones import BackboneConfig, announce_slowness, describ
 from experiments.run.files import write_json, write_text
 from experiments.run.images import read_row
 from experiments.run.provenance import describe_file
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.spool import spooled
 from experiments.tasks.configs.benchmark_text_to_3d import Config
 from gen3d.asset import Mesh
@@ -60,6 +60,7 @@ def run(config: Config, run: Run) -> None:
         run.inputs["prompts"] = describe_file(spooled(config.prompts))
     load_average = circumstances.load_average()
     assets = _make(config, run, cases)
+    run.generated_by_ai = any(asset.report["generated_by_ai"] for asset in assets if asset.report)
     with run.stage("clip"):
         clip, about_clip = _load_clip(config, run)
     scored, rows = _score(config, run, cases, assets, clip)

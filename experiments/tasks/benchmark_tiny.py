@@ -14,8 +14,8 @@ from diffusion.backbone import Backbone
 from diffusion.errors import BackboneError
 from diffusion.samplers import sample_views
 from experiments.benchmark import circumstances, contact_sheet, tiny_table, towers
-from experiments.benchmark.album import Album
 from experiments.benchmark.cases import GROUPS, Case, default_cases
+from experiments.benchmark.gathered_pictures import Album
 from experiments.benchmark.multiview_scores import Judge, TruePictures, frechet_scores, true_pictures
 from experiments.benchmark.readback import Reader, colors_exchanged
 from experiments.benchmark.summary import summarise
@@ -23,7 +23,7 @@ from experiments.benchmark.untrained import untrained
 from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, describe, load_into
 from experiments.run.files import write_json, write_text
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.tasks.configs.benchmark_tiny import Config
 from experiments.world.config import DatasetConfig
 from experiments.world.dataset import Shards, load_shards, make_dataset
@@ -46,6 +46,7 @@ def run(config: Config, run: Run) -> None:
     cases = default_cases(config.num_things, config.num_pairs, config.num_heads)
     prompts = [on_background(case.caption, config.background) for case in cases]
     backbone = load_into(run, config.backbone)
+    run.generated_by_ai = True
     if not backbone.has_camera:
         raise UserError(
             f"backbone {backbone.name!r} has no cameras, so its views cannot be held against the truth; "

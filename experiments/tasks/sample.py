@@ -9,7 +9,7 @@ from diffusion.samplers import sample_views
 from experiments.run.backbones import announce_left_out, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.tasks.configs.sample import Config
 from gen3d.cameras import ring
 
@@ -17,6 +17,7 @@ from gen3d.cameras import ring
 def run(config: Config, run: Run) -> None:
     """Sample the views and write the grid."""
     backbone = load_into(run, config.backbone)
+    run.generated_by_ai = True
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
     announce_left_out(

@@ -10,7 +10,7 @@ from avatar.portrait import PortraitError, load_portrait
 from experiments.errors import UserError
 from experiments.run.backbones import load_into
 from experiments.run.provenance import describe_file
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.spool import as_typed, spooled
 from experiments.speaking import Sitter, beside_backbone, listen, load_talking, write_talk
 from experiments.tasks.configs.talk import Config

@@ -14,7 +14,7 @@ from experiments.run import folder as folders
 from experiments.run.backbones import announce_left_out, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text, version
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.tasks.configs.text_to_3d import Config
 from experiments.turntable import write_preview, write_turntable, write_views
 from experiments.world import scene_from_caption
@@ -68,6 +68,7 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
     given = Given(chosen=config.chosen, request=request, device=backbone.device, init_mesh=mesh)
     stages = build_stages(config.recipe, given)
     _announce(config, run, given)
+    run.generated_by_ai = made_by_model(config)
     state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
     _write_samples(run, state)
@@ -159,19 +160,10 @@ def _write(config: Config, run: Run, backbone: Backbone, mesh: Mesh) -> None:
             run.metrics["image_text_similarity"] = round(float(similarity.mean()), 4)
     with run.stage("turntable"):
         write_turntable(
-            mesh, run.artefact("turntable.mp4", kind="video"), config.turntable, _video_tags(config, backbone)
+            mesh, run.artefact("turntable.mp4", kind="video"), config.turntable, run.media_tags(config.prompt)
         )
 
 
 def _decibel(value: float) -> float | None:
     """A PSNR for the report; identical pictures have an infinite one, which JSON cannot say."""
     return round(value, 2) if math.isfinite(value) else None
-
-
-def _video_tags(config: Config, backbone: Backbone) -> dict[str, str]:
-    """Container metadata: that a model made it, and from what."""
-    if not made_by_model(config):
-        made = f"Made by Galatea {version()} from true views, without a model"
-        return {"comment": f"{made}, seed {config.seed}, prompt: {config.prompt}"}
-    made = f"Made by a generative model: Galatea {version()}, backbone {backbone.name}"
-    return {"comment": f"{made} {backbone.revision or ''}, seed {config.seed}, prompt: {config.prompt}"}

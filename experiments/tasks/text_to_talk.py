@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from avatar.face import BlazeDetector, FaceBox, FaceError, find_face
+from avatar.face import BlazeDetector, FaceError, find_face
 from avatar.portrait import load_portrait
 from experiments.errors import UserError
+from experiments.portraits import portrait_camera, usual_face
 from experiments.run.backbones import load_into
 from experiments.run.images import save_png
 from experiments.run.provenance import describe_file
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.spool import spooled
 from experiments.speaking import Sitter, beside_backbone, listen, load_talking, write_talk
 from experiments.tasks import text_to_3d
 from experiments.tasks.configs.text_to_talk import Config
-from experiments.training.talking import portrait_box
-from experiments.world.heads import HeadSpec, make_head
-from experiments.world.talking import LANDMARKS, portrait_camera, project
 from gen3d.asset import Mesh
 from gen3d.render.shading import render_mesh
 
@@ -64,10 +62,3 @@ def _sitter(config: Config, run: Run, picture: torch.Tensor) -> Sitter:
             raise UserError(f"portrait.png: {error}") from None
         run.note("no face was found in the portrait; the usual place of a bust's face is taken")
         return Sitter(picture=picture, box=usual)
-
-
-def usual_face(size: int) -> FaceBox:
-    """Where busts have their face in a portrait of this side."""
-    points = make_head(HeadSpec()).landmarks()
-    seen = project(portrait_camera(), torch.stack([points[name] for name in LANDMARKS]), size)
-    return portrait_box(seen)

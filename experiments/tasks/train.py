@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from diffusion.backbone import Backbone, load, save_backbone
-from diffusion.tokenizer import train_tokenizer
 from experiments.errors import UserError
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.seeding import resolve_device
 from experiments.tasks.configs.train import Config
 from experiments.training import models
@@ -20,11 +19,13 @@ from experiments.training.channels import narrowed_unet, narrowed_vae, pixel_cos
 from experiments.training.clip import ClipRecipe
 from experiments.training.loop import Recipe, processes_of, train
 from experiments.training.multiview import MultiviewRecipe
+from experiments.training.tokenizer import train_tokenizer
 from experiments.training.vae import VaeRecipe
 from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
 from experiments.world.config import DatasetConfig, TalkingConfig
 from experiments.world.dataset import Shards, load_shards, make_dataset
 from experiments.world.talking_shards import TalkingClips, make_talking
+from video.pixels import from_uint8
 
 
 def validate(config: Config) -> None:
@@ -191,7 +192,7 @@ def _load_weights(recipe: Recipe, config: Config, train_set: Shards) -> None:
                 f"give noise.prediction_type={learned}, or no continue_from"
             )
     if wants is not None and wants < has:
-        images = train_set.images[:8].flatten(0, 1).float() / 255
+        images = from_uint8(train_set.images[:8].flatten(0, 1))
         costs = pixel_cost(source, images)
         kept = sorted(costs.argsort(descending=True)[:wants].tolist())
         mean = source.encode(images).mean((0, 2, 3)) / source.vae.config["scaling_factor"]

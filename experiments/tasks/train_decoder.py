@@ -16,7 +16,7 @@ from experiments.errors import UserError
 from experiments.run.backbones import load_into
 from experiments.run.files import sha256_of_file
 from experiments.run.fingerprint import fingerprint
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.seeding import resolve_device
 from experiments.speaking import ADAPTERS, load_talking
 from experiments.tasks.configs.train_decoder import Config

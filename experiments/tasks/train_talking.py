@@ -17,7 +17,7 @@ from diffusion.backbone import Backbone
 from diffusion.files import save_tensors
 from experiments.errors import UserError
 from experiments.run.backbones import load_into
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.seeding import resolve_device
 from experiments.speaking import ADAPTERS, MOUTH, SYNC
 from experiments.tasks.configs.train_talking import Config

@@ -1,4 +1,4 @@
-"""What is done to pictures ``[B, 3, H, W]`` in [0, 1] before a reader learns from them."""
+"""What is done to pictures `[B, 3, H, W]` in [0, 1] before a reader learns from them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 def mirror_some(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of ``[B, 3, H, W]``, left and right exchanged."""
+    """Half of `[B, 3, H, W]`, left and right exchanged."""
     mirrored = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(-1), images)
 
 
 def recolor(images: Tensor, generator: torch.Generator, grey: float = 0.3) -> Tensor:
-    """Each of ``[B, 3, H, W]`` with its channels shuffled and partly mixed, or, of a share ``grey``, without colour.
+    """Each of `[B, 3, H, W]` with its channels shuffled and partly mixed, or, of a share `grey`, without colour.
     What is grey stays as it is."""
     count = len(images)
     order = torch.rand(count, 3, generator=generator).argsort(1)
@@ -26,7 +26,7 @@ def recolor(images: Tensor, generator: torch.Generator, grey: float = 0.3) -> Te
 
 
 def blur_some(images: Tensor, generator: torch.Generator, share: float = 0.4) -> Tensor:
-    """Soften a share of ``[B, 3, H, W]``: what the towers will judge is often blurrier than renders."""
+    """Soften a share of `[B, 3, H, W]`: what the towers will judge is often blurrier than renders."""
     soft = torch.rand(len(images), generator=generator) < share
     if not bool(soft.any()):
         return images
@@ -37,7 +37,7 @@ def blur_some(images: Tensor, generator: torch.Generator, share: float = 0.4) ->
 
 
 def zoom(images: Tensor, generator: torch.Generator, most: float = 0.25, shift: float = 0.12) -> Tensor:
-    """Each of ``[B, 3, H, W]`` larger or smaller by up to ``most`` and moved by up to ``shift`` of its side.
+    """Each of `[B, 3, H, W]` larger or smaller by up to `most` and moved by up to `shift` of its side.
 
     What comes in at the borders repeats the border, which is background. The few thousand scenes of a data set are soon
     known by heart otherwise.
@@ -59,9 +59,9 @@ def collage(
     on_top: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """The first thing and the second, smaller, in one picture ``[B, 3, H, W]``, on the background of the second.
+    """The first thing and the second, smaller, in one picture `[B, 3, H, W]`, on the background of the second.
 
-    Masks are ``[B, 1, H, W]`` in [0, 1]. on_top: ``[B]``, whether the first stands above the second. Of two things
+    Masks are `[B, 1, H, W]` in [0, 1]. on_top: `[B]`, whether the first stands above the second. Of two things
     beside each other, which is on the left and how far one hides the other is chance.
     """
     count = len(first)

@@ -23,10 +23,10 @@ _NOISE, _LEAST = 0.3, 0.05
 
 @torch.no_grad()
 def pixel_cost(backbone: Backbone, images: Tensor) -> Tensor:
-    """What an error in each latent channel costs in the picture: ``[C]``, mean squared change of pixels in [0, 1] for a
+    """What an error in each latent channel costs in the picture: `[C]`, mean squared change of pixels in [0, 1] for a
     unit of variance in the latents' own scale.
 
-    images: ``[N, 3, H, W]`` in [0, 1] about which it is measured, with small noise that is the same each time.
+    images: `[N, 3, H, W]` in [0, 1] about which it is measured, with small noise that is the same each time.
     """
     generator = torch.Generator().manual_seed(0)
     latents = backbone.encode(images.to(backbone.device))
@@ -40,7 +40,7 @@ def pixel_cost(backbone: Backbone, images: Tensor) -> Tensor:
 
 
 def pixel_weights(backbone: Backbone, images: Tensor) -> Tensor:
-    """Weights ``[C]`` of the latent channels in a loss, 1 on average: what errors in them cost in ``images``.
+    """Weights `[C]` of the latent channels in a loss, 1 on average: what errors in them cost in `images`.
 
     None is left alone, for what a UNet makes of a channel comes back to it as input.
     """
@@ -50,9 +50,9 @@ def pixel_weights(backbone: Backbone, images: Tensor) -> Tensor:
 
 
 def widened(narrow: Mapping[str, Tensor], wide: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the shapes of ``wide``, of which ``narrow`` has those with fewer latent channels.
+    """Weights of the shapes of `wide`, of which `narrow` has those with fewer latent channels.
 
-    New inputs of old outputs are 0; new outputs stay as ``wide`` has them. Other layers are those of ``narrow``,
+    New inputs of old outputs are 0; new outputs stay as `wide` has them. Other layers are those of `narrow`,
     whatever their shape.
     """
     result = dict(narrow)
@@ -64,7 +64,7 @@ def widened(narrow: Mapping[str, Tensor], wide: Mapping[str, Tensor]) -> dict[st
 
 
 def narrowed_unet(wide: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Tensor]:
-    """A UNet's weights with the latent channels ``kept`` only."""
+    """A UNet's weights with the latent channels `kept` only."""
     rows = list(kept)
     return {
         **wide,
@@ -75,9 +75,9 @@ def narrowed_unet(wide: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, 
 
 
 def narrowed_vae(wide: Mapping[str, Tensor], kept: Sequence[int], mean: Tensor) -> dict[str, Tensor]:
-    """An AutoencoderKL's weights with the latent channels ``kept`` only.
+    """An AutoencoderKL's weights with the latent channels `kept` only.
 
-    mean: ``[C]`` of all channels, before the scaling factor; what the decoder takes for those that are gone. Latents
+    mean: `[C]` of all channels, before the scaling factor; what the decoder takes for those that are gone. Latents
     stay exactly what they were, and so does what is decoded but for its border, whose padding has no such constant.
     """
     rows, channels = list(kept), len(mean)
@@ -111,7 +111,7 @@ def _placed(old: Tensor, new: Tensor, *, halves: bool) -> Tensor:
 
 
 def _places(old: int, new: int, halves: bool) -> list[int]:
-    """Where ``old`` channels lie among ``new`` ones."""
+    """Where `old` channels lie among `new` ones."""
     if old == new or not halves:
         return list(range(old))
     return [*range(old // 2), *range(new // 2, new // 2 + old // 2)]

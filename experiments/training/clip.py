@@ -19,11 +19,12 @@ from transformers import CLIPTokenizer
 
 from diffusion.backbone import IMAGE_MEAN, IMAGE_STD
 from experiments.training.augment import blur_some, collage, mirror_some, recolor, zoom
-from experiments.training.clip_games import Said, exchanged, games, put_together, single_things
+from experiments.training.clip_captions import Said, exchanged, games, put_together, single_things
 from experiments.training.models import build_image_encoder, build_text_encoder
 from experiments.world.caption_parsing import Spec, ThingSpec, parse, split_background
 from experiments.world.captions import RELATIONS, THINGS, distinct, phrase
 from experiments.world.dataset import Shards
+from video.pixels import from_uint8
 
 # How often each game is played, of all steps.
 _SHARES = {
@@ -42,7 +43,7 @@ _MAX_SCALE = 100.0
 class ClipRecipe:
     """Symmetric cross-entropy over the similarities of a batch, or of a picture with a few captions.
 
-    ``logit_scale`` and, for captions without colours, which many pictures share, ``shape_logit_scale`` are the
+    `logit_scale` and, for captions without colours, which many pictures share, `shape_logit_scale` are the
     logarithms of what similarities are multiplied by. They learn too, and are not kept.
     """
 
@@ -101,7 +102,7 @@ class ClipRecipe:
         return said, self._pictures(self.data.images, said.rows, self._draw_views(count, generator))
 
     def _draw_collages(self, count: int, generator: torch.Generator) -> tuple[Said, Tensor]:
-        """Likewise of pairs put together, fewer than ``count``; single things where no pair can be made."""
+        """Likewise of pairs put together, fewer than `count`; single things where no pair can be made."""
         things = list(self.things.values())
         first, second = torch.randint(len(things), (2, count), generator=generator)
         relations = torch.randint(len(RELATIONS), (count,), generator=generator)
@@ -122,13 +123,13 @@ class ClipRecipe:
         return torch.randint(self.data.images.shape[1], (count,), generator=generator)
 
     def _pictures(self, of: Tensor, rows: Tensor, views: Tensor) -> Tensor:
-        """``[B, C, H, W]`` in [0, 1]."""
-        return of[rows, views].to(self.device).float() / 255
+        """`[B, C, H, W]` in [0, 1]."""
+        return from_uint8(of[rows, views].to(self.device))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Shares of held-out pictures: ``retrieval_top1``, whose own caption is the nearest of 100 that mean different
-        things; ``thing_top1``, of one thing, whose name is the nearest of all names, no colour said; ``told_apart``, of
+        """Shares of held-out pictures: `retrieval_top1`, whose own caption is the nearest of 100 that mean different
+        things; `thing_top1`, of one thing, whose name is the nearest of all names, no colour said; `told_apart`, of
         a pair, whose own caption is nearer than those with two words exchanged."""
         rows = distinct(self.held_out.captions)[:100]
         own = self._embed_tokens(self._tokenize([self.held_out.captions[row] for row in rows]))
@@ -173,20 +174,20 @@ class ClipRecipe:
         return F.normalize(self.image(pixel_values=(images - mean) / std).image_embeds.float(), dim=-1)
 
     def _embed_tokens(self, tokens: Tensor) -> Tensor:
-        """``[..., D]`` of ``[..., L]``."""
+        """`[..., D]` of `[..., L]`."""
         embeds = self.text(input_ids=tokens.to(self.device).flatten(0, -2)).text_embeds
         return F.normalize(embeds.float(), dim=-1).unflatten(0, tokens.shape[:-1])
 
 
 def _among(image: Tensor, text: Tensor, wrong: Tensor) -> Tensor:
-    """Similarities ``[B, 1 + K]`` of ``[B, D]`` with own captions ``[B, 1 + K, D]``; -inf where there is no wrong one.
+    """Similarities `[B, 1 + K]` of `[B, D]` with own captions `[B, 1 + K, D]`; -inf where there is no wrong one.
     A scale belongs to the pictures: the gradient of one that -inf were multiplied by would be nan."""
     missing = F.pad(~wrong, (1, 0)).to(image.device)
     return (image[:, None] * text).sum(-1).masked_fill(missing, -torch.inf)
 
 
 def _contrast(logits: Tensor, meanings: Tensor) -> Tensor:
-    """Both ways, of pictures with captions ``[B, B]``. Rows of one meaning are all right: the target is shared."""
+    """Both ways, of pictures with captions `[B, B]`. Rows of one meaning are all right: the target is shared."""
     same = (meanings[:, None] == meanings[None]).float()
     target = same / same.sum(1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

@@ -18,11 +18,12 @@ LATENT_CHANNELS = 5
 class LoopConfig:
     """How long and how fast to learn.
 
-    learning_rate: the peak; it rises over ``warmup`` steps and falls to a twentieth along a cosine.
-    optimizer: ``adamw``, or ``muon`` for the matrices, at ``muon_scale`` times the rate, with AdamW for the rest.
-    processes: how many share each batch, on the CPU; they divide the run's ``threads`` among them. Under `accelerate
+    learning_rate: the peak; it rises over `warmup` steps and falls to a twentieth along a cosine.
+    optimizer: `adamw`, or `muon` for the matrices, at `muon_scale` times the rate, with AdamW for the rest.
+    processes: how many share each batch, on the CPU; they divide the run's `threads` among them. Under `accelerate
         launch` or `torchrun` they are those that it started.
-    ema_decay: of the averaged weights, which are what is kept. bf16: autocast of the forward pass.
+    ema_decay: how much of the averaged weights, which are what is kept, each step leaves. bf16: the forward pass is
+        computed in bfloat16 where that is safe.
     validate_every: steps between held-out measurements (and at the end).
     """
 
@@ -60,7 +61,7 @@ class LoopConfig:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
 
     def rate(self, step: int) -> float:
-        """Learning rate of ``step``, counted from 0."""
+        """Learning rate of `step`, counted from 0."""
         rise = min(1.0, (step + 1) / max(self.warmup, 1))
         fall = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
         return self.learning_rate * rise * (0.05 + 0.95 * fall)
@@ -102,12 +103,12 @@ def check_channels(channels: tuple[int, ...]) -> None:
 class DecoderConfig:
     """What the decoder learns from (part decoder).
 
-    pyramid_weight: of the error of edges, beside the mean absolute error of pixels. critic_weight: of the critic's
-        opinion, from step critic_from on; it learns from the first step. 0 leaves the critic out.
-    portrait_share: of a batch that are portraits; of the rest, three in ten are close-ups and the others scenes.
-    made_share: of a batch whose latents are as the UNet and the talking model make them; made_weight: of their errors
-        beside those of encoded latents, for a model is never quite right. made_scenes: of how many scenes the
-        UNet makes some.
+    pyramid_weight: how much the error of edges counts beside the mean absolute error of pixels. critic_weight: how
+        much the critic's opinion counts, from step critic_from on; it learns from the first step. 0 leaves it out.
+    portrait_share: share of a batch that are portraits; of the rest, three in ten are close-ups and the others scenes.
+    made_share: share of a batch whose latents are as the UNet and the talking model make them. made_weight: how much
+        their errors count beside those of encoded latents, for a model is never quite right. made_scenes: how many
+        scenes the UNet makes some of.
     closeups: how many scenes are seen from near beside the others, fovy_deg the range of their cameras, degrees.
     """
 

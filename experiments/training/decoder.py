@@ -20,14 +20,15 @@ from experiments.benchmark.sharpness import in_box, sharpness
 from experiments.training.config import DecoderConfig
 from experiments.training.patch_critic import PatchCritic
 from experiments.training.picture_losses import critic_error, pyramid_error
+from video.pixels import from_uint8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
     """images: [N, 3, H, W] uint8, and latents: [N, C, h, w], in the backbone's scale, that should show them.
 
-    share: of a batch that comes from here. weight: of their errors of pixels and edges. boxes: of the faces of N
-    pictures that are portraits, where alone their sharpness is measured; else empty.
+    share: share of a batch that comes from here. weight: how much their errors of pixels and edges count. boxes: the
+    faces of N pictures that are portraits, where alone their sharpness is measured; else empty.
     """
 
     images: Tensor
@@ -104,7 +105,7 @@ class DecoderRecipe:
         """PSNR in dB, mean over pictures, and sharpness over the truth's, of whole held-out pictures of each kind."""
         measured = {}
         for name, pictures in self.held_out.items():
-            truth = pictures.images.float() / 255
+            truth = from_uint8(pictures.images)
             made = torch.cat(
                 [
                     (self._decode(some.to(self.device).float()).cpu() * 0.5 + 0.5).clamp(0, 1)

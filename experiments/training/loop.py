@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from diffusion.finite import NonFiniteError
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.training.config import LoopConfig
 from experiments.training.optimizers import Optimizers
 from experiments.training.parallel import Group, group, launched
 
 
 class Recipe(Protocol):
-    """What is trained. ``modules`` is all that has weights; ``validate`` is called with averaged weights in place."""
+    """What is trained. `modules` is all that has weights; `validate` is called with averaged weights in place."""
 
     modules: nn.ModuleDict
 
@@ -85,7 +85,7 @@ class _Learner:
 
 
 def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Generator) -> dict[str, float]:
-    """Train to ``config.steps``, continuing ``run.resumed`` exactly; leaves the averaged weights in the modules.
+    """Train to `config.steps`, continuing `run.resumed` exactly; leaves the averaged weights in the modules.
 
     Returns the last held-out measurement.
     """

@@ -6,15 +6,18 @@ own softness and still shows what the true picture shows, pixel for pixel.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from avatar.conditions import Conditions
-from avatar.guided import predict_guided
+from avatar.guidance import predict_guided
 from avatar.model import TalkingModel
 from avatar.settings import AnimateConfig, StageConfig
 from avatar.training import conditions_of
 from diffusion.backbone import Backbone
+from diffusion.conditioning import Inputs
 from diffusion.samplers import guided_denoise, make_scheduler, plan_timesteps, sample
 from experiments.training.talking import EncodedClips
 from experiments.world.dataset import Shards
@@ -34,15 +37,15 @@ def made_views(backbone: Backbone, shards: Shards, latents: Tensor, generator: t
     scheduler, config = make_scheduler(backbone.scheduler), SamplingConfig()
     steps = plan_timesteps(scheduler, _VIEW_STEPS)
     starts = steps[steps <= _VIEW_START * backbone.schedule.num_timesteps]
-    unconditional = backbone.encode_prompt([""])
+    empty = backbone.encode_prompt([""])
     made = []
     for index, (clean, caption, c2w) in enumerate(zip(latents, shards.captions, shards.c2w, strict=True)):
         start = int(starts[index % len(starts)])
+        given = Inputs(conditioning=backbone.encode_prompt([caption]), camera=c2w[None].to(backbone.device))
         denoise = guided_denoise(
-            backbone,
-            backbone.encode_prompt([caption]),
-            unconditional,
-            cameras=c2w[None].to(backbone.device),
+            backbone.denoise,
+            given,
+            replace(given, conditioning=empty),
             guidance_scale=config.guidance_scale,
             guidance_rescale=config.guidance_rescale,
         )

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from diffusion.adapters.camera import CAMERA_DIM
-from diffusion.adapters.multiview import add_multiview_attention
+from diffusion.attention import add_context_attention
 from experiments.training.config import DOWNSCALE, IMAGE_SIZE, LATENT_CHANNELS, check_channels
 
 NUM_VIEWS = 4
@@ -105,7 +105,7 @@ def build_unet(
         "projection_class_embeddings_input_dim": CAMERA_DIM,
     }
     unet = UNet2DConditionModel(**settings)
-    add_multiview_attention(unet)
+    add_context_attention(unet)
     return unet
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffusion.adapters.camera import camera_condition
+from diffusion.attention import AttentionContext
 from diffusion.backbone import Backbone
 from diffusion.files import save_tensors
 from diffusion.finite import check_finite
@@ -23,6 +24,7 @@ from experiments.training.channels import pixel_weights
 from experiments.training.config import NoiseConfig, Weighting
 from experiments.training.models import build_scheduler, build_unet
 from experiments.world.dataset import Shards
+from video.pixels import from_uint8
 
 
 class MultiviewRecipe:
@@ -54,7 +56,7 @@ class MultiviewRecipe:
         self.text.requires_grad_(train_text)
         self.text.text_projection.requires_grad_(False)
         self.modules = nn.ModuleDict({"unet": self.unet, "text": self.text}).to(backbone.device)
-        costs = pixel_weights(backbone, train.images[:8].flatten(0, 1).float() / 255)
+        costs = pixel_weights(backbone, from_uint8(train.images[:8].flatten(0, 1)))
         self.costs = costs[:, None, None].to(backbone.device)
         self.weights = self.costs if weighting == "pixels" else torch.ones_like(self.costs)
         noise = noise or NoiseConfig()
@@ -121,7 +123,7 @@ class MultiviewRecipe:
             t.repeat_interleave(views),
             self.text(input_ids=tokens.to(device)).last_hidden_state,
             class_labels=camera.flatten(0, 1),
-            cross_attention_kwargs={"num_views": views},
+            cross_attention_kwargs={"context": AttentionContext(num_views=views)},
         ).sample
         return output.float().view_as(target), target, x_t
 
@@ -151,8 +153,7 @@ def cached_latents(backbone: Backbone, images: Tensor, cache: Path | None) -> Te
     def encode() -> Tensor:
         with torch.autocast(backbone.device.type, torch.bfloat16):
             parts = [
-                backbone.encode(some.to(backbone.device).float() / 255).half().cpu()
-                for some in images.split(8)
+                backbone.encode(from_uint8(some.to(backbone.device))).half().cpu() for some in images.split(8)
             ]
         return check_finite(
             torch.cat(parts), "an encoding in half precision", "the VAE's latents are too large for it"

@@ -36,7 +36,7 @@ class Group:
         self.rank, self.size = rank, size
 
     def average(self, weights: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-        """Put the mean gradient over the processes into each weight's ``grad``; returns the mean loss.
+        """Put the mean gradient over the processes into each weight's `grad`; returns the mean loss.
 
         A weight that no process used keeps no gradient, so that the optimiser leaves it alone.
         """
@@ -68,9 +68,9 @@ class PeerLost(RunFailed):
 
 @contextlib.contextmanager
 def group(size: int, work: Callable[..., None], *args: object) -> Iterator[Group]:
-    """Run ``work(group, *args)`` in ``size - 1`` further processes while the block lasts.
+    """Run `work(group, *args)` in `size - 1` further processes while the block lasts.
 
-    ``args`` are pickled; tensors among them are shared, not copied, unless a launcher started the processes.
+    `args` are pickled; tensors among them are shared, not copied, unless a launcher started the processes.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // size))

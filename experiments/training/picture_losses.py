@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
-    """Bands of ``images [B, C, H, W]``, from the finest on, each half as large as the one before and without what the
+    """Bands of `images [B, C, H, W]`, from the finest on, each half as large as the one before and without what the
     next holds; what is left below them all is not among them. H and W must be multiples of 2 to the power of levels."""
     height, width = images.shape[-2:]
     if levels < 1 or height % 2**levels or width % 2**levels:
@@ -25,7 +25,7 @@ def laplacian_pyramid(images: Tensor, levels: int) -> list[Tensor]:
 
 
 def pyramid_error(made: Tensor, truth: Tensor, levels: int = 3) -> Tensor:
-    """Mean absolute error of the bands of ``laplacian_pyramid``, mean over the bands, ``[B]``: an edge that is missing
+    """Mean absolute error of the bands of `laplacian_pyramid`, mean over the bands, `[B]`: an edge that is missing
     counts as much as a plain that is off, though it fills far less of the picture."""
     bands = laplacian_pyramid(made - truth, levels)
     return torch.stack([band.abs().flatten(1).mean(1) for band in bands]).mean(0)

@@ -19,14 +19,15 @@ from avatar.face_regions import face_mask, regions
 from avatar.model import TalkingModel
 from avatar.mouth import MouthReader, mouth_region
 from avatar.settings import StageConfig
-from avatar.stages import groups_of, set_trainable
 from avatar.syncnet import WINDOW, SyncNet, contrast
 from avatar.training import TalkingBatch, stage_loss
+from avatar.training_stages import groups_of, set_trainable
 from diffusion.backbone import Backbone
 from experiments.training.channels import pixel_weights
 from experiments.training.multiview import cached_latents
 from experiments.world.speech import RIG_CHANNELS
 from experiments.world.talking import LANDMARKS, Clip
+from video.pixels import from_uint8
 
 
 class TalkingData:
@@ -97,7 +98,8 @@ class TalkRecipe:
         num_frames: int,
         cache: Path | None = None,
     ) -> None:
-        """model: on the backbone's UNet. num_frames: of the clips trained on; the motion frames come before them."""
+        """model: lives on the backbone's UNet. num_frames: frames of each clip trained on; the motion frames come
+        before them."""
         self.model = model.float()
         set_trainable(self.model, groups_of(stage.stage, freeze_sound=stage.freeze_sound))
         self.modules = nn.ModuleDict({"talking": self.model})
@@ -109,7 +111,7 @@ class TalkRecipe:
                 f"num_frames is {num_frames}, but with {self.past} motion frames before them the clips of "
                 f"{train.num_frames} frames are too short; make num_frames at most {train.num_frames - self.past}"
             )
-        self.weights = pixel_weights(backbone, train.portraits[:32].float() / 255)
+        self.weights = pixel_weights(backbone, from_uint8(train.portraits[:32]))
         self.train = EncodedClips.of(backbone, train, cache)
         self.held_out = EncodedClips.of(backbone, held_out, cache)
 
@@ -124,7 +126,7 @@ class TalkRecipe:
     def validate(self) -> dict[str, float]:
         """Error of v on held-out clips, weighted as in the loss, nothing dropped, noise and timesteps always the same.
 
-        ``v_error_other_sound``: the same with the next clip's sound; what lies between them is what the sound tells.
+        `v_error_other_sound`: the same with the next clip's sound; what lies between them is what the sound tells.
         """
         stage = StageConfig(
             stage=self.stage.stage, min_snr_gamma=None, noise_offset=0.0, lip_weight=self.stage.lip_weight,
@@ -164,7 +166,7 @@ class EncodedClips:
     @staticmethod
     @torch.no_grad()
     def of(backbone: Backbone, data: TalkingData, cache: Path | None) -> EncodedClips:
-        portraits = data.portraits.float() / 255
+        portraits = from_uint8(data.portraits)
         identity = None
         if backbone.image_encoder is not None:
             parts = [backbone.embed_image(some.to(backbone.device)).cpu() for some in portraits.split(64)]
@@ -179,7 +181,7 @@ class EncodedClips:
     def batch(
         self, rows: Tensor, starts: Tensor, *, num_frames: int, past: int, device: torch.device
     ) -> TalkingBatch:
-        """``num_frames`` frames of the clips ``rows [B]`` from the frames ``starts [B]`` on, the ``past`` ones before
+        """`num_frames` frames of the clips `rows [B]` from the frames `starts [B]` on, the `past` ones before
         them apart."""
         data = self.data
         frames = starts[:, None] + torch.arange(num_frames)
@@ -304,7 +306,7 @@ def lips(data: TalkingData, clip: int, frames: slice, generator: torch.Generator
     if generator is not None:
         dx, dy, drawn = torch.rand(3, generator=generator).tolist()
         x, y, blur = x + 0.1 * box.size * (dx - 0.5), y + 0.1 * box.size * (dy - 0.5), drawn < 0.5
-    region = mouth_region(data.images[clip, frames].float() / 255, (x, y), LIP_SIDE * box.size)
+    region = mouth_region(from_uint8(data.images[clip, frames]), (x, y), LIP_SIDE * box.size)
     region = F.interpolate(region, size=(48, 48), mode="bilinear", antialias=True, align_corners=False)
     if blur:
         region = F.interpolate(F.avg_pool2d(region, 2), size=(48, 48), mode="bilinear", align_corners=False)

@@ -98,7 +98,7 @@ def behave(
     *,
     generator: torch.Generator,
 ) -> Behaviour:
-    """Draw a behaviour for ``duration`` seconds. stresses: times of stressed syllables; some get a nod or a brow."""
+    """Draw a behaviour for `duration` seconds. stresses: times of stressed syllables; some get a nod or a brow."""
     config = config or BehaviourConfig()
 
     def uniform(*size: int) -> Tensor:

@@ -162,7 +162,7 @@ def _check_known(words: Sequence[str], caption: str) -> None:
                 f"unknown word {word!r} in the caption {caption!r}{_hint(word, _KNOWN - FILLERS)} "
                 f"Things: {', '.join(THINGS)}. Colours: {', '.join(COLORS)}. "
                 f"Relations: {', '.join(phrases[0] for phrases in RELATIONS.values())}. "
-                "For a head, begin with 'a portrait of'."
+                "For a head, begin with 'a portrait of'"
             )
 
 

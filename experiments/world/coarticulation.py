@@ -45,7 +45,7 @@ def lip_movement(
 ) -> Tensor:
     """Lip channels at times [T] (seconds): [T, 7] in [0, 1], in the order of CHANNELS.
 
-    segments: as :func:`experiments.world.visemes.segments_of` gives them, at least one.
+    segments: as `experiments.world.visemes.segments_of` gives them, at least one.
     """
     if not segments:
         raise ValueError("lip movement needs at least one segment")

@@ -52,7 +52,8 @@ class DatasetConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """Probabilities and ranges. peak_db: of the loudest sample, below full scale. noise_db: speech above noise.
+    """Probabilities and ranges. peak_db: level of the loudest sample, below full scale. noise_db: speech above
+    noise.
     reverb_seconds: time in which the echo falls by 60 dB."""
 
     peak_db: tuple[float, float] = (-24.0, -0.5)
@@ -81,7 +82,7 @@ class TalkingConfig:
 
     size: pixels, a multiple of 8. fps: frames a second. held_out: people, voices and sentences training never meets.
     speech: 'espeak' says sentences and needs the extra 'world'; 'formants' babbles and needs nothing; the share
-    ``wordless`` of an espeak set babbles too (voices without words are in no held-out list).
+    `wordless` of an espeak set babbles too (voices without words are in no held-out list).
     framing: by what share the camera's zoom varies from clip to clip, as crops about a face that was found do.
     still: share of heads that hold nearly still. pause: share of utterances with a longer silence at either end.
     """

@@ -25,13 +25,14 @@ from experiments.world.scene import scene_from_caption
 from experiments.world.sdf import Color
 from experiments.world.shard_files import make_shards, write_shard
 from gen3d.cameras import ring
+from video.pixels import to_uint8
 
 KINDS = ("thing", "pair", "head")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One scene: pictures ``[V, 3, H, W]`` uint8 sRGB, masks ``[V, 1, H, W]`` uint8, cameras c2w ``[V, 4, 4]``."""
+    """One scene: pictures `[V, 3, H, W]` uint8 sRGB, masks `[V, 1, H, W]` uint8, cameras c2w `[V, 4, 4]`."""
 
     images: Tensor
     masks: Tensor
@@ -42,7 +43,7 @@ class Group:
 
 
 def make_group(config: DatasetConfig, index: int) -> Group:
-    """Group ``index`` of the set: a pure function of its arguments."""
+    """Group `index` of the set: a pure function of its arguments."""
     rng = np.random.default_rng([config.seed, index, int(config.held_out)])
     shares = np.asarray(config.shares) / sum(config.shares)
     kind = KINDS[rng.choice(3, p=shares)]
@@ -59,8 +60,8 @@ def make_group(config: DatasetConfig, index: int) -> Group:
     )
     r = scene.render(cameras, config.size, background=background, light=random_light(rng))
     return Group(
-        images=(r.images.clamp(0, 1) * 255).round().byte(),
-        masks=(r.mask * 255).round().byte(),
+        images=to_uint8(r.images),
+        masks=to_uint8(r.mask),
         c2w=cameras.c2w,
         fovy_deg=float(cameras.fovy_deg[0]),
         caption=caption,
@@ -102,10 +103,10 @@ def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
 
 
 def make_dataset(folder: Path, config: DatasetConfig, *, workers: int) -> Iterator[Path]:
-    """Make every shard that ``folder`` lacks; yields each shard's path, in order, once it is there.
+    """Make every shard that `folder` lacks; yields each shard's path, in order, once it is there.
 
     Raises:
-        ValueError: ``folder`` holds a set made with other settings, or the disk is too full.
+        ValueError: `folder` holds a set made with other settings, or the disk is too full.
     """
     return make_shards(
         folder,
@@ -119,7 +120,7 @@ def make_dataset(folder: Path, config: DatasetConfig, *, workers: int) -> Iterat
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """All groups of a folder of shards in memory, as arrays: images ``[N, V, 3, H, W]`` uint8 and so on."""
+    """All groups of a folder of shards in memory, as arrays: images `[N, V, 3, H, W]` uint8 and so on."""
 
     images: Tensor
     masks: Tensor
@@ -132,12 +133,12 @@ class Shards:
         return len(self.captions)
 
     def first(self, count: int) -> Shards:
-        """The first groups, all of them if there are no more than ``count``."""
+        """The first groups, all of them if there are no more than `count`."""
         return Shards(**{each.name: getattr(self, each.name)[:count] for each in fields(self)})
 
 
 def load_shards(paths: Sequence[Path]) -> Shards:
-    """Read shards whole. Raises ``ValueError`` when there are none."""
+    """Read shards whole. Raises `ValueError` when there are none."""
     if not paths:
         raise ValueError("no shards to read: make the data set first")
     columns: dict[str, list[Tensor]] = {"images": [], "masks": [], "c2w": [], "fovy_deg": []}

@@ -53,7 +53,7 @@ class EspeakError(ValueError):
 class EspeakRequest:
     """What to say and how. voice: 'accent' or 'accent+variant'. rate: words a minute. pitch, range: 0 to 99.
 
-    seed: of the noise in its hisses.
+    seed: what the noise in its hisses derives from.
     """
 
     text: str
@@ -165,7 +165,7 @@ def _phones(events: list[tuple[int, str]], samples: np.ndarray, rate: int) -> tu
 
 
 def _silence_before(samples: np.ndarray, burst: int, earliest: int, rate: int) -> int:
-    """Where the silence that ends at ``burst`` begins, in steps of 2.5 ms, not before ``earliest``."""
+    """Where the silence that ends at `burst` begins, in steps of 2.5 ms, not before `earliest`."""
     step, quiet = rate // 400, 0.01 * float(np.abs(samples).max())
     start = burst
     while start - step >= earliest and float(np.abs(samples[start - step : start]).max()) < quiet:

@@ -222,7 +222,7 @@ def _resonator(frequency: float, bandwidth: float) -> tuple[list[float], list[fl
 
 
 def _cascade(source: np.ndarray, formants: np.ndarray) -> np.ndarray:
-    """Four resonators in a row, their frequencies following ``formants`` [B, 3] block by block."""
+    """Four resonators in a row, their frequencies following `formants` [B, 3] block by block."""
     signal = source
     for i, bandwidth in enumerate(_BANDWIDTHS):
         track = formants[:, i] if i < 3 else np.full(len(formants), _FOURTH)

@@ -36,7 +36,7 @@ CLOTH: dict[str, Color] = {
 
 
 def mix(a: Color, b: Color, share: float) -> Color:
-    """``share`` of b in a."""
+    """`share` of b in a."""
     x, y, z = (p + (q - p) * share for p, q in zip(a, b, strict=True))
     return (x, y, z)
 

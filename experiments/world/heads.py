@@ -83,7 +83,7 @@ class Head:
         return _trimmed(torso + turned)
 
     def landmarks(self, rig: Rig | None = None) -> dict[str, Tensor]:
-        """World-space points ``[3]`` on the bust's surface; left is the head's own left (+X)."""
+        """World-space points `[3]` on the bust's surface; left is the head's own left (+X)."""
         rig = rig or Rig()
         shape, lips = self.shape, mouth(self.shape, rig)
         nose = _nose(shape)
@@ -115,7 +115,7 @@ def make_head(spec: HeadSpec, rng: torch.Generator | None = None) -> Head:
 def build_head(spec: HeadSpec, rng: torch.Generator | None = None, rig: Rig | None = None) -> list[Part]:
     """Parts of the bust, +Y up, facing +Z, within the unit sphere.
 
-    rng is drawn from: for several poses of one random person use :func:`make_head` and :meth:`Head.parts`.
+    rng is drawn from: for several poses of one random person use `make_head` and `Head.parts`.
     """
     return make_head(spec, rng).parts(rig)
 
@@ -123,7 +123,7 @@ def build_head(spec: HeadSpec, rng: torch.Generator | None = None, rig: Rig | No
 def landmarks(
     spec: HeadSpec, rng: torch.Generator | None = None, rig: Rig | None = None
 ) -> dict[str, Tensor]:
-    """:meth:`Head.landmarks` of the person that build_head makes from an rng in the same state."""
+    """`Head.landmarks` of the person that build_head makes from an rng in the same state."""
     return make_head(spec, rng).landmarks(rig)
 
 

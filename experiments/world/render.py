@@ -28,7 +28,8 @@ _FAR = 1.15  # Marching ends where the ray leaves this ball about the origin.
 class Light:
     """Key light direction (world, towards the light) and the shares of light; they need not sum to 1.
 
-    key: soft directional light. sky: from above. fill: from the camera. ambient: everywhere. specular: highlight.
+    key: soft directional light. sky: light from above. fill: light from the camera. ambient: light from everywhere.
+    specular: strength of highlights.
     occlusion: how much crevices darken, 0 to 1.
     """
 
@@ -43,10 +44,10 @@ class Light:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """What the cameras see; leading axes ``[V]``, or ``[S, V]`` for several scenes.
+    """What the cameras see; leading axes `[V]`, or `[S, V]` for several scenes.
 
-    images ``[V, 3, H, W]`` sRGB over the background; mask ``[V, 1, H, W]`` coverage; depth ``[V, 1, H, W]`` along the
-    ray, 0 where nothing is hit; normals ``[V, 3, H, W]`` in the world, 0 where nothing is hit; albedo like images,
+    images `[V, 3, H, W]` sRGB over the background; mask `[V, 1, H, W]` coverage; depth `[V, 1, H, W]` along the
+    ray, 0 where nothing is hit; normals `[V, 3, H, W]` in the world, 0 where nothing is hit; albedo like images,
     without light.
     """
 
@@ -67,9 +68,9 @@ def linear_to_srgb(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def render(field: Field, cameras: Cameras, size: int, background: Tensor, light: Light) -> Rendering:
-    """Render every scene of ``field`` from its own V cameras (``cameras`` holds S*V, scene by scene).
+    """Render every scene of `field` from its own V cameras (`cameras` holds S*V, scene by scene).
 
-    background: ``[S, 3]`` sRGB. Returns arrays with leading axes ``[S, V]``.
+    background: `[S, 3]` sRGB. Returns arrays with leading axes `[S, V]`.
     """
     num_scenes = field.num_scenes
     if len(cameras) % num_scenes:
@@ -123,7 +124,7 @@ def render(field: Field, cameras: Cameras, size: int, background: Tensor, light:
 
 
 def _gather(keep: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-    """Compact ``[S, N]`` rays to those kept: index and valid ``[S, M]``, then each value; M fits the fullest."""
+    """Compact `[S, N]` rays to those kept: index and valid `[S, M]`, then each value; M fits the fullest."""
     count = int(keep.sum(1).max()) if keep.numel() else 0
     if keep.shape[0] == 1:
         index = keep[0].nonzero()[:, 0][None]
@@ -156,7 +157,7 @@ def _ball(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cone_march(field: Field, cameras: Cameras, size: int, num_scenes: int) -> tuple[Tensor, Tensor]:
-    """A safe starting distance for every pixel and whether its cone may touch anything: both ``[S, V * H * W]``."""
+    """A safe starting distance for every pixel and whether its cone may touch anything: both `[S, V * H * W]`."""
     start = alive = None
     for block in _LEVELS:
         n = size // block
@@ -183,7 +184,7 @@ def _cone_march(field: Field, cameras: Cameras, size: int, num_scenes: int) -> t
 
 
 def _upsample(values: Tensor, n: int) -> Tensor:
-    """Nearest-neighbour enlargement of ``[B, m, m]`` to ``[B, n, n]``."""
+    """Nearest-neighbour enlargement of `[B, m, m]` to `[B, n, n]`."""
     k = n // values.shape[-1]
     return values.repeat_interleave(k, 1).repeat_interleave(k, 2)
 
@@ -216,7 +217,7 @@ def _march(field: Field, o: Tensor, d: Tensor, pixel: Tensor, t: Tensor) -> tupl
 def _shade(
     field: Field, points: Tensor, o: Tensor, d: Tensor, light: Light
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Colour (sRGB), albedo (sRGB), normal and depth at ``points [S, N, 3]``."""
+    """Colour (sRGB), albedo (sRGB), normal and depth at `points [S, N, 3]`."""
     chunk = max(_CHUNK // field.num_scenes, 1024) if points.device.type == "cpu" else max(points.shape[1], 1)
     parts = [
         _shade_chunk(field, p, q, r, light)

@@ -25,7 +25,7 @@ _OFF_SURFACE = 1e-4  # world units, far below what a mesh resolves
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One caption made solid. Points are ``[N, 3]`` float32 in the world; the scene fits the unit sphere.
+    """One caption made solid. Points are `[N, 3]` float32 in the world; the scene fits the unit sphere.
 
     kind: 'thing', 'pair' or 'head'. background: sRGB, from the caption's clause, else a light grey.
     """
@@ -37,11 +37,11 @@ class Scene:
     field: Field
 
     def sdf(self, points: Tensor) -> Tensor:
-        """Signed distance ``[N]``, negative inside."""
+        """Signed distance `[N]`, negative inside."""
         return torch.cat([self.field.sdf(p[None])[0] for p in points.split(_CHUNK)])
 
     def albedo(self, points: Tensor) -> Tensor:
-        """sRGB albedo ``[N, 3]`` in [0, 1] of the part nearest to each point."""
+        """sRGB albedo `[N, 3]` in [0, 1] of the part nearest to each point."""
         return torch.cat([self.field.sdf_and_albedo(p[None])[1][0] for p in points.split(_CHUNK)])
 
     def render(
@@ -52,13 +52,13 @@ class Scene:
         background: Color | None = None,
         light: Light | None = None,
     ) -> Rendering:
-        """V square pictures, ``[V, ...]``."""
+        """V square pictures, `[V, ...]`."""
         over = torch.tensor(background or self.background, dtype=torch.float32)[None]
         r = render(self.field, cameras, size, over, light or Light())
         return Rendering(r.images[0], r.mask[0], r.depth[0], r.normals[0], r.albedo[0])
 
     def mesh(self, resolution: int = 128) -> Mesh:
-        """Marching cubes of the field at ``resolution`` samples a side, with the albedo at the vertices."""
+        """Marching cubes of the field at `resolution` samples a side, with the albedo at the vertices."""
         from skimage.measure import marching_cubes
 
         from gen3d.asset import Mesh
@@ -79,9 +79,9 @@ class Scene:
 
 
 def scene_from_caption(caption: str, seed: int | None = None, *, rig: Rig | None = None) -> Scene:
-    """Build the scene a caption names; ``seed`` None gives canonical proportions, a number varies them.
+    """Build the scene a caption names; `seed` None gives canonical proportions, a number varies them.
 
-    ``rig`` poses a head's face and is refused for anything else.
+    `rig` poses a head's face and is refused for anything else.
 
     Raises:
         ValueError: a word is unknown (it is named, with what is known), or a rig is given for a thing.

@@ -32,8 +32,8 @@ _SOLID = -1.0
 class Part:
     """One primitive, placed and coloured, and how it joins what stands before it in the list.
 
-    ``params`` is a superprimitive's seven numbers (half x, half z, corner radius, shell half-thickness or -1 for
-    solid, half height, inset of the top, rounding) or an ellipsoid's three radii. ``color`` is sRGB in [0, 1].
+    `params` is a superprimitive's seven numbers (half x, half z, corner radius, shell half-thickness or -1 for
+    solid, half height, inset of the top, rounding) or an ellipsoid's three radii. `color` is sRGB in [0, 1].
     """
 
     params: tuple[float, ...]
@@ -49,7 +49,7 @@ class Part:
         return len(self.params) == 3
 
     def at(self, x: float, y: float, z: float) -> Part:
-        """Move by ``(x, y, z)``."""
+        """Move by `(x, y, z)`."""
         t = self.translation
         return replace(self, translation=(t[0] + x, t[1] + y, t[2] + z))
 
@@ -113,43 +113,43 @@ def _matmul(a: Mat3, b: Mat3) -> Mat3:
 
 
 def box(hx: float, hy: float, hz: float, rounding: float = 0.0) -> Part:
-    """Box of half sizes ``hx, hy, hz``; edges rounded within them."""
+    """Box of half sizes `hx, hy, hz`; edges rounded within them."""
     r = min(rounding, hx, hy, hz)
     return Part((hx - r, hz - r, 0.0, _SOLID, hy - r, 0.0, r))
 
 
 def cylinder(r: float, h: float, rounding: float = 0.0) -> Part:
-    """Cylinder of radius ``r`` and half height ``h`` along +Y."""
+    """Cylinder of radius `r` and half height `h` along +Y."""
     e = min(rounding, r, h)
     return Part((r - e, r - e, r - e, _SOLID, h - e, 0.0, e))
 
 
 def capsule(r: float, h: float) -> Part:
-    """Capsule along +Y: a segment of half length ``h`` grown by ``r``."""
+    """Capsule along +Y: a segment of half length `h` grown by `r`."""
     return Part((0.0, 0.0, 0.0, _SOLID, h, 0.0, r))
 
 
 def cone(r_bottom: float, r_top: float, h: float, rounding: float = 0.0) -> Part:
-    """Capped cone along +Y, half height ``h``; ``r_top`` 0 gives a point."""
+    """Capped cone along +Y, half height `h`; `r_top` 0 gives a point."""
     e = min(rounding, max(r_bottom, r_top), h)
     bottom, top = max(r_bottom - e, 0.0), max(r_top - e, 0.0)
     return Part((bottom, bottom, bottom, _SOLID, h - e, bottom - top, e))
 
 
 def torus(R: float, r: float) -> Part:
-    """Ring of radius ``R`` in the XZ plane, tube radius ``r``."""
+    """Ring of radius `R` in the XZ plane, tube radius `r`."""
     return Part((R, R, R, 0.0, 0.0, 0.0, r))
 
 
 def tube(r: float, h: float, thickness: float, rounding: float = 0.0) -> Part:
-    """Open pipe along +Y, outer radius ``r``, half height ``h``, wall ``thickness``."""
+    """Open pipe along +Y, outer radius `r`, half height `h`, wall `thickness`."""
     e = min(rounding, thickness / 2)
     middle = r - thickness / 2
     return Part((middle, middle, middle, thickness / 2 - e, h - e, 0.0, e))
 
 
 def pyramid(half_base: float, h: float, rounding: float = 0.0) -> Part:
-    """Square pyramid, half height ``h``, apex up."""
+    """Square pyramid, half height `h`, apex up."""
     e = min(rounding, half_base / 2, h / 2)
     return Part((half_base - e, half_base - e, 0.0, _SOLID, h - e, half_base - e, e))
 
@@ -193,11 +193,11 @@ def _common_shape(parts: Sequence[Part]) -> _Shape:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """S scenes as tensors, shorter ones padded with parts far away. Made by :func:`compile_parts`.
+    """S scenes as tensors, shorter ones padded with parts far away. Made by `compile_parts`.
 
-    params ``[S, P, 7]`` (an ellipsoid holds its radii in the first three), rotation ``[S, P, 3, 3]`` local to world,
-    translation ``[S, P, 3]``, color ``[S, P, 3]``, blend ``[S, P]``, sign ``[S, P]`` (+1 joins, -1 carves),
-    ellipsoid ``[S, P]`` bool. ``shapes[p]`` is the simplest formula that serves every scene at place p, ``hard[p]``
+    params `[S, P, 7]` (an ellipsoid holds its radii in the first three), rotation `[S, P, 3, 3]` local to world,
+    translation `[S, P, 3]`, color `[S, P, 3]`, blend `[S, P]`, sign `[S, P]` (+1 joins, -1 carves),
+    ellipsoid `[S, P]` bool. `shapes[p]` is the simplest formula that serves every scene at place p, `hard[p]`
     whether all of them join there by a plain union.
     """
 
@@ -221,7 +221,7 @@ class Field:
         return replace(self, **moved)
 
     def sdf(self, points: Tensor) -> Tensor:
-        """Distance at ``points [S, N, 3]``: ``[S, N]``."""
+        """Distance at `points [S, N, 3]`: `[S, N]`."""
         xyz = points.transpose(1, 2).contiguous()
         total = self._part_distance(xyz, 0)
         for p in range(1, len(self.shapes)):
@@ -234,7 +234,7 @@ class Field:
         return total
 
     def sdf_and_albedo(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Distance ``[S, N]`` and sRGB albedo ``[S, N, 3]`` at ``points [S, N, 3]``."""
+        """Distance `[S, N]` and sRGB albedo `[S, N, 3]` at `points [S, N, 3]`."""
         xyz = points.transpose(1, 2).contiguous()
         total = self._part_distance(xyz, 0)
         color = self.color[:, 0, None].expand(*total.shape, 3)
@@ -247,7 +247,7 @@ class Field:
         return total, color
 
     def normals(self, points: Tensor, eps: float = 2e-3) -> Tensor:
-        """Unit gradient ``[S, N, 3]`` by central differences on a tetrahedron's four corners."""
+        """Unit gradient `[S, N, 3]` by central differences on a tetrahedron's four corners."""
         corners = torch.tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]], device=points.device).to(
             points
         )
@@ -257,7 +257,7 @@ class Field:
         return torch.nn.functional.normalize(gradient, dim=-1)
 
     def _part_distance(self, xyz: Tensor, p: int) -> Tensor:
-        """Distance to part p of every scene, ``[S, N]``, at ``xyz [S, 3, N]``."""
+        """Distance to part p of every scene, `[S, N]`, at `xyz [S, 3, N]`."""
         rotation = self.rotation[:, p]
         origin = self.translation[:, p, None] @ rotation
         x, y, z = torch.baddbmm(-origin.transpose(1, 2), rotation.transpose(1, 2), xyz).unbind(1)
@@ -278,7 +278,7 @@ class Field:
 
 
 def compile_parts(scenes: Sequence[Sequence[Part]], device: torch.device | str = "cpu") -> Field:
-    """Tables of parts (one list a scene) to one :class:`Field`."""
+    """Tables of parts (one list a scene) to one `Field`."""
     if not scenes or any(not parts for parts in scenes):
         raise ValueError(
             "a scene needs at least one part, got none: give every scene a non-empty list of parts"
@@ -310,7 +310,7 @@ def compile_parts(scenes: Sequence[Sequence[Part]], device: torch.device | str =
 
 
 def _smooth_min(a: Tensor, b: Tensor, k: Tensor) -> Tensor:
-    """Polynomial smooth minimum of radius ``k`` (0 gives the plain one)."""
+    """Polynomial smooth minimum of radius `k` (0 gives the plain one)."""
     h = (k - (a - b).abs()).clamp(min=0)
     return torch.minimum(a, b) - h * h / (4 * k + 1e-9)
 
@@ -365,7 +365,7 @@ def _ellipsoid_distance(x: Tensor, y: Tensor, z: Tensor, v: Tensor) -> Tensor:
 
 
 def fit_unit_sphere(parts: Sequence[Part], margin: float = 0.95) -> list[Part]:
-    """Scale and centre ``parts`` as one so that their surface lies within radius ``margin`` of the origin.
+    """Scale and centre `parts` as one so that their surface lies within radius `margin` of the origin.
 
     The extent is measured on the field itself, so that carved-away matter does not count.
     """

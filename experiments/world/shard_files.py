@@ -30,7 +30,7 @@ def make_shards(
     num_bytes: int,
     workers: int,
 ) -> Iterator[Path]:
-    """Make every shard that ``folder`` lacks; yields each shard's path, in order, once it is there.
+    """Make every shard that `folder` lacks; yields each shard's path, in order, once it is there.
 
     An interrupt stops the processes at once; shards that were not finished are made again the next time.
 
@@ -38,7 +38,7 @@ def make_shards(
     num_bytes: room the whole set needs at most.
 
     Raises:
-        ValueError: ``folder`` holds a set made with other settings, or the disk is too full.
+        ValueError: `folder` holds a set made with other settings, or the disk is too full.
         RunFailed: a process was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)

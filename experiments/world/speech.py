@@ -124,7 +124,7 @@ def perform(
     articulation: Articulation | None = None,
     behaviour: BehaviourConfig | None = None,
 ) -> Utterance:
-    """Find a face for a recording: lips from its phonemes, the rest drawn from ``generator``."""
+    """Find a face for a recording: lips from its phonemes, the rest drawn from `generator`."""
     segments = tuple(segments_of(speech.phones, speech.duration))
     count = ceil(Fraction(len(speech.audio), SAMPLE_RATE) * fps)
     times = frame_middles(count, fps)
@@ -142,9 +142,9 @@ def perform(
 
 
 def speak(*, held_out: bool, generator: torch.Generator, text: str | None = None) -> Speech:
-    """A random person says a random sentence (or ``text``) through espeak, between two silences.
+    """A random person says a random sentence (or `text`) through espeak, between two silences.
 
-    held_out: a person, and unless ``text`` is given a sentence, that training never hears.
+    held_out: a person, and unless `text` is given a sentence, that training never hears.
     """
     said = text if text is not None else sample_sentence(held_out=held_out, generator=generator)
     speech = espeak(sample_request(said, held_out=held_out, generator=generator))

@@ -14,7 +14,7 @@ from experiments.world.speech_sound import SAMPLE_RATE
 
 
 def augment(audio: Tensor, config: AugmentConfig | None = None, *, generator: torch.Generator) -> Tensor:
-    """A recording of ``audio`` ([N] float32 at 16 kHz), as long as it; within [-1, 1].
+    """A recording of `audio` ([N] float32 at 16 kHz), as long as it; within [-1, 1].
 
     The sound stays where it is: echoes follow it, and the filters' own delay is below 2 ms.
     """
@@ -40,7 +40,7 @@ def augment(audio: Tensor, config: AugmentConfig | None = None, *, generator: to
 
 
 def _peak_filter(x: np.ndarray, frequency: float, gain_db: float, width: float) -> np.ndarray:
-    """Raise or lower a band of ``width`` (1 / Q) about a frequency."""
+    """Raise or lower a band of `width` (1 / Q) about a frequency."""
     a, w = 10 ** (gain_db / 40), 2 * math.pi * frequency / SAMPLE_RATE
     slope, cosine = 0.5 * width * math.sin(w), -2 * math.cos(w)
     sos = np.array([[1 + slope * a, cosine, 1 - slope * a, 1 + slope / a, cosine, 1 - slope / a]])
@@ -52,7 +52,7 @@ def _gaussian(count: int, generator: torch.Generator) -> np.ndarray:
 
 
 def _room(x: np.ndarray, seconds: float, share: float, generator: torch.Generator) -> np.ndarray:
-    """The direct sound and noise that dies away: 60 dB in ``seconds``. share: energy of the echo against the sound."""
+    """The direct sound and noise that dies away: 60 dB in `seconds`. share: energy of the echo against the sound."""
     count = int(seconds * SAMPLE_RATE)
     tail = _gaussian(count, generator) * 10 ** (-3 * np.arange(count) / count)
     tail[: int(0.003 * SAMPLE_RATE)] = 0.0  # the nearest wall is half a metre away
@@ -62,7 +62,7 @@ def _room(x: np.ndarray, seconds: float, share: float, generator: torch.Generato
 
 
 def _noise(x: np.ndarray, above_db: float, colour: float, generator: torch.Generator) -> np.ndarray:
-    """Noise ``above_db`` below the speech. colour: its power goes with f ** colour; -1 is pink, 0 white."""
+    """Noise `above_db` below the speech. colour: its power goes with f ** colour; -1 is pink, 0 white."""
     spectrum = np.fft.rfft(_gaussian(len(x), generator))
     ramp = np.maximum(np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE), 50.0) ** (0.5 * colour)
     noise = np.fft.irfft(spectrum * ramp, len(x))

@@ -34,8 +34,8 @@ def make_speech(folder: Path, config: TalkingConfig, *, workers: int) -> Iterato
     """The whole utterances of the clips that `config` describes; yields each shard's path once it is there.
 
     Raises:
-        ValueError: ``folder`` holds a set made with other settings, or the disk is too full.
-        EspeakError: ``config.speech`` is 'espeak' and the extra 'world' is not installed.
+        ValueError: `folder` holds a set made with other settings, or the disk is too full.
+        EspeakError: `config.speech` is 'espeak' and the extra 'world' is not installed.
     """
     settings = asdict(config)
     return make_shards(

@@ -7,7 +7,6 @@ at another moment, mouth shut, eyes open, the head about where it is on average.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.portraits import portrait_camera
 from experiments.world.behaviour import BehaviourConfig
 from experiments.world.config import TalkingConfig
 from experiments.world.dataset import random_background, random_light
@@ -33,7 +33,8 @@ from experiments.world.speech import (
 )  # fmt: skip
 from experiments.world.speech_augment import augment
 from experiments.world.speech_sound import SAMPLE_RATE
-from gen3d.cameras import Cameras, look_at
+from gen3d.cameras import Cameras
+from video.pixels import to_uint8
 
 LANDMARKS = (
     "eye_left", "eye_right", "mouth_left", "mouth_right", "lip_top_inner", "lip_bottom_inner", "nose_tip", "chin"
@@ -81,17 +82,6 @@ class Clip:
     def num_frames(self) -> int:
         """F."""
         return len(self.images)
-
-
-def portrait_camera(zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Cameras:
-    """The camera of talking pictures: in front, level, the head and its hair or hat in the picture.
-
-    zoom: how much larger all is than usual. shift: of the camera to the right and up, in world units.
-    """
-    x, y = shift[0], 0.17 + shift[1]
-    fovy = 2 * math.degrees(math.atan(math.tan(math.radians(26.5 / 2)) / zoom))
-    c2w = look_at(torch.tensor([[x, y, 3.2]]), torch.tensor([x, y, 0.0]))
-    return Cameras(c2w=c2w, fovy_deg=torch.tensor([fovy]))
 
 
 def project(cameras: Cameras, points: Tensor, size: int) -> Tensor:
@@ -157,7 +147,7 @@ def picture(
         cameras = Cameras(c2w=camera.c2w.repeat(count, 1, 1), fovy_deg=camera.fovy_deg.repeat(count))
         over = torch.tensor(background, dtype=torch.float32).repeat(count, 1)
         images = render(scenes, cameras, size, over, light).images[:, 0]
-        batches.append((images.clamp(0, 1) * 255).round().byte())
+        batches.append(to_uint8(images))
     placed = [head.landmarks(pose) for pose in poses]
     points = torch.stack([torch.stack([points[name] for name in LANDMARKS]) for points in placed])
     return torch.cat(batches), project(camera, points, size)

@@ -30,11 +30,11 @@ _WORDS = ("caption", "text", "voice", "closures")
 
 
 def make_talking(folder: Path, config: TalkingConfig, *, workers: int) -> Iterator[Path]:
-    """Make every shard that ``folder`` lacks; yields each shard's path, in order, once it is there.
+    """Make every shard that `folder` lacks; yields each shard's path, in order, once it is there.
 
     Raises:
-        ValueError: ``folder`` holds a set made with other settings, or the disk is too full.
-        EspeakError: ``config.speech`` is 'espeak' and the extra 'world' is not installed.
+        ValueError: `folder` holds a set made with other settings, or the disk is too full.
+        EspeakError: `config.speech` is 'espeak' and the extra 'world' is not installed.
     """
     pixels = config.num_clips * (config.num_frames + 1) * config.size**2
     return make_shards(
@@ -68,7 +68,7 @@ class TalkingClips:
     """The clips of some shards, by number; reading one reads that one only."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Raises ``ValueError`` when there are no shards."""
+        """Raises `ValueError` when there are no shards."""
         if not paths:
             raise ValueError("no shards to read: make the data set first")
         self._places: list[tuple[Path, int]] = []
@@ -90,7 +90,7 @@ class TalkingClips:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> Clip:
-        """The clip as :func:`make_clip` made it, bit for bit. Raises ``IndexError`` beyond the last."""
+        """The clip as `make_clip` made it, bit for bit. Raises `IndexError` beyond the last."""
         path, place = self._places[index]
         words = self._words[index]
         with safe_open(str(path), framework="pt") as file:

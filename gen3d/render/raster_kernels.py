@@ -11,6 +11,8 @@ depth * 2^32 + face. Rows run down. The adjoints are written by hand: it keeps t
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import warp as wp
 
 from gen3d.render.raster_types import DEPTH_STEPS, EMPTY_KEY, MAX_PIXELS, MIN_W, SUBPIXELS
@@ -18,6 +20,16 @@ from gen3d.render.raster_types import DEPTH_STEPS, EMPTY_KEY, MAX_PIXELS, MIN_W,
 # Warp greets and reports compilations at its info level; libraries here stay silent.
 wp.config.log_level = wp.LOG_WARNING
 wp.set_module_options({"enable_backward": False, "fast_math": False})
+
+# What the arrays of all kernels hold.
+Clip: TypeAlias = wp.array(dtype=wp.vec4, ndim=2)
+Indices: TypeAlias = wp.array(dtype=wp.int32, ndim=2)
+Keys: TypeAlias = wp.array(dtype=wp.int64, ndim=3)
+Pairs: TypeAlias = wp.array(dtype=wp.int64, ndim=4)
+FaceIds: TypeAlias = wp.array(dtype=wp.int32, ndim=3)
+Weights: TypeAlias = wp.array(dtype=wp.vec3, ndim=3)
+Table: TypeAlias = wp.array(dtype=float, ndim=3)
+Pictures: TypeAlias = wp.array(dtype=float, ndim=4)
 
 _EMPTY = wp.constant(wp.int64(EMPTY_KEY))
 _SHIFT = wp.constant(wp.int64(1 << 32))
@@ -39,6 +51,12 @@ def screen(p: wp.vec4, height: int, width: int) -> wp.vec3:
 
 
 @wp.func
+def corners(faces: Indices, face: int) -> wp.vec3i:
+    """The vertices of a face."""
+    return wp.vec3i(faces[face, 0], faces[face, 1], faces[face, 2])
+
+
+@wp.func
 def snap(value: float) -> wp.int64:
     return wp.int64(wp.clamp(wp.floor(value * _SUB + 0.5), -_LIMIT, _LIMIT))
 
@@ -49,19 +67,15 @@ def depth_step(z: float) -> wp.int64:
 
 
 @wp.kernel
-def draw_kernel(
-    clip: wp.array(dtype=wp.vec4, ndim=2),
-    faces: wp.array(dtype=wp.int32, ndim=2),
-    strips: int,
-    keys: wp.array(dtype=wp.int64, ndim=3),
-):
+def draw_kernel(clip: Clip, faces: Indices, strips: int, keys: Keys):
     # A thread scans every strips-th row of its face's bounding box: a GPU shares out large faces this way.
     view, face, strip = wp.tid()
     height = keys.shape[1]
     width = keys.shape[2]
-    p0 = clip[view, faces[face, 0]]
-    p1 = clip[view, faces[face, 1]]
-    p2 = clip[view, faces[face, 2]]
+    i = corners(faces, face)
+    p0 = clip[view, i[0]]
+    p1 = clip[view, i[1]]
+    p2 = clip[view, i[2]]
     if wp.min(p0[3], wp.min(p1[3], p2[3])) < _MIN_W:
         return
     s0 = screen(p0, height, width)
@@ -110,25 +124,30 @@ def draw_kernel(
 
 
 @wp.func
-def areas(p0: wp.vec4, p1: wp.vec4, p2: wp.vec4, x: float, y: float) -> wp.vec3:
-    """Unnormalised perspective-correct weights at the NDC point (x, y)."""
-    x0 = p0[0] - x * p0[3]
-    y0 = p0[1] - y * p0[3]
-    x1 = p1[0] - x * p1[3]
-    y1 = p1[1] - y * p1[3]
-    x2 = p2[0] - x * p2[3]
-    y2 = p2[1] - y * p2[3]
-    return wp.vec3(x1 * y2 - y1 * x2, x2 * y0 - y2 * x0, x0 * y1 - y0 * x1)
+def pixel_centre(row: int, column: int, height: int, width: int) -> wp.vec2:
+    """The centre of a pixel in NDC."""
+    return wp.vec2(
+        (float(column) + 0.5) / float(width) * 2.0 - 1.0, 1.0 - (float(row) + 0.5) / float(height) * 2.0
+    )
+
+
+@wp.func
+def seen_from(at: wp.vec2, p: wp.vec4) -> wp.vec2:
+    """Where a corner lies from an NDC point, times the corner's w."""
+    return wp.vec2(p[0] - at[0] * p[3], p[1] - at[1] * p[3])
+
+
+@wp.func
+def areas(q0: wp.vec2, q1: wp.vec2, q2: wp.vec2) -> wp.vec3:
+    """Unnormalised perspective-correct weights of a face's corners, `seen_from` the point."""
+    return wp.vec3(
+        q1[0] * q2[1] - q1[1] * q2[0], q2[0] * q0[1] - q2[1] * q0[0], q0[0] * q1[1] - q0[1] * q1[0]
+    )
 
 
 @wp.kernel
 def resolve_kernel(
-    clip: wp.array(dtype=wp.vec4, ndim=2),
-    faces: wp.array(dtype=wp.int32, ndim=2),
-    keys: wp.array(dtype=wp.int64, ndim=3),
-    face_id: wp.array(dtype=wp.int32, ndim=3),
-    barycentric: wp.array(dtype=wp.vec3, ndim=3),
-    depth: wp.array(dtype=float, ndim=3),
+    clip: Clip, faces: Indices, keys: Keys, face_id: FaceIds, barycentric: Weights, depth: Table
 ):
     view, row, column = wp.tid()
     key = keys[view, row, column]
@@ -137,12 +156,12 @@ def resolve_kernel(
         return
     face = int(key & (_SHIFT - wp.int64(1)))
     face_id[view, row, column] = face
-    p0 = clip[view, faces[face, 0]]
-    p1 = clip[view, faces[face, 1]]
-    p2 = clip[view, faces[face, 2]]
-    x = (float(column) + 0.5) / float(keys.shape[2]) * 2.0 - 1.0
-    y = 1.0 - (float(row) + 0.5) / float(keys.shape[1]) * 2.0
-    weights = areas(p0, p1, p2, x, y)
+    i = corners(faces, face)
+    p0 = clip[view, i[0]]
+    p1 = clip[view, i[1]]
+    p2 = clip[view, i[2]]
+    at = pixel_centre(row, column, keys.shape[1], keys.shape[2])
+    weights = areas(seen_from(at, p0), seen_from(at, p1), seen_from(at, p2))
     total = weights[0] + weights[1] + weights[2]
     if wp.abs(total) < 1.0e-30:
         weights = wp.vec3(1.0, 1.0, 1.0)
@@ -156,38 +175,27 @@ def resolve_kernel(
 
 
 @wp.func
-def add_clip_gradient(
-    grad_clip: wp.array(dtype=float, ndim=3), view: int, vertex: int, gx: float, gy: float, gw: float
-):
+def add_clip_gradient(grad_clip: Table, view: int, vertex: int, gx: float, gy: float, gw: float):
     wp.atomic_add(grad_clip, view, vertex, 0, gx)
     wp.atomic_add(grad_clip, view, vertex, 1, gy)
     wp.atomic_add(grad_clip, view, vertex, 3, gw)
 
 
 @wp.kernel
-def resolve_backward_kernel(
-    clip: wp.array(dtype=wp.vec4, ndim=2),
-    faces: wp.array(dtype=wp.int32, ndim=2),
-    face_id: wp.array(dtype=wp.int32, ndim=3),
-    grad_barycentric: wp.array(dtype=wp.vec3, ndim=3),
-    grad_clip: wp.array(dtype=float, ndim=3),
-):
+def resolve_backward_kernel(clip: Clip, faces: Indices, face_id: FaceIds, grad: Weights, grad_clip: Table):
     view, row, column = wp.tid()
     face = face_id[view, row, column]
     if face < 0:
         return
-    g = grad_barycentric[view, row, column]
+    g = grad[view, row, column]
     if g[0] == 0.0 and g[1] == 0.0 and g[2] == 0.0:
         return
-    i0 = faces[face, 0]
-    i1 = faces[face, 1]
-    i2 = faces[face, 2]
-    p0 = clip[view, i0]
-    p1 = clip[view, i1]
-    p2 = clip[view, i2]
-    x = (float(column) + 0.5) / float(face_id.shape[2]) * 2.0 - 1.0
-    y = 1.0 - (float(row) + 0.5) / float(face_id.shape[1]) * 2.0
-    weights = areas(p0, p1, p2, x, y)
+    i = corners(faces, face)
+    at = pixel_centre(row, column, face_id.shape[1], face_id.shape[2])
+    q0 = seen_from(at, clip[view, i[0]])
+    q1 = seen_from(at, clip[view, i[1]])
+    q2 = seen_from(at, clip[view, i[2]])
+    weights = areas(q0, q1, q2)
     total = weights[0] + weights[1] + weights[2]
     if wp.abs(total) < 1.0e-30:
         return
@@ -195,30 +203,20 @@ def resolve_backward_kernel(
     a0 = (g[0] - mean) / total
     a1 = (g[1] - mean) / total
     a2 = (g[2] - mean) / total
-    x0 = p0[0] - x * p0[3]
-    y0 = p0[1] - y * p0[3]
-    x1 = p1[0] - x * p1[3]
-    y1 = p1[1] - y * p1[3]
-    x2 = p2[0] - x * p2[3]
-    y2 = p2[1] - y * p2[3]
-    gx0 = a2 * y1 - a1 * y2
-    gy0 = a1 * x2 - a2 * x1
-    gx1 = a0 * y2 - a2 * y0
-    gy1 = a2 * x0 - a0 * x2
-    gx2 = a1 * y0 - a0 * y1
-    gy2 = a0 * x1 - a1 * x0
-    add_clip_gradient(grad_clip, view, i0, gx0, gy0, -x * gx0 - y * gy0)
-    add_clip_gradient(grad_clip, view, i1, gx1, gy1, -x * gx1 - y * gy1)
-    add_clip_gradient(grad_clip, view, i2, gx2, gy2, -x * gx2 - y * gy2)
+    gx0 = a2 * q1[1] - a1 * q2[1]
+    gy0 = a1 * q2[0] - a2 * q1[0]
+    gx1 = a0 * q2[1] - a2 * q0[1]
+    gy1 = a2 * q0[0] - a0 * q2[0]
+    gx2 = a1 * q0[1] - a0 * q1[1]
+    gy2 = a0 * q1[0] - a1 * q0[0]
+    add_clip_gradient(grad_clip, view, i[0], gx0, gy0, -at[0] * gx0 - at[1] * gy0)
+    add_clip_gradient(grad_clip, view, i[1], gx1, gy1, -at[0] * gx1 - at[1] * gy1)
+    add_clip_gradient(grad_clip, view, i[2], gx2, gy2, -at[0] * gx2 - at[1] * gy2)
 
 
 @wp.kernel
 def interpolate_kernel(
-    attributes: wp.array(dtype=float, ndim=3),
-    faces: wp.array(dtype=wp.int32, ndim=2),
-    face_id: wp.array(dtype=wp.int32, ndim=3),
-    barycentric: wp.array(dtype=wp.vec3, ndim=3),
-    result: wp.array(dtype=float, ndim=4),
+    attributes: Table, faces: Indices, face_id: FaceIds, barycentric: Weights, result: Pictures
 ):
     view, row, column = wp.tid()
     face = face_id[view, row, column]
@@ -226,43 +224,41 @@ def interpolate_kernel(
         return
     batch = wp.min(view, attributes.shape[0] - 1)
     weights = barycentric[view, row, column]
-    i0 = faces[face, 0]
-    i1 = faces[face, 1]
-    i2 = faces[face, 2]
+    i = corners(faces, face)
     for channel in range(attributes.shape[2]):
         result[view, row, column, channel] = (
-            weights[0] * attributes[batch, i0, channel]
-            + weights[1] * attributes[batch, i1, channel]
-            + weights[2] * attributes[batch, i2, channel]
+            weights[0] * attributes[batch, i[0], channel]
+            + weights[1] * attributes[batch, i[1], channel]
+            + weights[2] * attributes[batch, i[2], channel]
         )
 
 
 @wp.kernel
 def interpolate_backward_kernel(
-    attributes: wp.array(dtype=float, ndim=3),
-    faces: wp.array(dtype=wp.int32, ndim=2),
-    face_id: wp.array(dtype=wp.int32, ndim=3),
-    barycentric: wp.array(dtype=wp.vec3, ndim=3),
-    grad: wp.array(dtype=float, ndim=4),
-    grad_attributes: wp.array(dtype=float, ndim=3),
-    grad_barycentric: wp.array(dtype=wp.vec3, ndim=3),
+    attributes: Table,
+    faces: Indices,
+    face_id: FaceIds,
+    barycentric: Weights,
+    grad: Pictures,
+    grad_attributes: Table,
+    grad_barycentric: Weights,
 ):
     view, row, column = wp.tid()
     face = face_id[view, row, column]
     if face < 0:
         return
+    total = wp.vec3(0.0, 0.0, 0.0)
     batch = wp.min(view, attributes.shape[0] - 1)
     weights = barycentric[view, row, column]
-    i0 = faces[face, 0]
-    i1 = faces[face, 1]
-    i2 = faces[face, 2]
-    total = wp.vec3(0.0, 0.0, 0.0)
+    i = corners(faces, face)
     for channel in range(attributes.shape[2]):
         g = grad[view, row, column, channel]
         total += g * wp.vec3(
-            attributes[batch, i0, channel], attributes[batch, i1, channel], attributes[batch, i2, channel]
+            attributes[batch, i[0], channel],
+            attributes[batch, i[1], channel],
+            attributes[batch, i[2], channel],
         )
-        wp.atomic_add(grad_attributes, batch, i0, channel, g * weights[0])
-        wp.atomic_add(grad_attributes, batch, i1, channel, g * weights[1])
-        wp.atomic_add(grad_attributes, batch, i2, channel, g * weights[2])
+        wp.atomic_add(grad_attributes, batch, i[0], channel, g * weights[0])
+        wp.atomic_add(grad_attributes, batch, i[1], channel, g * weights[1])
+        wp.atomic_add(grad_attributes, batch, i[2], channel, g * weights[2])
     grad_barycentric[view, row, column] = total

@@ -1,4 +1,4 @@
-"""What both rasteriser backends share: the raster, the checks and the table of mesh edges."""
+"""What both rasteriser backends share: the raster and the checks."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ class Raster:
 
 def check_rasterize_inputs(vertices_clip: Tensor, faces: Tensor, height: int, width: int) -> None:
     if vertices_clip.ndim != 3 or vertices_clip.shape[-1] != 4:
-        raise ValueError(f"vertices_clip must have shape [V, N, 4], got {list(vertices_clip.shape)}.")
+        raise ValueError(f"vertices_clip must have shape [V, N, 4], got {list(vertices_clip.shape)}")
     if vertices_clip.dtype != torch.float32:
         raise ValueError(
-            f"vertices_clip must be float32, got {vertices_clip.dtype}. Convert it with .float()."
+            f"vertices_clip must be float32, got {vertices_clip.dtype}. Convert it with .float()"
         )
     if faces.ndim != 2 or faces.shape[-1] != 3 or faces.dtype != torch.int64:
-        raise ValueError(f"faces must be int64 of shape [M, 3], got {faces.dtype} {list(faces.shape)}.")
+        raise ValueError(f"faces must be int64 of shape [M, 3], got {faces.dtype} {list(faces.shape)}")
     if faces.device != vertices_clip.device:
         raise ValueError(
-            f"faces are on {faces.device}, vertices_clip on {vertices_clip.device}; use one device."
+            f"faces are on {faces.device}, vertices_clip on {vertices_clip.device}; use one device"
         )
     for name, value in (("height", height), ("width", width)):
         if not 1 <= value <= 16384:
-            raise ValueError(f"{name} must be from 1 to 16384 pixels, got {value}.")
+            raise ValueError(f"{name} must be from 1 to 16384 pixels, got {value}")
 
 
 def check_attributes(attributes: Tensor, raster: Raster) -> Tensor:
@@ -66,10 +66,10 @@ def check_attributes(attributes: Tensor, raster: Raster) -> Tensor:
     views = raster.face_id.shape[0]
     if batched.ndim != 3 or batched.shape[0] not in (1, views):
         raise ValueError(
-            f"attributes must have shape [N, C] or [{views}, N, C], got {list(attributes.shape)}."
+            f"attributes must have shape [N, C] or [{views}, N, C], got {list(attributes.shape)}"
         )
     if batched.dtype != torch.float32:
-        raise ValueError(f"attributes must be float32, got {batched.dtype}. Convert them with .float().")
+        raise ValueError(f"attributes must be float32, got {batched.dtype}. Convert them with .float()")
     return batched
 
 
@@ -77,56 +77,5 @@ def check_image(image: Tensor, raster: Raster) -> None:
     if image.ndim != 4 or image.shape[:3] != raster.face_id.shape or image.dtype != torch.float32:
         wanted = list(raster.face_id.shape)
         raise ValueError(
-            f"image must be float32 of shape {wanted} + [C], got {image.dtype} {list(image.shape)}."
+            f"image must be float32 of shape {wanted} + [C], got {image.dtype} {list(image.shape)}"
         )
-
-
-def weld_index(vertices: Tensor) -> Tensor:
-    """[N] int64: for each vertex [N, 3] the first vertex at exactly the same position (across UV seams)."""
-    _, group = torch.unique(vertices.detach() + 0.0, dim=0, return_inverse=True)
-    count = int(group.max()) + 1 if len(group) else 0
-    index = torch.arange(len(group), device=group.device)
-    first = torch.full((count,), len(group), device=group.device, dtype=torch.int64)
-    return first.scatter_reduce(0, group, index, reduce="amin")[group]
-
-
-def mesh_edges(faces: Tensor, weld: Tensor | None = None) -> Tensor:
-    """The undirected edges of faces [M, 3] as [E, 4] int64: both ends, then the opposite corner of each side.
-
-    The last entry is -1 on a border. weld [N] (see `weld_index`) makes faces meet across UV seams. An edge of more
-    than two faces keeps two of them.
-    """
-    if weld is not None:
-        faces = weld[faces]
-    if faces.shape[0] == 0:
-        return torch.zeros(0, 4, dtype=torch.int64, device=faces.device)
-    ends = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    opposite = torch.cat([faces[:, 2], faces[:, 0], faces[:, 1]])
-    ends = ends.sort(dim=1).values
-    key = ends[:, 0] * (int(faces.max()) + 1) + ends[:, 1]
-    key, order = key.sort(stable=True)
-    ends, opposite = ends[order], opposite[order]
-    first = torch.ones_like(key, dtype=torch.bool)
-    first[1:] = key[1:] != key[:-1]
-    start = first.nonzero()[:, 0]
-    following = (start + 1).clamp_max(len(key) - 1)
-    paired = (start + 1 < len(key)) & (key[following] == key[start])
-    second = torch.where(paired, opposite[following], torch.full_like(start, -1))
-    return torch.cat([ends[start], opposite[start, None], second[:, None]], dim=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Topology:
-    """What stays the same while vertices move: make it once for an optimisation loop.
-
-    weld: [N] int64, see `weld_index`. edges: [E, 4] int64, see `mesh_edges`.
-    """
-
-    weld: Tensor
-    edges: Tensor
-
-    @staticmethod
-    def of(vertices: Tensor, faces: Tensor) -> Topology:
-        """The topology of vertices [N, 3] and faces [M, 3], joined across UV seams."""
-        weld = weld_index(vertices)
-        return Topology(weld, mesh_edges(faces, weld))

@@ -30,11 +30,9 @@ from gen3d.render.raster_types import (
     check_attributes,
     check_image,
     check_rasterize_inputs,
-    mesh_edges,
-    weld_index,
 )
 
-__all__ = ["Raster", "antialias", "interpolate", "mesh_edges", "rasterize", "sample_texture", "weld_index"]
+__all__ = ["Raster", "antialias", "interpolate", "rasterize", "sample_texture"]
 
 # Rows of one face that a GPU works on at once; a CPU runs threads one after the other.
 _GPU_STRIPS = 8
@@ -104,16 +102,9 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx: Any, _face: Any, grad_barycentric: Tensor, _depth: Any, _keys: Any) -> tuple[Any, ...]:
         clip, faces, face_id = ctx.saved_tensors
         grad_clip = torch.zeros_like(clip)
-        _launch(
-            kernels.resolve_backward_kernel,
-            tuple(face_id.shape),
-            clip.device,
-            (clip, wp.vec4),
-            (faces, wp.int32),
-            (face_id, wp.int32),
-            (grad_barycentric.contiguous(), wp.vec3),
-            (grad_clip, wp.float32),
-        )
+        shape = (clip, wp.vec4), (faces, wp.int32), (face_id, wp.int32)
+        gradients = (grad_barycentric.contiguous(), wp.vec3), (grad_clip, wp.float32)
+        _launch(kernels.resolve_backward_kernel, tuple(face_id.shape), clip.device, *shape, *gradients)
         return grad_clip, None, None, None
 
 
@@ -155,14 +146,8 @@ class _Antialias(torch.autograd.Function):
         views, height, width = keys.shape
         pairs = torch.full((views, 2, height, width), EMPTY_KEY, dtype=torch.int64, device=clip.device)
         shape = (clip, wp.vec4), (edges, wp.int32)
-        _launch(
-            silhouettes.find_pairs_kernel,
-            (views, len(edges)),
-            clip.device,
-            *shape,
-            (keys, wp.int64),
-            (pairs, wp.int64),
-        )
+        found = (keys, wp.int64), (pairs, wp.int64)
+        _launch(silhouettes.find_pairs_kernel, (views, len(edges)), clip.device, *shape, *found)
         result = image.clone()
         images = (image, wp.float32), (result, wp.float32)
         _launch(silhouettes.blend_kernel, tuple(pairs.shape), clip.device, *shape, (pairs, wp.int64), *images)
@@ -175,18 +160,9 @@ class _Antialias(torch.autograd.Function):
         image, clip, edges, pairs = ctx.saved_tensors
         grad = grad.contiguous()
         grad_image, grad_clip = grad.clone(), torch.zeros_like(clip)
-        _launch(
-            silhouettes.blend_backward_kernel,
-            tuple(pairs.shape),
-            clip.device,
-            (clip, wp.vec4),
-            (edges, wp.int32),
-            (pairs, wp.int64),
-            (image, wp.float32),
-            (grad, wp.float32),
-            (grad_image, wp.float32),
-            (grad_clip, wp.float32),
-        )
+        shape = (clip, wp.vec4), (edges, wp.int32), (pairs, wp.int64)
+        images = [(each, wp.float32) for each in (image, grad, grad_image, grad_clip)]
+        _launch(silhouettes.blend_backward_kernel, tuple(pairs.shape), clip.device, *shape, *images)
         return grad_image, grad_clip, None, None
 
 
@@ -222,7 +198,7 @@ def antialias(image: Tensor, raster: Raster, vertices_clip: Tensor, edges: Tenso
     """Blend neighbouring pixels across silhouettes by where the edge passes between their centres.
 
     image: [V, H, W, C] float32, colour and background already put together; any mask is best a channel of it.
-    vertices_clip: [V, N, 4], those of the raster. edges: [E, 4] from `mesh_edges`.
+    vertices_clip: [V, N, 4], those of the raster. edges: [E, 4] from `gen3d.topology.mesh_edges`.
     Gradients reach the image and, through the position of the edges, the vertices.
     """
     check_image(image, raster)

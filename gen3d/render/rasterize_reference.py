@@ -19,11 +19,9 @@ from gen3d.render.raster_types import (
     check_attributes,
     check_image,
     check_rasterize_inputs,
-    mesh_edges,
-    weld_index,
 )
 
-__all__ = ["Raster", "antialias", "interpolate", "mesh_edges", "rasterize", "sample_texture", "weld_index"]
+__all__ = ["Raster", "antialias", "interpolate", "rasterize", "sample_texture"]
 
 _SHIFT = 1 << 32
 
@@ -175,7 +173,7 @@ def _border_edges(clip: Tensor, screen: Tensor, edges: Tensor, keys: Tensor, axi
 def antialias(image: Tensor, raster: Raster, vertices_clip: Tensor, edges: Tensor) -> Tensor:
     """Blend neighbouring pixels across silhouettes by where the edge passes between their centres.
 
-    image: [V, H, W, C]; vertices_clip: [V, N, 4], those of the raster; edges: [E, 4] from `mesh_edges`.
+    image: [V, H, W, C]; vertices_clip: [V, N, 4], those of the raster; edges: [E, 4] from `gen3d.topology.mesh_edges`.
     """
     check_image(image, raster)
     _, height, width = raster.face_id.shape

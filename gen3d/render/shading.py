@@ -18,7 +18,8 @@ from gen3d.color import linear_to_srgb, srgb_to_linear
 from gen3d.meshing import vertex_normals
 from gen3d.render import rasterize as warp_backend
 from gen3d.render import rasterize_reference as reference_backend
-from gen3d.render.raster_types import Raster, Topology
+from gen3d.render.raster_types import Raster
+from gen3d.topology import Topology
 
 Mode = Literal["albedo", "shaded", "normal"]
 _BACKENDS = {"warp": warp_backend, "reference": reference_backend}
@@ -100,19 +101,19 @@ def render_mesh(
     mode: "albedo" is the unlit base colour, "normal" shows (normal + 1) / 2 in world axes.
     """
     if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {sorted(_BACKENDS)}, got {backend!r}.")
+        raise ValueError(f"backend must be one of {sorted(_BACKENDS)}, got {backend!r}")
     if mode not in ("albedo", "shaded", "normal"):
-        raise ValueError(f"mode must be 'albedo', 'shaded' or 'normal', got {mode!r}.")
+        raise ValueError(f"mode must be 'albedo', 'shaded' or 'normal', got {mode!r}")
     if supersample not in (1, 2):
-        raise ValueError(f"supersample must be 1 or 2, got {supersample}.")
+        raise ValueError(f"supersample must be 1 or 2, got {supersample}")
     if mesh.num_faces == 0:
-        raise ValueError("mesh has no faces, so there is nothing to render.")
+        raise ValueError("mesh has no faces, so there is nothing to render")
     functions = _BACKENDS[backend]
     cameras = cameras.to(mesh.device)
     backdrop = torch.as_tensor(background, dtype=torch.float32, device=mesh.device).reshape(-1, 1, 1, 3)
     if backdrop.shape[0] not in (1, len(cameras)):
         raise ValueError(
-            f"background must be [3] or [{len(cameras)}, 3], got {list(torch.as_tensor(background).shape)}."
+            f"background must be [3] or [{len(cameras)}, 3], got {list(torch.as_tensor(background).shape)}"
         )
 
     clip = _clip_vertices(mesh.vertices, cameras, width / height)

@@ -19,7 +19,21 @@ from __future__ import annotations
 
 import warp as wp
 
-from gen3d.render.raster_kernels import _EMPTY, _MIN_W, _SHIFT, _STEPS, add_clip_gradient, depth_step, screen
+from gen3d.render.raster_kernels import (
+    _EMPTY,
+    _MIN_W,
+    _SHIFT,
+    _STEPS,
+    Clip,
+    Indices,
+    Keys,
+    Pairs,
+    Pictures,
+    Table,
+    add_clip_gradient,
+    depth_step,
+    screen,
+)
 
 wp.set_module_options({"enable_backward": False, "fast_math": False})
 
@@ -31,8 +45,8 @@ def side(a: wp.vec3, b: wp.vec3, c: wp.vec3) -> float:
 
 @wp.func
 def put_pair(
-    keys: wp.array(dtype=wp.int64, ndim=3),
-    pairs: wp.array(dtype=wp.int64, ndim=4),
+    keys: Keys,
+    pairs: Pairs,
     view: int,
     axis: int,
     line: int,
@@ -65,12 +79,7 @@ def put_pair(
 
 
 @wp.kernel
-def find_pairs_kernel(
-    clip: wp.array(dtype=wp.vec4, ndim=2),
-    edges: wp.array(dtype=wp.int32, ndim=2),
-    keys: wp.array(dtype=wp.int64, ndim=3),
-    pairs: wp.array(dtype=wp.int64, ndim=4),
-):
+def find_pairs_kernel(clip: Clip, edges: Indices, keys: Keys, pairs: Pairs):
     view, edge = wp.tid()
     height = keys.shape[1]
     width = keys.shape[2]
@@ -118,8 +127,8 @@ def find_pairs_kernel(
 
 @wp.func
 def crossing(
-    clip: wp.array(dtype=wp.vec4, ndim=2),
-    edges: wp.array(dtype=wp.int32, ndim=2),
+    clip: Clip,
+    edges: Indices,
     view: int,
     edge: int,
     axis: int,
@@ -155,14 +164,16 @@ def crossing(
     return wp.vec4(0.5 - s, -1.0, t, slope)
 
 
+@wp.func
+def blended(row: int, column: int, axis: int, cross: wp.vec4) -> wp.vec2i:
+    """The pixel whose colour changes: the first if the inner colour leaves it, or enters it from the second."""
+    if (cross[0] > 0.0) == (cross[1] < 0.0):
+        return wp.vec2i(row, column)
+    return wp.vec2i(row + axis, column + 1 - axis)
+
+
 @wp.kernel
-def blend_kernel(
-    clip: wp.array(dtype=wp.vec4, ndim=2),
-    edges: wp.array(dtype=wp.int32, ndim=2),
-    pairs: wp.array(dtype=wp.int64, ndim=4),
-    image: wp.array(dtype=float, ndim=4),
-    result: wp.array(dtype=float, ndim=4),
-):
+def blend_kernel(clip: Clip, edges: Indices, pairs: Pairs, image: Pictures, result: Pictures):
     view, axis, row, column = wp.tid()
     key = pairs[view, axis, row, column]
     if key == _EMPTY:
@@ -173,30 +184,25 @@ def blend_kernel(
         return
     other_row = row + axis
     other_column = column + 1 - axis
-    shift = cross[0]
-    # The target is the first pixel if the inner colour leaves it, or enters it from the second.
-    to_first = (shift > 0.0) == (cross[1] < 0.0)
+    target = blended(row, column, axis, cross)
     for channel in range(image.shape[3]):
         change = (
-            shift
+            cross[0]
             * cross[1]
             * (image[view, row, column, channel] - image[view, other_row, other_column, channel])
         )
-        if to_first:
-            wp.atomic_add(result, view, row, column, channel, change)
-        else:
-            wp.atomic_add(result, view, other_row, other_column, channel, change)
+        wp.atomic_add(result, view, target[0], target[1], channel, change)
 
 
 @wp.kernel
 def blend_backward_kernel(
-    clip: wp.array(dtype=wp.vec4, ndim=2),
-    edges: wp.array(dtype=wp.int32, ndim=2),
-    pairs: wp.array(dtype=wp.int64, ndim=4),
-    image: wp.array(dtype=float, ndim=4),
-    grad: wp.array(dtype=float, ndim=4),
-    grad_image: wp.array(dtype=float, ndim=4),
-    grad_clip: wp.array(dtype=float, ndim=3),
+    clip: Clip,
+    edges: Indices,
+    pairs: Pairs,
+    image: Pictures,
+    grad: Pictures,
+    grad_image: Pictures,
+    grad_clip: Table,
 ):
     view, axis, row, column = wp.tid()
     key = pairs[view, axis, row, column]
@@ -211,19 +217,14 @@ def blend_backward_kernel(
     other_row = row + axis
     other_column = column + 1 - axis
     shift = cross[0]
-    to_first = (shift > 0.0) == (cross[1] < 0.0)
-    target_row = other_row
-    target_column = other_column
-    if to_first:
-        target_row = row
-        target_column = column
+    target = blended(row, column, axis, cross)
     # d(target) / d(position of the crossing) = first - second, whichever of them is inner.
     g = float(0.0)  # noqa: UP018 (a plain literal would be a constant to Warp)
     for channel in range(image.shape[3]):
-        target = grad[view, target_row, target_column, channel]
-        g += target * (image[view, row, column, channel] - image[view, other_row, other_column, channel])
-        wp.atomic_add(grad_image, view, row, column, channel, shift * cross[1] * target)
-        wp.atomic_add(grad_image, view, other_row, other_column, channel, -shift * cross[1] * target)
+        push = grad[view, target[0], target[1], channel]
+        g += push * (image[view, row, column, channel] - image[view, other_row, other_column, channel])
+        wp.atomic_add(grad_image, view, row, column, channel, shift * cross[1] * push)
+        wp.atomic_add(grad_image, view, other_row, other_column, channel, -shift * cross[1] * push)
     t = cross[2]
     # The crossing moves with the ends, by their weights; sliding along the other axis moves it by the slope.
     push_x = g

@@ -10,10 +10,11 @@ from torch import Tensor
 from gen3d.adam import Adam
 from gen3d.mesh_state import load_mesh
 from gen3d.optimize import Fit
-from gen3d.regularisers import face_pairs, laplacian, normal_consistency
+from gen3d.regularisers import laplacian, normal_consistency
 from gen3d.render.shading import render_mesh
 from gen3d.stages.config import RefineConfig
 from gen3d.state import State
+from gen3d.topology import Topology, closed_edges, face_pairs
 from gen3d.views import Views
 
 
@@ -29,7 +30,10 @@ class RefineMesh(Fit):
         self.config, self.num_steps = config, config.num_steps
 
     def start(self, state: State, generator: torch.Generator) -> None:
-        state["mesh/face_pairs"] = face_pairs(load_mesh(state).faces)
+        mesh = load_mesh(state)
+        topology = Topology.of(mesh.vertices, mesh.faces)
+        state["mesh/weld"], state["mesh/edges"] = topology.weld, topology.edges
+        state["mesh/face_pairs"] = face_pairs(mesh.faces)
 
     def rates(self, state: State, step: int) -> dict[str, float]:
         decay = 0.5 * (1.0 + math.cos(math.pi * step / self.num_steps))
@@ -51,10 +55,16 @@ class RefineMesh(Fit):
         mesh = load_mesh(state)
         height, width = views.images.shape[-2:]
         rendered = render_mesh(
-            mesh, views.cameras[chosen], height, width, background=views.backgrounds[chosen], mode="albedo"
+            mesh,
+            views.cameras[chosen],
+            height,
+            width,
+            background=views.backgrounds[chosen],
+            mode="albedo",
+            topology=Topology(state["mesh/weld"], state["mesh/edges"]),
         )
         pairs = state["mesh/face_pairs"]
-        edges = meshing_edges(mesh.faces)
+        edges = closed_edges(mesh.faces)
         length = (mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]]).detach().norm(dim=-1).mean()
         return {
             "color": (rendered.images - views.images[chosen]).square().mean(),
@@ -62,9 +72,3 @@ class RefineMesh(Fit):
             "laplacian": config.laplacian * laplacian(mesh.vertices, edges) / length,
             "normals": config.normal_consistency * normal_consistency(mesh.vertices, mesh.faces, pairs),
         }
-
-
-def meshing_edges(faces: Tensor) -> Tensor:
-    """Undirected edges `[E, 2]` of a closed mesh, each once."""
-    both = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return both[both[:, 0] < both[:, 1]]

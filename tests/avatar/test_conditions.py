@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from avatar.conditions import Conditions, dropout_rows
-from avatar.guided import predict_guided
+from avatar.guidance import predict_guided
 from avatar.model import TalkingModel
 from diffusion.guidance import cfg
 from tests.avatar.talking import clips, make_conditions, make_model

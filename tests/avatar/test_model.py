@@ -12,10 +12,12 @@ import torch
 from avatar.conditions import Conditions
 from avatar.config import TINY
 from avatar.model import TalkingModel
-from avatar.stages import STAGES, set_trainable
-from diffusion.adapters.multiview import add_multiview_attention
-from diffusion.adapters.reference import KVBank
+from avatar.training_stages import STAGES, set_trainable
+from diffusion.adapters.bank import KVBank
+from diffusion.attention import add_context_attention
 from diffusion.backbone import Backbone, load
+from diffusion.conditioning import Conditioning, Inputs
+from diffusion.denoisers.unet import UNetDenoiser
 from tests.avatar.talking import (
     FRAMES,
     clips,
@@ -37,7 +39,7 @@ def model() -> TalkingModel:
 def test_untrained_without_a_reference_it_is_the_bare_unet() -> None:
     model = make_model(trained=False)
     plain = make_unet(camera=False).eval()
-    add_multiview_attention(plain)
+    add_context_attention(plain)
     conditions = replace(make_conditions(model), reference=None)
     assert conditions.identity is not None
     expected = plain(clips().flatten(0, 1), 300, model.identity(conditions.identity)).sample
@@ -63,12 +65,32 @@ def test_the_backbone_goes_on_as_before(tiny_weights: Path) -> None:
     before = backbone.predict(views, 300, text, camera=camera)
     names = list(backbone.unet.state_dict())
     model = TalkingModel(backbone.unet, TINY)
-    assert model.unet is backbone.unet
+    assert model.denoiser.unet is model.unet is backbone.unet
     assert list(backbone.unet.state_dict()) == names
     assert torch.equal(backbone.predict(views, 300, text, camera=camera), before)
     out = model(noise(1, 2, channels, 16, 16), 300, Conditions())
     assert out.shape == (1, 2, channels, 16, 16)
     assert Backbone.predict(backbone, views, 300, text, camera=camera).equal(before)
+
+
+@torch.no_grad()
+def test_words_and_talking_share_one_denoiser() -> None:
+    """The model's own denoiser draws from words what the backbone's draws, and frames from the same UNet's weights."""
+    model = make_model()
+    plain = UNetDenoiser(make_unet(camera=False).eval())
+    words = Inputs(conditioning=Conditioning(embeds=noise(1, 5, 32)))
+    expected = plain(clips(), 300, words)
+    assert torch.equal(model.denoiser(clips(), 300, words), expected)
+    frames = model(clips(), 300, make_conditions(model))
+    assert torch.equal(model.denoiser(clips(), 300, words), expected)  # a talking call leaves nothing behind
+    assert not torch.allclose(frames, expected, atol=1e-4)
+    assert model.reference_denoiser is model.denoiser
+    for parameter in model.denoiser.unet.conv_out.parameters():
+        parameter.zero_()
+    assert not model(clips(), 300, make_conditions(model)).any()
+    own = make_model(reference_net="copy")
+    assert own.denoiser.unet is own.unet
+    assert own.reference_denoiser.unet is own.reference_net
 
 
 @torch.no_grad()
@@ -162,7 +184,9 @@ def test_cameras(model: TalkingModel) -> None:
     assert not torch.allclose(posed(latents, 300, around), posed(latents, 300, conditions), atol=1e-5)
     with pytest.raises(ValueError, match="this backbone has no camera embedding"):
         model(latents, 300, replace(make_conditions(model, 1), camera=front))
-    with pytest.raises(ValueError, match=r"camera must be \[1, 3, 4, 4\], got \[1, 2, 4, 4\]"):
+    with pytest.raises(
+        ValueError, match=r"camera must be \[1, 3, 4, 4\] for these latents, got \[1, 2, 4, 4\]"
+    ):
         posed(latents, 300, replace(conditions, camera=front[:, :2]))
 
 
@@ -212,6 +236,7 @@ def test_a_deep_copy_is_independent(model: TalkingModel) -> None:
         parameter.zero_()
     assert torch.equal(model(clips(), 300, conditions), before)
     assert not twin(clips(), 300, conditions).any()
+    assert twin.denoiser.unet is twin.unet
 
 
 def test_two_models_on_one_unet() -> None:
@@ -244,7 +269,7 @@ def test_wrong_shapes(model: TalkingModel) -> None:
     for latents, changes, message in cases:
         with pytest.raises(ValueError, match=message):
             model(latents, 300, replace(conditions, **changes))
-    with pytest.raises(ValueError, match=r"timestep must be \[\], \[2\] or \[2, 3\], got \[3\]"):
+    with pytest.raises(ValueError, match=r"timestep must be \[\] or \[2\] or \[2, 3\], got \[3\]"):
         model(clips(), torch.tensor([1, 2, 3]), conditions)
     with pytest.raises(ValueError, match=r"latents must be \[B, R, 4, h, w\]"):
         model.encode_reference(clips()[0])

@@ -9,8 +9,8 @@ import torch
 
 from avatar.model import TalkingModel
 from avatar.settings import StageConfig
-from avatar.stages import STAGES, set_trainable
 from avatar.training import TalkingBatch, conditions_of, offset_noise, stage_loss
+from avatar.training_stages import STAGES, set_trainable
 from diffusion.schedule import Schedule
 from experiments.training.models import build_scheduler
 from tests.avatar.talking import FRAMES, HEIGHT, WIDTH, clips, make_model, noise

@@ -16,7 +16,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from diffusion.tokenizer import train_tokenizer
+from experiments.training.tokenizer import train_tokenizer
 
 CAPTIONS = ["a red mushroom", "a blue cube on a green sphere", "the head of a woman with red hair, smiling"]
 MAX_TOKENS = 16

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection
 
 from diffusion import registry
-from diffusion.backbone import Backbone, Conditioning, load, save_backbone
+from diffusion.backbone import Backbone, load, save_backbone
+from diffusion.backbone_folder import files_of
+from diffusion.conditioning import Conditioning
 from diffusion.errors import BackboneError
-from diffusion.layout import files_of
 from tests.diffusion.models import CAPTIONS, MAX_TOKENS, make_parts, make_unet, orbit
 
 

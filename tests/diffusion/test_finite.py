@@ -87,6 +87,17 @@ def test_what_a_part_makes_names_the_part(backbone: Backbone, use: str) -> None:
         of(spoilt)
 
 
+def test_what_was_given_is_blamed_where_it_was_no_number(backbone: Backbone) -> None:
+    images, latents = torch.full((1, 3, 64, 64), torch.nan), torch.full((1, 4, 8, 8), torch.nan)
+    for part, use in (
+        ("VAE encoder", lambda: backbone.encode(images)),
+        ("VAE decoder", lambda: backbone.decode(latents)),
+        ("image encoder", lambda: backbone.embed_image(images)),
+    ):
+        with pytest.raises(NonFiniteError, match=f"what the {part} of backbone .* was given holds NaN"):
+            use()
+
+
 @pytest.mark.parametrize("scale", [1e30, 3e38, -3e38])
 def test_a_guidance_scale_beyond_all_bounds_is_named(backbone: Backbone, scale: float) -> None:
     with pytest.raises(NonFiniteError, match=r"lower the guidance scale|too high a guidance_scale: lower it"):

@@ -6,7 +6,18 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from diffusion.guidance import cfg, compose, nested, nested_weights, rescale
+from diffusion.backbone import Backbone
+from diffusion.conditioning import Inputs
+from diffusion.guidance import (
+    cfg,
+    check_guidance,
+    compose,
+    nested,
+    nested_weights,
+    predict_together,
+    rescale,
+)
+from tests.diffusion.models import CAPTIONS, orbit
 
 
 def test_cfg_golden() -> None:
@@ -67,3 +78,74 @@ def test_nested_needs_only_predictions_that_count() -> None:
         nested([None, middle, last], [3.5, 1.0])
     with pytest.raises(ValueError, match="one more than scales, got 2 and 2"):
         nested([first, last], [1.0, 1.0])
+
+
+# ---- predictions
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "timestep", [300, torch.tensor(300), torch.tensor([20, 900]), torch.arange(8).view(2, 4)]
+)
+@pytest.mark.parametrize("at_once", [None, 1, 2])
+def test_predictions_made_together_are_those_made_apart(
+    backbone: Backbone, timestep: torch.Tensor | int, at_once: int | None
+) -> None:
+    """One row for all, one for each object, and one for each view, in one call."""
+    latents, text = noise(2, 4, 4, 8, 8), backbone.encode_prompt([*CAPTIONS, "", "a", "b", "c", "d"])
+    given = [
+        Inputs(conditioning=text[rows], camera=orbit(2, 4)) for rows in (slice(1), slice(1, 3), slice(8))
+    ]
+    apart = [backbone.denoise(latents, timestep, each) for each in given]
+    batches: list[int] = []
+
+    def counted(latents: torch.Tensor, timestep: torch.Tensor | int, inputs: Inputs) -> torch.Tensor:
+        batches.append(len(latents))
+        return backbone.denoise(latents, timestep, inputs)
+
+    together = predict_together(counted, latents, timestep, given, at_once=at_once)
+    assert batches == {None: [6], 1: [2, 2, 2], 2: [4, 2]}[at_once]
+    for got, expected in zip(together, apart, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+        assert at_once != 1 or torch.equal(got, expected)
+    assert not torch.allclose(together[0], together[1], atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_row_for_all_objects_stays_one_for_all_of_its_own(backbone: Backbone) -> None:
+    latents, text = noise(2, 4, 4, 8, 8), backbone.encode_prompt(CAPTIONS[:2])
+    given = [Inputs(conditioning=text[[row]], camera=orbit(2, 4)) for row in (0, 1)]
+    for got, each in zip(predict_together(backbone.denoise, latents, 5, given), given, strict=True):
+        torch.testing.assert_close(got, backbone.denoise(latents, 5, each), rtol=0, atol=1e-5)
+
+
+def test_predicting_together_needs_conditions_of_one_kind(backbone: Backbone) -> None:
+    latents, text = noise(1, 4, 4, 8, 8), backbone.encode_prompt(["a"])
+    assert predict_together(backbone.denoise, latents, 5, []) == []
+    with pytest.raises(ValueError, match="at_once must be at least 1, or None for all, got 0"):
+        predict_together(backbone.denoise, latents, 5, [Inputs(conditioning=text)], at_once=0)
+    with pytest.raises(ValueError, match="camera must be given in all conditions or in none"):
+        predict_together(
+            backbone.denoise,
+            latents,
+            5,
+            [Inputs(conditioning=text), Inputs(conditioning=text, camera=orbit(1, 4))],
+        )
+
+
+@pytest.mark.parametrize(
+    ("scale", "factor", "message"),
+    [
+        (float("nan"), 0.5, "guidance_scale must be a finite number, got nan"),
+        (float("inf"), 0.0, "guidance_scale must be a finite number, got inf"),
+        (5.0, -0.1, r"guidance_rescale must lie in \[0, 1\], got -0.1"),
+        (1.0, float("nan"), r"guidance_rescale must lie in \[0, 1\], got nan"),
+    ],
+)
+def test_guidance_that_cannot_be(scale: float, factor: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_guidance(scale, factor)

@@ -56,6 +56,8 @@ def test_steps_are_trailing_and_may_start_in_the_middle() -> None:
         plan_timesteps(scheduler, 4, 100)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         plan_timesteps(scheduler, 0)
+    with pytest.raises(ValueError, match=r"num_steps must be at most 1000, the timesteps .*, got 1001"):
+        plan_timesteps(scheduler, 1001)
     with pytest.raises(ValueError, match=r"sampler is 'euler', allowed: ddim, dpm\+\+"):
         make_scheduler(scheduler, "euler")  # pyright: ignore[reportArgumentType]
 
@@ -187,6 +189,14 @@ def test_misuse_is_refused(backbone: Backbone, single: Backbone) -> None:
         sample_views(backbone, CAPTIONS, orbit(2, 4), generator=generator())
     with pytest.raises(ValueError, match=r"guidance_rescale must lie in \[0, 1\], got 2"):
         sample_views(backbone, ["a"], orbit(1, 2), generator=generator(), guidance_rescale=2.0)
+    with pytest.raises(ValueError, match=r"cameras must be c2w \[B, V, 4, 4\], got \[2, 4, 4\]"):
+        sample_views(backbone, ["a"], orbit(1, 2)[0], generator=generator())
+    with pytest.raises(ValueError, match="guidance_scale must be a finite number, got nan"):
+        sample_views(backbone, ["a"], orbit(1, 2), generator=generator(), guidance_scale=float("nan"))
+    with pytest.raises(ValueError, match="prompts must be a list of strings, got one string"):
+        sample_views(backbone, "a red mushroom", orbit(1, 2), generator=generator())
+    with pytest.raises(ValueError, match=r"prompts must be a list of one string or more, got \[\]"):
+        sample_views(backbone, [], orbit(1, 2), generator=generator())
     with pytest.raises(ValueError, match="camera is missing"):
         sample_views(backbone, ["a"], None, generator=generator())
     with pytest.raises(ValueError, match="has no camera embedding"):

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from experiments.run.files import atomic_path
 from experiments.run.provenance import describe_text
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.settings import Settings, Text
 
 

@@ -127,8 +127,12 @@ def test_help_is_quick_and_imports_nothing_heavy(
         ([COUNT, "prompt=x", "target=[1,2]"], ["target has 2 values", "3"]),
         ([COUNT, "prompt=x", "target=[1,2"], ["'target=[1,2' cannot be read"]),
         ([COUNT, "prompt=x", "target=[a=1]"], ["cannot be read", """quotes: target="['...']\""""]),
-        ([COUNT, "prompt=x", "budget=huge"], ["unknown budget 'huge'", "smoke"]),
-        ([COUNT, "prompt=x", "budget=30s"], ["budget: this experiment has none of that name", "smoke"]),
+        ([COUNT, "prompt=x", "budget=huge"], ["test/counting has no budget 'huge'. There are: cpu, smoke"]),
+        ([COUNT, "prompt=x", "budget=smok"], ["test/counting has no budget 'smok'", "Did you mean smoke?"]),
+        ([COUNT, "prompt=x", "budget=30s"], ["test/counting has no budget '30s'. There are: cpu, smoke"]),
+        ([COUNT, "prompt=x", "budget="], ["unknown budget ''"]),
+        (["-m", COUNT, "prompt=x", "budget=smoke,10s"], ["test/counting has no budget '10s'"]),
+        (["experiment=test/longer", "prompt=x", "budget=gpu"], ["test/longer has no budget 'gpu'"]),
         ([COUNT, "prompt=x", "seed=-1"], ["seed is -1"]),
         ([COUNT, "prompt=x", "device=tpu"], ["device is 'tpu'", "cpu, cuda"]),
         ([COUNT, "prompt=x", "device=cuda:99"], ["device is 'cuda:99'"]),
@@ -199,7 +203,7 @@ def test_what_is_no_list_is_told_what_the_list_holds(
 
 
 def test_a_bug_of_ours_is_one_line_status_1(galatea: Galatea, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.run.report.cpu_name", lambda: 1 / 0)
+    monkeypatch.setattr("experiments.run.machine.cpu_name", lambda: 1 / 0)
     outcome = galatea(COUNT, "prompt=x", "num_steps=1", "out=made")
     assert outcome.status == 1
     (line,) = outcome.err

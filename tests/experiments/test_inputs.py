@@ -19,7 +19,7 @@ from experiments import tasks
 from experiments.errors import UserError
 from experiments.run import folder as folders
 from experiments.run import inputs
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.schema import fields_of, twin
 from experiments.run.settings import BackboneName, FilePath, FolderPath, Settings, Text
 

@@ -19,7 +19,7 @@ from experiments.run.files import atomic_path, write_json
 from experiments.run.images import grid, read_row, save_png
 from experiments.run.inputs import without_places
 from experiments.run.report import curve_svg, page, read_log
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from tests.experiments.counting import Config
 
 COUNT = "experiment=test/counting"
@@ -45,7 +45,7 @@ def test_provenance_field_by_field(made: Path) -> None:
     assert record["generator"]["name"] == "galatea"
     assert record["generator"].keys() == {"name", "version", "commit", "modified"}
     assert record["generator"]["commit"] == provenance.code_commit()["commit"]
-    assert record["generated_by_ai"] is True
+    assert record["generated_by_ai"] is False  # counting takes no model
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["created"])
     assert (record["task"], record["experiment"], record["seed"]) == ("counting", "test/counting", 7)
     assert re.fullmatch(r"[0-9a-f]{10}", record["config_hash"])
@@ -92,6 +92,28 @@ def test_seconds_and_log_go_on_after_a_resume(galatea: Callable[..., Any], tmp_p
     report = json.loads((tmp_path / "made" / "report.json").read_text())
     assert report["seconds"]["fit"] > 0.11
     assert report["notes"] == ["continued from step 5"]
+
+
+@pytest.mark.parametrize(
+    ("generated", "said"),
+    [(True, "Made by a generative model."), (False, "No generative model took part.")],
+)
+def test_the_page_says_whether_a_model_took_part(made: Path, generated: bool, said: str) -> None:
+    assert "No generative model took part." in (made / "report.html").read_text(encoding="utf-8")
+    report = json.loads((made / "report.json").read_text(encoding="utf-8"))
+    text = page(made, {"task": "t", "budget": "cpu"}, {**report, "generated_by_ai": generated})
+    assert text.count(said) == text.lower().count("generative model") == 1
+
+
+def test_media_tags_name_a_model_only_where_one_took_part() -> None:
+    backbone = {"name": "tiny", "revision": "0.1"}
+    made = provenance.media_tags(generated_by_ai=True, seed=3, backbone=backbone, prompt="a cup")["comment"]
+    assert re.fullmatch(
+        r"Made by a generative model: Galatea \S+, backbone tiny 0\.1, seed 3, prompt: a cup", made
+    )
+    # A backbone may be loaded for a measure alone.
+    true = provenance.media_tags(generated_by_ai=False, seed=3, backbone=backbone)["comment"]
+    assert re.fullmatch(r"Made by Galatea \S+, without a generative model, seed 3", true)
 
 
 def test_page_is_self_contained(made: Path) -> None:

@@ -18,6 +18,7 @@ from experiments import catalog
 from experiments.run.schema import build
 from experiments.tasks.text_to_3d import Config as TextTo3D
 from tests.diffusion.models import make_parts
+from video.decode import decode
 
 Galatea = Callable[..., Any]
 SAMPLE = ("experiment=sample/multiview", "budget=smoke", "threads=1", "sampling.num_steps=2")
@@ -43,6 +44,7 @@ def test_sample_writes_a_grid_and_the_same_again(galatea: Galatea, tmp_path: Pat
     assert len(report["backbone"].pop("weights_sha256")) == 64
     assert report["backbone"] == {"name": "my model", "revision": "r1", "dtype": "float32", "num_views": 4}
     assert report["inputs"]["prompt"]["text"] == "a red mushroom"
+    assert report["generated_by_ai"] is True
     assert {"load", "sample", "write"} <= report["seconds"].keys()
     assert -1 <= report["metrics"]["image_text_similarity"] <= 1
 
@@ -126,6 +128,14 @@ def test_text_to_3d_refuses_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_budget_of_an_experiment_is_a_file() -> None:
+    seconds = {"10s", "30s", "120s"}
+    for name in catalog.experiments():
+        budgets = set(catalog.budgets(name))
+        assert {"smoke", "cpu"} <= budgets <= set(catalog.options("budget")), name
+        assert (budgets >= seconds) == ("text_to" in name.partition("/")[0]), name
+
+
 @pytest.mark.parametrize("budget", catalog.options("budget/text_to_3d"))
 def test_every_budget_of_text_to_3d_can_be_had(galatea: Galatea, budget: str) -> None:
     outcome = galatea(
@@ -151,8 +161,21 @@ def test_quickstart_from_the_embedded_model(galatea: Galatea, tmp_path: Path, ti
     kinds = {artefact["file"]: artefact["kind"] for artefact in report["artefacts"]}
     assert {kinds[f"mesh.{kind}"] for kind in ("glb", "obj", "ply", "stl")} == {"mesh"}
     assert kinds["turntable.mp4"] == "video"
-    from video.decode import decode
-
     clip = decode(tmp_path / "made" / "turntable.mp4")
     assert clip.frames.shape == (12, 3, 128, 256)
-    assert "a red mushroom" in clip.metadata["comment"]
+    assert report["generated_by_ai"] is True
+    assert clip.metadata["comment"].startswith("Made by a generative model: ")
+    assert clip.metadata["comment"].endswith("prompt: a red mushroom")
+
+
+@pytest.mark.slow
+def test_a_mesh_of_true_views_was_made_without_a_model(galatea: Galatea, tmp_path: Path, model: Path) -> None:
+    settings = ("budget=smoke", "views=truth", f"backbone={model}", "recipe.redraw.num_views=4", "out=made")
+    outcome = galatea("experiment=text_to_3d/quickstart", "prompt=a red mushroom", *settings)
+    assert outcome.status == 0, outcome.err
+    folder = tmp_path / "made"
+    for name in ("report.json", "provenance.json"):
+        assert json.loads((folder / name).read_text())["generated_by_ai"] is False
+    comment = decode(folder / "turntable.mp4").metadata["comment"]
+    assert "without a generative model" in comment
+    assert comment.endswith("prompt: a red mushroom")

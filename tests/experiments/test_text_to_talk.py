@@ -18,8 +18,13 @@ from avatar.face import BlazeDetector, find_face
 from avatar.model import TalkingModel
 from avatar.storage import save_adapters
 from diffusion.backbone import load
-from experiments.tasks.text_to_talk import portrait_of, usual_face
+from experiments.portraits import portrait_camera, usual_face
+from experiments.tasks.text_to_talk import portrait_of
+from experiments.training.talking import portrait_box
+from experiments.world.head_spec import HeadSpec
+from experiments.world.heads import make_head
 from experiments.world.scene import scene_from_caption
+from experiments.world.talking import LANDMARKS, project
 from video.decode import decode
 
 QUICK = (
@@ -72,6 +77,13 @@ def test_what_is_refused(galatea: Callable[..., Any], inputs: Path, setting: str
     assert outcome.status == 2
     assert words in "\n".join(outcome.err)
     assert not (inputs / "made" / "mesh.glb").exists()
+
+
+@pytest.mark.parametrize("size", [64, 257, 1024])
+def test_the_usual_face_is_that_of_the_worlds_usual_head(size: int) -> None:
+    points = make_head(HeadSpec()).landmarks()
+    seen = project(portrait_camera(), torch.stack([points[name] for name in LANDMARKS]), size)
+    assert usual_face(size).overlap(portrait_box(seen)) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch import Tensor
 from gen3d.cameras import orbit
 from gen3d.render import rasterize as warp_backend
 from gen3d.render import rasterize_reference as reference
+from gen3d.topology import mesh_edges, weld_index
 
 BACKENDS = [pytest.param(warp_backend, id="warp"), pytest.param(reference, id="reference")]
 
@@ -61,7 +62,7 @@ def test_backends_agree_forward(size: tuple[int, int]) -> None:
     vertices, faces = bumpy_sphere(generator)
     clip = to_clip(vertices, size[1] / size[0])
     attributes = torch.rand(len(vertices), 5, generator=generator)
-    edges = reference.mesh_edges(faces)
+    edges = mesh_edges(faces)
     fast, slow = (backend.rasterize(clip, faces, *size) for backend in (warp_backend, reference))
     assert torch.equal(fast.face_id, slow.face_id)
     torch.testing.assert_close(fast.barycentric, slow.barycentric, atol=1e-4, rtol=0.0)
@@ -78,7 +79,7 @@ def test_backends_agree_forward(size: tuple[int, int]) -> None:
 def test_backends_agree_backward() -> None:
     generator = torch.Generator().manual_seed(1)
     vertices, faces = bumpy_sphere(generator)
-    edges = reference.mesh_edges(faces)
+    edges = mesh_edges(faces)
     inputs = (
         vertices,
         torch.rand(2, len(vertices), 2, generator=generator),
@@ -158,7 +159,7 @@ def test_antialias_gives_exact_area_and_derivative_of_a_square(backend: ModuleTy
     shift = torch.tensor(
         [0.3137, -0.2291, 0.4713, 0.1117], requires_grad=True
     )  # pixels: left right bottom top
-    edges = reference.mesh_edges(SQUARE_FACES)
+    edges = mesh_edges(SQUARE_FACES)
     signs = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1], [1, 0, 0, 1]]).float()
     base = square(-0.5, 0.5, -0.5, 0.5)
     moves = signs * shift * (2.0 / size)
@@ -180,7 +181,7 @@ def test_antialias_gives_exact_area_and_derivative_of_a_square(backend: ModuleTy
 def test_silhouette_gradient_of_tiny_faces_matches_finite_differences(backend: ModuleType) -> None:
     """Faces smaller than a pixel: the mask's moments must still follow the vertices."""
     vertices, faces = bumpy_sphere(torch.Generator().manual_seed(3), rows=24, columns=40, bumps=0.02)
-    edges = reference.mesh_edges(faces)
+    edges = mesh_edges(faces)
     weight = (
         torch.linspace(-1.0, 1.0, 24)[None, :, None, None] * torch.linspace(0.2, 1.0, 24)[None, None, :, None]
     )
@@ -204,7 +205,7 @@ def test_silhouette_gradient_of_tiny_faces_matches_finite_differences(backend: M
 
 def test_fitting_a_silhouette_recovers_the_position() -> None:
     vertices, faces = bumpy_sphere(torch.Generator().manual_seed(4), rows=24, columns=40, bumps=0.02)
-    edges = warp_backend.mesh_edges(faces)
+    edges = mesh_edges(faces)
 
     def mask(offset: Tensor) -> Tensor:
         clip = to_clip(vertices * 0.7 + offset)
@@ -231,7 +232,7 @@ def test_same_input_same_bytes() -> None:
         clip = to_clip(leaf)
         raster = warp_backend.rasterize(clip, faces, 40, 40)
         image = warp_backend.interpolate(leaf, raster)
-        image = warp_backend.antialias(image, raster, clip, warp_backend.mesh_edges(faces))
+        image = warp_backend.antialias(image, raster, clip, mesh_edges(faces))
         image.square().sum().backward()
         results.append((raster.face_id, image.detach(), leaf.grad))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=False))
@@ -240,8 +241,8 @@ def test_same_input_same_bytes() -> None:
 def test_edges_meet_across_seams() -> None:
     vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     faces = torch.tensor([[0, 1, 2], [3, 4, 5]])
-    assert (warp_backend.mesh_edges(faces)[:, 3] >= 0).sum() == 0
-    edges = warp_backend.mesh_edges(faces, warp_backend.weld_index(vertices))
+    assert (mesh_edges(faces)[:, 3] >= 0).sum() == 0
+    edges = mesh_edges(faces, weld_index(vertices))
     assert edges.shape == (5, 4)
     assert edges[edges[:, 3] >= 0].tolist() == [[1, 2, 0, 4]]
 
@@ -252,7 +253,7 @@ def test_empty_scenes(backend: ModuleType) -> None:
     nothing = torch.zeros(0, 3, dtype=torch.int64)
     raster = backend.rasterize(clip, nothing, 4, 4)
     assert not raster.mask.any()
-    image = backend.antialias(torch.ones(1, 4, 4, 1), raster, clip, backend.mesh_edges(nothing))
+    image = backend.antialias(torch.ones(1, 4, 4, 1), raster, clip, mesh_edges(nothing))
     assert torch.equal(image, torch.ones(1, 4, 4, 1))
 
 

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from gen3d.topology import face_pairs
 from gen3d.regularisers import (
     distortion,
-    face_pairs,
     laplacian,
     normal_consistency,
     opaque,

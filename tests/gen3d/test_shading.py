@@ -9,6 +9,7 @@ from gen3d import meshing, metrics
 from gen3d.asset import Material, Mesh
 from gen3d.cameras import orbit
 from gen3d.render.shading import render_mesh
+from gen3d.topology import Topology
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +18,14 @@ def ball() -> Mesh:
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     mesh = meshing.extract_mesh(points.norm(dim=-1) - 0.8, inside="below")
     return mesh.replace(vertex_colors=mesh.vertices * 0.4 + 0.5)
+
+
+def test_a_topology_made_once_serves_after_the_vertices_have_moved(ball: Mesh) -> None:
+    cameras, topology = orbit([0.0, 100.0], [0.0, 30.0]), Topology.of(ball.vertices, ball.faces)
+    moved = ball.replace(vertices=ball.vertices * torch.tensor([1.0, 0.7, 1.1]))
+    found, expected = (render_mesh(moved, cameras, 24, 30, topology=each) for each in (topology, None))
+    for name in ("images", "mask", "normals", "depth"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize("mode", ["albedo", "shaded", "normal"])

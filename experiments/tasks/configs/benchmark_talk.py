@@ -17,7 +17,7 @@ class Config(Settings):
     speech: "espeak" says sentences and needs the extra 'world'; "formants" babbles and needs nothing.
     num_found: how many of the clips are made a second time about the face that is found in the portrait, as the task
         `talk` makes them; the others take the true face, which the world knows.
-    num_videos: of how many clips a video shows the truth beside what was made.
+    num_videos: how many clips get a video of the truth beside what was made.
     measures: a folder with mouth.safetensors and, if there is one, sync.safetensors; None takes those beside the
         adapters.
     """

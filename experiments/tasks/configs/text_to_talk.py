@@ -11,7 +11,7 @@ from experiments.tasks.configs.speaking import SpeakSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Config(text_to_3d.Config, SpeakSettings):
-    """portrait_size: side of the portrait in pixels, even. background: of the portrait, sRGB in [0, 1].
+    """portrait_size: side of the portrait in pixels, even. background: colour behind it, sRGB in [0, 1].
 
     face: how the face is found in the portrait; where none is found, a bust's usual place is taken.
     """

@@ -30,12 +30,13 @@ class Config(Settings):
         continue_from names weights; "frozen" leaves it as `model` has it.
     keep_unet_valid: leave as they are the latents that an existing UNet was trained on (part vae); the decoder still
         learns. Needs continue_from. CLIP has a text tower of its own, which no UNet reads.
-    channels: of the UNet's levels (part multiview). latent_channels: of the VAE (part vae); a UNet goes by its VAE.
+    channels: width of each of the UNet's levels (part multiview). latent_channels: channels of the VAE's latents (part
+        vae); a UNet goes by its VAE.
         Either may have more than the weights of continue_from, whose new channels then begin at random. With fewer
         latent channels those are kept in which an error costs most in the picture; give the UNet the same
         continue_from as its VAE.
-    weighting: of the latent channels in the UNet's loss (part multiview): each by what an error in it costs in the
-        picture, or all alike. noise: what the UNet predicts, and of what noise (part multiview).
+    weighting: how much each latent channel counts in the UNet's loss (part multiview): by what an error in it costs in
+        the picture, or all alike. noise: what the UNet predicts, and of what noise (part multiview).
     portraits: how many talking people the VAE sees beside the world's scenes, 8 pictures of each (part vae).
     """
 

@@ -15,7 +15,8 @@ class Config(Settings):
     """backbone: whose decoder learns; its latents, and so all that was trained on them, stay as they are.
 
     model: the folder that gets the trained decoder, begun as a copy of the backbone's.
-    held_out_scenes, held_out_closeups, held_out_clips: of captions and people never trained on, to measure on.
+    held_out_scenes, held_out_closeups, held_out_clips: how many are measured on, of captions and people never trained
+        on.
     data: scenes to train on. people: those who talk in the portraits; what comes before the first frames of their clips
         goes to the talking model alone.
     """

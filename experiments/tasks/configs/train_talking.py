@@ -21,8 +21,8 @@ class Config(Settings):
         "talk" goes on from the adapters that are there (anew=true starts without).
     new_unet: the UNet was trained further since the adapters were; they are a start for adapters of the new one. Stage
         "image" first.
-    num_frames: of the clips trained on, motion frames not counted.
-    num_utterances: that "sound" learns from.
+    num_frames: frames of each clip trained on, motion frames not counted.
+    num_utterances: how many utterances "sound" learns from.
     tune_unet: "attention" and "all": train a copy of the UNet's attention layers, or of all of it, too, which is then
         saved with the adapters (stage "image").
     gradient_checkpointing: layers of the adapters and the UNet are computed again on the way back, not kept: less

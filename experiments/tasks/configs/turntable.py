@@ -10,9 +10,9 @@ from video.config import EncodeConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TurntableConfig:
-    """num_frames: of one full turn. size: edge of each of the two pictures in a frame, even.
+    """num_frames: frames of one full turn. size: edge of each of the two pictures in a frame, even.
 
-    preview_size: of preview.png. elevation_deg: of the camera.
+    preview_size: edge of preview.png, in pixels. elevation_deg: how high the camera stands.
     """
 
     num_frames: int = 48

@@ -9,15 +9,11 @@ import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from diffusion.adapters.multiview import MultiviewAttention, add_multiview_attention, attend
-from diffusion.adapters.reference import (
-    BankProjection,
-    KVBank,
-    ReferenceAttention,
-    add_reference_attention,
-    fill_bank,
-    reference_layers,
-)
+from diffusion.adapters.bank import KVBank
+from diffusion.adapters.reference import BankProjection, fill_bank, reference_layers
+from diffusion.attention import AttentionContext, ContextAttention, add_context_attention, attend
+from diffusion.conditioning import Conditioning, Inputs
+from diffusion.denoisers.unet import UNetDenoiser
 from tests.diffusion.models import make_unet
 
 NAME = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
@@ -25,7 +21,7 @@ NAME = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
 
 def make(seed: int = 0) -> UNet2DConditionModel:
     unet = make_unet(camera=False, seed=seed).eval()
-    add_reference_attention(unet)
+    add_context_attention(unet)
     return unet
 
 
@@ -41,11 +37,16 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def run(unet: UNet2DConditionModel, latents: torch.Tensor, **kwargs: Any) -> torch.Tensor:
     rows = len(latents) // kwargs.get("num_views", 1)
     text = noise(1, 5, 32, seed=7).expand(rows, -1, -1)
-    return unet(latents, 300, text, cross_attention_kwargs=kwargs or None, return_dict=False)[0]
+    context = {"context": AttentionContext(**kwargs)} if kwargs else None
+    return unet(latents, 300, text, cross_attention_kwargs=context, return_dict=False)[0]
+
+
+def fill(unet: UNet2DConditionModel, pictures: torch.Tensor, text: torch.Tensor, **settings: int) -> KVBank:
+    return fill_bank(UNetDenoiser(unet), pictures, Inputs(conditioning=Conditioning(embeds=text)), **settings)
 
 
 def bank_of(unet: UNet2DConditionModel, batch: int, images: int = 1, seed: int = 3) -> KVBank:
-    return fill_bank(unet, noise(batch, images, 4, 8, 8, seed=seed), noise(batch, 5, 32, seed=seed))
+    return fill(unet, noise(batch, images, 4, 8, 8, seed=seed), noise(batch, 5, 32, seed=seed))
 
 
 @pytest.fixture
@@ -57,14 +58,11 @@ def attn() -> Attention:
 
 @torch.no_grad()
 @pytest.mark.parametrize("num_views", [1, 2])
-def test_without_a_bank_it_is_the_multiview_processor_to_the_bit(
+def test_recording_and_a_bank_that_nobody_reads_change_no_bit(
     unet: UNet2DConditionModel, num_views: int
 ) -> None:
-    plain = make_unet(camera=False).eval()
-    add_multiview_attention(plain)
     latents = noise(4, 4, 8, 8)
-    expected = run(plain, latents, num_views=num_views)
-    assert torch.equal(run(unet, latents, num_views=num_views, bank=None), expected)
+    expected = run(unet, latents, num_views=num_views)
     assert torch.equal(run(unet, latents, num_views=num_views, record={}), expected)
     nobody = bank_of(unet, 2).drop([True, True])
     assert torch.equal(run(unet, latents, num_views=num_views, bank=nobody), expected)
@@ -74,10 +72,8 @@ def test_without_a_bank_it_is_the_multiview_processor_to_the_bit(
 def test_without_a_bank_it_is_the_ordinary_processor_to_the_bit(attn: Attention) -> None:
     hidden = noise(3, 12, 16)
     expected = AttnProcessor2_0()(attn, hidden)
-    assert torch.equal(ReferenceAttention(NAME)(attn, hidden), expected)
-    assert torch.equal(
-        ReferenceAttention(NAME)(attn, hidden, hidden), AttnProcessor2_0()(attn, hidden, hidden)
-    )
+    assert torch.equal(ContextAttention(NAME)(attn, hidden), expected)
+    assert torch.equal(ContextAttention(NAME)(attn, hidden, hidden), AttnProcessor2_0()(attn, hidden, hidden))
 
 
 @torch.no_grad()
@@ -89,7 +85,7 @@ def test_the_bank_holds_what_norm1_gave(unet: UNet2DConditionModel) -> None:
         norm = unet.get_submodule(name.replace("attn1", "norm1"))
         assert norm.normalized_shape == (channels,)
         handles.append(norm.register_forward_hook(lambda _m, _i, out, key=name: seen.update({key: out})))
-    bank = fill_bank(unet, pictures, text)
+    bank = fill(unet, pictures, text)
     for handle in handles:
         handle.remove()
     assert list(bank.tokens) == list(seen)
@@ -97,9 +93,9 @@ def test_the_bank_holds_what_norm1_gave(unet: UNet2DConditionModel) -> None:
     assert (len(bank), bank.num_images) == (2, 3)
     assert all(torch.equal(bank.layer(name).flatten(0, 1), value) for name, value in seen.items())
     # Pictures do not see each other, and t is 0.
-    alone = fill_bank(unet, pictures[:1, 1:2], text[:1])
+    alone = fill(unet, pictures[:1, 1:2], text[:1])
     torch.testing.assert_close(alone.layer(NAME)[0, 0], bank.layer(NAME)[0, 1], rtol=0, atol=1e-5)
-    late = fill_bank(unet, pictures, text, timestep=500)
+    late = fill(unet, pictures, text, timestep=500)
     assert not torch.allclose(late.layer(NAME), bank.layer(NAME))
 
 
@@ -107,16 +103,16 @@ def test_the_bank_holds_what_norm1_gave(unet: UNet2DConditionModel) -> None:
 def test_reading_ones_own_tokens_changes_nothing(unet: UNet2DConditionModel) -> None:
     """Attention over two copies of the same tokens is attention over one."""
     latents, text = noise(2, 4, 8, 8), noise(1, 5, 32, seed=7).expand(2, -1, -1)
-    own = fill_bank(unet, latents[:, None], text, timestep=300)
+    own = fill(unet, latents[:, None], text, timestep=300)
     torch.testing.assert_close(run(unet, latents, bank=own), run(unet, latents), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_a_picture_is_to_a_frame_what_a_view_is_to_a_view(attn: Attention) -> None:
     views = noise(4, 12, 16)
-    together = MultiviewAttention()(attn, views, num_views=2)
+    together = ContextAttention(NAME)(attn, views, context=AttentionContext(num_views=2))
     bank = KVBank({NAME: views[[1, 3]][:, None]})
-    referring = ReferenceAttention(NAME)(attn, views[[0, 2]], bank=bank)
+    referring = ContextAttention(NAME)(attn, views[[0, 2]], context=AttentionContext(bank=bank))
     torch.testing.assert_close(referring, together[[0, 2]], rtol=0, atol=1e-6)
 
 
@@ -126,7 +122,7 @@ def test_attention_written_out(attn: Attention, num_views: int, frames: int) -> 
     batch, images = 2, 2
     hidden = noise(batch * frames * num_views, 5, 16)
     bank = KVBank({NAME: noise(batch, images, 7, 16, seed=1)})
-    got = ReferenceAttention(NAME)(attn, hidden, num_views=num_views, bank=bank)
+    got = ContextAttention(NAME)(attn, hidden, context=AttentionContext(num_views=num_views, bank=bank))
     rows = hidden.reshape(batch * frames, num_views * 5, 16)
     for row in range(batch * frames):
         context = torch.cat([rows[row], bank.tokens[NAME][row // frames].flatten(0, 1)])
@@ -178,8 +174,12 @@ def test_gradients_reach_the_reference_net(checkpointing: bool) -> None:
     pictures, latents, text = noise(1, 1, 4, 8, 8), noise(2, 4, 8, 8).double(), noise(1, 5, 32).double()
 
     def loss() -> torch.Tensor:
-        bank = fill_bank(reference_net, pictures, text)
-        return denoiser(latents, 300, text, cross_attention_kwargs={"bank": bank}).sample.square().mean()
+        bank = fill(reference_net, pictures, text)
+        return (
+            denoiser(latents, 300, text, cross_attention_kwargs={"context": AttentionContext(bank=bank)})
+            .sample.square()
+            .mean()
+        )
 
     loss().backward()
     weight = reference_net.conv_in.weight
@@ -223,4 +223,4 @@ def test_bad_banks(unet: UNet2DConditionModel) -> None:
     with pytest.raises(ValueError, match="rows must have 2 flags, got 3"):
         bank.drop([True] * 3)
     with pytest.raises(ValueError, match=r"latents must be \[B, R, C, h, w\], got \[2, 4, 8, 8\]"):
-        fill_bank(unet, noise(2, 4, 8, 8), noise(2, 5, 32))
+        fill(unet, noise(2, 4, 8, 8), noise(2, 5, 32))

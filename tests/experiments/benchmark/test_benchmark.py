@@ -81,6 +81,7 @@ def finished_asset(folder: Path, caption: str) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump({"task": "text_to_3d", "prompt": caption}))
     report = {
         "artefacts": [{"file": "mesh.glb", "kind": "mesh"}],
+        "generated_by_ai": True,
         "backbone": {"name": "tiny", "revision": "r"},
         "seconds_total": 12.5,
         "peak_memory_mb": 900.0,
@@ -89,6 +90,7 @@ def finished_asset(folder: Path, caption: str) -> None:
     (folder / "report.json").write_text(json.dumps(report))
 
 
+@pytest.mark.slow
 def test_finished_assets_are_kept_and_one_failure_is_recorded(galatea: Galatea, tmp_path: Path) -> None:
     prompts = write(tmp_path / "mine.txt", "a red ball\na blue cube\n")
     finished_asset(tmp_path / "made" / "assets" / "000", "a red ball")
@@ -118,6 +120,7 @@ def test_finished_assets_are_kept_and_one_failure_is_recorded(galatea: Galatea, 
     assert "a blue cube (failed: exit status 2" in (folder / "benchmark.md").read_text()
     assert (folder / "contact_sheet.png").stat().st_size > 1000
     assert any("things" in line for line in outcome.err)
+    assert json.loads((folder / "report.json").read_text())["generated_by_ai"] is True
     again = galatea(*arguments)
     assert again.status == 0
     assert "finished already" in again.err[0]
@@ -145,6 +148,7 @@ def test_assets_made_at_once_come_in_order(tmp_path: Path) -> None:
     assert "nonsense" in made[1].reason
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_the_assets_at_work(galatea: Galatea, tmp_path: Path) -> None:
     prompts = write(tmp_path / "mine.txt", "a red ball\na blue cube\na green cone\n")

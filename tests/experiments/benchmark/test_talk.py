@@ -18,6 +18,7 @@ from experiments.benchmark.talk_scores import TalkJudge
 from experiments.world.config import TalkingConfig
 from experiments.world.talking import make_clip
 from video.decode import decode
+from video.pixels import from_uint8
 
 BENCHMARK = ("experiment=benchmark/talk", "budget=smoke", "threads=1", "workers=1", "speech=formants")
 MODEL = ("talking=talking/model.safetensors", "measures=talking")
@@ -111,16 +112,16 @@ def test_a_judge_knows_the_truth_from_a_still_portrait() -> None:
             return clip.aperture
 
     judge = TalkJudge(reader=Truthful(), sync=None, backbone=load("tiny"))
-    scores = judge.score(clip.images.float() / 255, clip, joins=[6])
+    scores = judge.score(from_uint8(clip.images), clip, joins=[6])
     assert scores["r"] == pytest.approx(1.0)
     assert scores["error"] == 0.0
     assert scores["in_step"] == 1.0
     assert scores["static_psnr_db"] == pytest.approx(100.0)
     assert scores["identity"] > 0.9
     assert 0.7 < scores["sharpness"] < 1.6  # teeth and open lips are edges that the portrait has not
-    blurred = torch.nn.functional.avg_pool2d(clip.images.float() / 255, 3, stride=1, padding=1)
+    blurred = torch.nn.functional.avg_pool2d(from_uint8(clip.images), 3, stride=1, padding=1)
     assert judge.score(blurred, clip)["sharpness"] < 0.5 * scores["sharpness"]
-    still = judge.score((clip.portrait.float() / 255).expand(12, -1, -1, -1), clip, track=torch.zeros(12))
+    still = judge.score(from_uint8(clip.portrait).expand(12, -1, -1, -1), clip, track=torch.zeros(12))
     assert still["r"] == 0.0
     assert still["sharpness"] == 1.0
     assert "in_step" not in still  # a mouth that never moves is neither early nor late

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from diffusion.backbone import Backbone
-from diffusion.layout import Parts
-from experiments.benchmark.album import Album
+from diffusion.backbone_folder import Parts
+from experiments.benchmark.gathered_pictures import Album
 from experiments.benchmark.readback import Reader
 from experiments.benchmark.towers import autoencode, caption_retrieval, own_ranks, reconstruction, shrunk
 from experiments.benchmark.untrained import untrained
 from experiments.run.fingerprint import fingerprint
 from experiments.world.dataset import Shards
 from tests.diffusion.models import make_parts
+from video.pixels import from_uint8
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def shards(images: torch.Tensor, captions: list[str], kinds: list[str]) -> Shard
 def test_psnr_is_a_mean_over_pictures_and_kinds() -> None:
     images = torch.full((3, 3, 8, 8), 102, dtype=torch.uint8)
     pictures = shards(images, ["a", "b", "c"], ["thing", "head", "thing"])
-    made = images.float() / 255
+    made = from_uint8(images)
     made[0] += 0.1
     made[1] += 0.01
     made[2] += 0.001

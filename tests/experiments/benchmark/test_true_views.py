@@ -86,5 +86,7 @@ def test_the_benchmark_from_true_views(galatea: Galatea, tmp_path: Path, tiny_we
     assert scores["iou"] > 0.6
     assert scores["albedo_error"] < 0.15
     assert scores["pieces"] == 1
+    assert json.loads((tmp_path / "made" / "report.json").read_text())["generated_by_ai"] is False
     report = json.loads((tmp_path / "made" / "assets" / "000" / "report.json").read_text())
+    assert report["generated_by_ai"] is False
     assert any("no model takes part" in note for note in report["notes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffusion.attention import AttentionContext
 from diffusion.backbone import load
 from experiments.training.channels import narrowed_unet, narrowed_vae, pixel_cost, pixel_weights, widened
 from experiments.training.models import build_unet, build_vae
@@ -34,7 +35,7 @@ def test_a_wider_unet_does_what_it_did() -> None:
     outputs = [
         unet(
             x[:, : unet.config["in_channels"]], 500, words,
-            class_labels=camera, cross_attention_kwargs={"num_views": 4},
+            class_labels=camera, cross_attention_kwargs={"context": AttentionContext(num_views=4)},
         ).sample
         for unet in (narrow, wide)
     ]  # fmt: skip
@@ -75,7 +76,7 @@ def test_a_narrower_unet_does_the_same_where_the_others_are_nothing() -> None:
     x[:, [1, 3]] = 0.0
     settings = {
         "class_labels": torch.randn(4, 16, generator=generator),
-        "cross_attention_kwargs": {"num_views": 4},
+        "cross_attention_kwargs": {"context": AttentionContext(num_views=4)},
     }
     expected = wide(x, 500, words, **settings).sample[:, kept]
     assert torch.allclose(narrow(x[:, kept], 500, words, **settings).sample, expected, atol=1e-5)

@@ -17,6 +17,7 @@ from diffusion.registry import find
 from experiments.training.config import DecoderConfig
 from experiments.training.decoder import DecoderRecipe, Pictures
 from experiments.training.optimizers import Optimizers
+from video.pixels import from_uint8
 
 VAE = "vae/diffusion_pytorch_model.safetensors"
 FROZEN = ("encoder.", "quant_conv.")
@@ -30,7 +31,7 @@ def recipe(**settings: Any) -> DecoderRecipe:
     for row in range(4):
         images[row, row % 3, 16 + row : 40, 20:50] = 30
     with torch.no_grad():
-        latents = backbone.encode(images.float() / 255)
+        latents = backbone.encode(from_uint8(images))
     torch.manual_seed(0)
     pictures = Pictures(images=images, latents=latents)
     return DecoderRecipe(

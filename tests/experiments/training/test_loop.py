@@ -107,7 +107,7 @@ def test_a_vae_gets_more_channels_and_the_unet_follows(galatea: Callable[..., An
     noise, words = torch.zeros(1, 4, 8, 16, 16), backbone.encode_prompt(["a red mushroom"])
     camera = ring(4).c2w[None]
     with pytest.raises(
-        BackboneError, match=r"takes latents of 4 channels, these have 8.*train/tiny_multiview"
+        BackboneError, match=r"takes latents of 4 channels, these have 8.*train the UNet onto it"
     ):
         backbone.predict(noise, 500, words, camera=camera)
     assert _train(galatea, "multiview", "follows", "continue_from=tiny").status == 0

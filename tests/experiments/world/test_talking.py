@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 
+from experiments.portraits import portrait_camera
 from experiments.world.config import TalkingConfig
 from experiments.world.espeak import espeak_available, held_out_voice
 from experiments.world.head_spec import HeadSpec, held_out_head, parse_head
@@ -21,7 +22,6 @@ from experiments.world.talking import (
     Clip,
     make_clip,
     picture,
-    portrait_camera,
     project,
     utterance_of,
 )

@@ -1,4 +1,4 @@
-"""A run: the folder, checkpoints, generators, timing and log of one execution of a task, and `execute` around it."""
+"""A run: the folder, checkpoints, generators, timing and log of one execution of a task."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import contextlib
 import io
 import json
 import math
-import shlex
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
 
 from diffusion.files import write_error
-from diffusion.finite import NonFiniteError
-from experiments.errors import EXIT_INTERRUPTED, EXIT_OK, RunFailed, UserError
+from experiments.errors import RunFailed, UserError
 from experiments.run import folder as folders
-from experiments.run import inputs, report, seeding
+from experiments.run import inputs, seeding
 from experiments.run.checkpoint import Checkpoint, CheckpointStore
+from experiments.run.machine import describe_device
 from experiments.run.progress import ProgressDisplay
-from experiments.run.schema import to_plain
-from experiments.run.settings import Settings, identity_hash
+from experiments.run.provenance import media_tags
+from experiments.run.settings import Settings
 
 T = TypeVar("T")
 
@@ -37,7 +34,8 @@ class Run:
     folder: the run folder. device: torch device. resumed: the newest whole checkpoint, or None for a fresh run.
     reads: files outside the run that it is made from -> the settings that name them. inputs: name ->
     `provenance.describe_text(...)` or `describe_file(...)`. facts: more for provenance and report (backbone id and
-    revision). metrics: numbers for the report; may be nested.
+    revision). metrics: numbers for the report; may be nested. generated_by_ai: whether a generative model took part in
+    what the run made so far: False until the task says otherwise.
     """
 
     def __init__(self, folder: Path, config: Settings, *, display: ProgressDisplay | None = None) -> None:
@@ -50,6 +48,7 @@ class Run:
         self.inputs: dict[str, Any] = {}
         self.facts: dict[str, Any] = {"device": describe_device(self.device)}
         self.metrics: dict[str, Any] = {}
+        self.generated_by_ai = False
         self.artefacts: dict[str, str] = {}
         self.reads: dict[Path, str] = {}
         self.seconds: dict[str, float] = {}
@@ -182,108 +181,18 @@ class Run:
         folders.remember(self.folder, artefacts={name: kind})
         return path
 
+    def media_tags(self, prompt: str | None = None) -> dict[str, str]:
+        """Metadata for the container of a video that the run writes: what made it, and from what."""
+        return media_tags(
+            generated_by_ai=self.generated_by_ai,
+            seed=self.config.seed,
+            backbone=self.facts.get("backbone"),
+            prompt=prompt,
+        )
+
     def close(self) -> None:
         """Close the log and give the terminal back."""
         if self._log is not None:
             self._log.close()
             self._log = None
         self.display.close()
-
-
-def describe_device(device: torch.device) -> dict[str, Any]:
-    """The device by name, with the CPU threads in use."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else report.cpu_name()
-    return {"type": device.type, "name": name, "threads": torch.get_num_threads()}
-
-
-def continue_command(typed: Sequence[str], out: Path | None) -> str:
-    """The command that continues a run: the one typed, with nothing overwritten, and `out` as its run folder.
-
-    None for a run of a sweep: the command that was typed begins none of its finished runs again.
-    """
-    left_out = ("overwrite=",) if out is None else ("overwrite=", "out=")
-    kept = [argument for argument in typed if not argument.lstrip("+").startswith(left_out)]
-    return shlex.join(["galatea", *kept, *([] if out is None else [f"out={out}"])])
-
-
-def execute(
-    module: ModuleType, config: Settings, *, typed: Sequence[str] = (), one_of_many: bool = False
-) -> int:
-    """Do the task of `module` with `config` in its run folder; returns an exit status.
-
-    Errors of the user are raised before anything is written, or leave no folder behind.
-    """
-    plain = to_plain(config)
-    seeding.resolve_device(config.device)
-    if hasattr(module, "validate"):
-        module.validate(config)
-    reads = inputs.input_paths(module, config)
-    folder = folders.choose(plain, one_of_many=one_of_many)
-    folders.refuse_foreign(folder)  # before the lock, which is a file too
-    if config.overwrite:
-        inputs.refuse_own(folder, reads, inputs.written_paths(config))
-    existed = folder.exists()
-    with folders.lock(folder), contextlib.ExitStack() as after_an_error:
-        if not existed:
-            after_an_error.callback(folders.forget_if_empty, folder)
-        command = continue_command(typed, None if one_of_many else folder)
-        status = _execute_locked(module, config, plain, folder, command, reads)
-        after_an_error.pop_all()
-        return status
-
-
-def _execute_locked(
-    module: ModuleType,
-    config: Settings,
-    plain: dict[str, Any],
-    folder: Path,
-    command: str,
-    reads: Mapping[str, Path],
-) -> int:
-    saved = folders.check(folder, plain)
-    digests = inputs.digests(reads)
-    if saved is not None:
-        inputs.refuse_changed(folder, digests, reads)
-    if saved is not None and folders.finished(folder):
-        print(f"{folder} is finished already (overwrite=true makes it again)", file=sys.stderr)
-        return EXIT_OK
-    plain["threads"] = (saved or {}).get("threads") or config.threads or seeding.default_threads()
-    determinism = seeding.make_deterministic(
-        config.seed, plain["threads"], seeding.resolve_device(config.device)
-    )
-    if saved is None:
-        folders.write_config(folder, plain)
-    folders.remember(folder, inputs=digests)
-    folders.forget_temporary(folder)
-    run = Run(folder, config)
-    run.reads = {file.resolve(): key for key, path in reads.items() for file in inputs.contents(path)}
-    run.facts["determinism"] = determinism
-    began = time.monotonic()
-    try:
-        if run.resumed is not None:
-            run.say(f"continuing {folder} from step {run.resumed.step}")
-            run.notes.append(f"continued from step {run.resumed.step}")
-        module.run(config, run)
-        run.end_stage()
-        missing = [name for name in run.artefacts if not (folder / name).is_file()]
-        if missing:
-            raise RunFailed(f"the task ended without writing {', '.join(missing)}")
-        report.write(run, plain, identity_hash(plain))
-    except NonFiniteError as error:
-        # The message says where; nothing bad was saved.
-        raise RunFailed(f"{error}; {run.kept()}") from error
-    except KeyboardInterrupt:
-        steps = run.checkpoints.steps()
-        begin = f"continues from step {steps[-1]}" if steps else "begins again"
-        where = run.display.where()
-        run.close()
-        print(f"\nstopped at {where} in {folder}; this {begin}:\n  {command}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    finally:
-        run.close()
-    names = ", ".join([*run.artefacts, folders.PAGE])
-    print(f"{folder}: {names} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
-    return EXIT_OK
-
-
-__all__ = ["Run", "Settings", "UserError", "execute"]

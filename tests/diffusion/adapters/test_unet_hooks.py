@@ -9,14 +9,14 @@ import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from diffusion.adapters.attach import (
+from diffusion.adapters.unet_hooks import (
     ConditionedConv,
     add_input_features,
     add_layer_hooks,
     attention_layers,
     layer_channels,
 )
-from diffusion.adapters.reference import add_reference_attention
+from diffusion.attention import AttentionContext, add_context_attention
 from tests.diffusion.models import make_unet
 
 LAYERS = [
@@ -27,7 +27,7 @@ LAYERS = [
 
 def make() -> UNet2DConditionModel:
     unet = make_unet(camera=False).eval()
-    add_reference_attention(unet)
+    add_context_attention(unet)
     add_layer_hooks(unet)
     add_input_features(unet)
     return unet
@@ -70,7 +70,9 @@ def test_the_adapter_of_a_call_sees_every_layer_once_and_in_order() -> None:
         return hidden_states + 1.0
 
     before = unet(*inputs()).sample
-    changed = unet(*inputs(), cross_attention_kwargs={"after_attention": adapter}).sample
+    changed = unet(
+        *inputs(), cross_attention_kwargs={"context": AttentionContext(after_attention=adapter)}
+    ).sample
     layers = attention_layers(unet)
     assert list(layers) == LAYERS
     assert seen == [(name, layer_channels(layer)) for name, layer in layers.items()]
@@ -83,7 +85,10 @@ def test_what_the_adapter_returns_is_the_output_of_the_layer() -> None:
     unet = make()
     layer = attention_layers(unet)["mid_block.attentions.0"]
     hidden, text = torch.randn(1, 64, 4, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(1, 5, 32)
-    kwargs = {"after_attention": lambda name, x: x * (2.0 if name == "mid_block.attentions.0" else 0.0)}
+    doubled = AttentionContext(
+        after_attention=lambda name, x: x * (2.0 if name == "mid_block.attentions.0" else 0.0)
+    )
+    kwargs = {"context": doubled}
     plain = layer(hidden, text).sample
     assert torch.equal(layer(hidden, text, cross_attention_kwargs=kwargs).sample, 2.0 * plain)
     assert torch.equal(layer(hidden, text, cross_attention_kwargs=kwargs, return_dict=False)[0], 2.0 * plain)
@@ -99,7 +104,7 @@ def test_a_deep_copy_is_independent() -> None:
         calls.append(name)
         return hidden_states
 
-    twin(*inputs(), cross_attention_kwargs={"after_attention": adapter})
+    twin(*inputs(), cross_attention_kwargs={"context": AttentionContext(after_attention=adapter)})
     assert calls == LAYERS
     twin.conv_in.weight.zero_()
     assert unet.conv_in.weight.abs().sum() > 0
@@ -121,7 +126,9 @@ def test_checkpointing_changes_neither_results_nor_gradients(training: bool) -> 
             calls.append(name)
             return x * gain
 
-        out = unet(*inputs(), cross_attention_kwargs={"after_attention": adapter}).sample
+        out = unet(
+            *inputs(), cross_attention_kwargs={"context": AttentionContext(after_attention=adapter)}
+        ).sample
         out.square().mean().backward()
         assert calls == LAYERS
         results.append((out.detach(), gain.grad, unet.conv_in.weight.grad))

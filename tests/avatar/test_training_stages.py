@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from avatar.stages import GROUPS, STAGES, groups_of, parameter_groups, set_trainable
+from avatar.training_stages import GROUPS, STAGES, groups_of, parameter_groups, set_trainable
 from tests.avatar.talking import clips, make_conditions, make_model
 
 COPIES = {"reference_net": "copy", "tune_unet": "all"}

@@ -6,7 +6,7 @@ import torch
 
 from avatar.conditions import Conditions
 from avatar.model import TalkingModel
-from diffusion.guidance import nested, nested_weights
+from diffusion.guidance import nested, nested_weights, predict_together
 
 
 @torch.no_grad()
@@ -27,23 +27,16 @@ def predict_guided(
     guidance, one pass.
 
     Args:
-        latents, timestep, conditions: as for `TalkingModel.forward`; timestep int, [] or [B].
+        latents, timestep, conditions: as for `TalkingModel.forward`; timestep int, [], [B] or [B, F].
         batched: all passes as one batch (faster on a GPU, more memory) instead of one after another.
     """
     scales = (reference_scale, audio_scale)
     branches = (conditions.drop(reference=True, audio=True), conditions.drop(audio=True), conditions)
     used = [index for index, weight in enumerate(nested_weights(scales)) if weight != 0.0]
+    made = predict_together(
+        model, latents, timestep, [branches[index] for index in used], at_once=None if batched else 1
+    )
     predictions: list[torch.Tensor | None] = [None] * len(branches)
-    if batched and len(used) > 1:
-        t = torch.as_tensor(timestep, device=latents.device)
-        output = model(
-            latents.repeat(len(used), 1, 1, 1, 1),
-            t.repeat(len(used)) if t.ndim else t,
-            Conditions.cat([branches[index] for index in used]),
-        )
-        for index, part in zip(used, output.chunk(len(used)), strict=True):
-            predictions[index] = part
-    else:
-        for index in used:
-            predictions[index] = model(latents, timestep, branches[index])
+    for index, prediction in zip(used, made, strict=True):
+        predictions[index] = prediction
     return nested(predictions, scales)

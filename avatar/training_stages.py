@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from torch import nn
 
 from avatar.model import TalkingModel
-from diffusion.adapters.attach import attention_layers
 from diffusion.adapters.reference import reference_layers
+from diffusion.adapters.unet_hooks import attention_layers
 
 # group -> what the names of its parameters begin with
 GROUPS: dict[str, tuple[str, ...]] = {

@@ -1,7 +1,7 @@
 """The two places of an unmodified UNet where adapters get in, besides its attention processors.
 
-After every attention layer, a forward hook hands the layer's output to whatever the call brings along in
-`cross_attention_kwargs={"after_attention": adapter}`; at the input, `conv_in` takes features behind the channels
+After every attention layer, a forward hook hands the layer's output to whatever the call brings along as
+`after_attention` of its `AttentionContext`; at the input, `conv_in` takes features behind the channels
 of the latents and adds them to its output.
 
 Why hooks: wrapping the layers would rename every weight behind them, and a subclass of the UNet would be a fork.
@@ -14,7 +14,6 @@ calls with and without gradient checkpointing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,8 +21,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
-# (name of the layer, hidden states [rows, C, h, w]) -> hidden states of the same shape
-LayerAdapter = Callable[[str, torch.Tensor], torch.Tensor]
+from diffusion.attention import AttentionContext
 
 
 def attention_layers(unet: UNet2DConditionModel) -> dict[str, Transformer2DModel]:
@@ -45,7 +43,8 @@ class _AfterAttention:
         self.name = name
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        adapter: LayerAdapter | None = (kwargs.get("cross_attention_kwargs") or {}).get("after_attention")
+        context: AttentionContext | None = (kwargs.get("cross_attention_kwargs") or {}).get("context")
+        adapter = None if context is None else context.after_attention
         if adapter is None:
             return None  # torch then keeps the output
         if isinstance(output, tuple):
@@ -72,9 +71,9 @@ def add_input_features(unet: UNet2DConditionModel) -> None:
 
     The new `conv_in` holds the same two parameters under the same names. A second call does nothing.
     """
-    old = unet.conv_in
-    if isinstance(old, ConditionedConv):
+    if has_input_features(unet):
         return
+    old = unet.conv_in
     if unet.config["center_input_sample"]:
         raise ValueError("a UNet with center_input_sample would rescale the features; load one without")
     size = unet.config["conv_in_kernel"]
@@ -83,6 +82,11 @@ def add_input_features(unet: UNet2DConditionModel) -> None:
     )
     new.weight, new.bias = old.weight, old.bias
     unet.conv_in = new.train(old.training)
+
+
+def has_input_features(unet: UNet2DConditionModel) -> bool:
+    """True when `unet` takes features behind the channels of its sample."""
+    return isinstance(unet.conv_in, ConditionedConv)
 
 
 def layer_channels(layer: Transformer2DModel) -> int:

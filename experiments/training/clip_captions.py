@@ -21,9 +21,9 @@ Tokenize = Callable[[list[str]], Tensor]
 class Said:
     """N pictures and what is said of them.
 
-    rows: ``[N]`` of the data set. tokens: ``[N, L]``, or ``[N, 1 + K, L]`` with K wrong captions after the right one.
-    meanings: ``[N]``, equal where the words mean the same; None where only the wrong captions are to be told from the
-    right one. wrong: ``[N, K]``, which of them there are. mirrored: mirror images are as good. recolored: colours do
+    rows: `[N]` of the data set. tokens: `[N, L]`, or `[N, 1 + K, L]` with K wrong captions after the right one.
+    meanings: `[N]`, equal where the words mean the same; None where only the wrong captions are to be told from the
+    right one. wrong: `[N, K]`, which of them there are. mirrored: mirror images are as good. recolored: colours do
     not matter.
     """
 
@@ -35,7 +35,7 @@ class Said:
     recolored: bool = False
 
     def __getitem__(self, places: Tensor) -> Said:
-        """Some of them, in the order of ``places``."""
+        """Some of them, in the order of `places`."""
         return replace(
             self,
             rows=self.rows[places],
@@ -46,7 +46,7 @@ class Said:
 
 
 def games(data: Shards, tokenize: Tokenize) -> dict[str, Said]:
-    """What is said of the pictures in each game that the data set has pictures for, by the names of ``_SHARES``."""
+    """What is said of the pictures in each game that the data set has pictures for, by the names of `_SHARES`."""
     plain = [split_background(caption)[0] for caption in data.captions]
     specs = [parse(caption) for caption in plain]
     found: dict[str, Said | None] = {
@@ -130,7 +130,7 @@ def put_together(
 ) -> Said | None:
     """What is said of pairs of these things, with what `exchanged` makes of it.
 
-    first, second: ``[B]`` indices of things; relations: ``[B]`` indices of ``RELATIONS``. The rows are places in the
+    first, second: `[B]` indices of things; relations: `[B]` indices of `RELATIONS`. The rows are places in the
     batch, fewer than B: pairs that are held out, and those that no exchange changes, are left out. None when none is
     left.
     """

@@ -1,18 +1,17 @@
-"""Multiview attention and camera embedding on an unmodified UNet."""
+"""Multiview attention on an unmodified UNet."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 
-from diffusion.adapters.camera import camera_condition, camera_labels, has_camera_embedding
-from diffusion.adapters.multiview import (
-    MultiviewAttention,
-    add_multiview_attention,
+from diffusion.adapters.camera import camera_labels
+from diffusion.attention import (
+    AttentionContext,
+    ContextAttention,
+    add_context_attention,
     join_tokens,
     split_tokens,
 )
@@ -27,7 +26,7 @@ def plain() -> UNet2DConditionModel:
 @pytest.fixture(scope="module")
 def joined() -> UNet2DConditionModel:
     unet = make_unet(camera=False).eval()
-    add_multiview_attention(unet)
+    add_context_attention(unet)
     return unet
 
 
@@ -38,7 +37,7 @@ def inputs(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def run(unet: UNet2DConditionModel, *args: torch.Tensor, num_views: int | None = None) -> torch.Tensor:
-    kwargs = None if num_views is None else {"num_views": num_views}
+    kwargs = None if num_views is None else {"context": AttentionContext(num_views=num_views)}
     return unet(*args, cross_attention_kwargs=kwargs, return_dict=False)[0]
 
 
@@ -52,7 +51,7 @@ def test_one_view_equals_the_ordinary_processor(
         torch.testing.assert_close(run(joined, *inputs(3), num_views=1), expected, rtol=0, atol=1e-6)
         assert not caplog.records  # diffusers warns about arguments that a processor does not take ...
         run(plain, *inputs(3), num_views=1)
-        assert "num_views" in caplog.text  # ... as the ordinary one does
+        assert "context" in caplog.text  # ... as the ordinary one does
     finally:
         diffusers_logging.disable_propagation()
     torch.testing.assert_close(run(joined, *inputs(3)), expected, rtol=0, atol=1e-6)
@@ -100,14 +99,20 @@ def test_text_of_an_object_serves_all_its_views(joined: UNet2DConditionModel) ->
 
 def test_gradients_flow_to_every_weight_and_between_views_under_autocast() -> None:
     unet = make_unet(camera=True)
-    add_multiview_attention(unet)
+    add_context_attention(unet)
     unet.enable_gradient_checkpointing()
     unet.train()
     latents, t, text = inputs(4)
     latents.requires_grad_()
     labels = camera_labels(unet, orbit(1, 4))
     with torch.autocast("cpu", torch.bfloat16):
-        out = unet(latents, t, text[:1], class_labels=labels, cross_attention_kwargs={"num_views": 4}).sample
+        out = unet(
+            latents,
+            t,
+            text[:1],
+            class_labels=labels,
+            cross_attention_kwargs={"context": AttentionContext(num_views=4)},
+        ).sample
     out[0].float().square().sum().backward()
     assert latents.grad is not None
     assert (latents.grad.abs().amax((1, 2, 3)) > 0).all()
@@ -116,7 +121,7 @@ def test_gradients_flow_to_every_weight_and_between_views_under_autocast() -> No
 
 def test_the_adapter_adds_no_weights(plain: UNet2DConditionModel, joined: UNet2DConditionModel) -> None:
     assert plain.state_dict().keys() == joined.state_dict().keys()
-    assert {type(p) for p in joined.attn_processors.values()} == {MultiviewAttention}
+    assert {type(p) for p in joined.attn_processors.values()} == {ContextAttention}
 
 
 def test_join_and_split_are_inverse_and_extra_tokens_come_last() -> None:
@@ -129,44 +134,3 @@ def test_join_and_split_are_inverse_and_extra_tokens_come_last() -> None:
     assert torch.equal(join_tokens(tokens, 2, extra)[:, 6:], extra)
     with pytest.raises(ValueError, match="num_views is 3, but the batch has 4 rows"):
         join_tokens(tokens, 3)
-
-
-def test_camera_condition_golden() -> None:
-    """In front, at distance 2: MVDream's camera on +X, right is +Y, up is +Z."""
-    c2w = orbit(1, 4)
-    kept = c2w.clone()
-    rows = camera_condition(c2w)
-    assert torch.equal(c2w, kept)
-    assert rows.shape == (1, 4, 16)
-    expected = torch.tensor([[0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]).float()
-    torch.testing.assert_close(rows[0, 0].reshape(4, 4), expected)
-    # A quarter turn to azimuth 90 (our +X) is MVDream's +Y.
-    torch.testing.assert_close(
-        rows[0, 1].reshape(4, 4)[:3, 3], torch.tensor([0.0, 1.0, 0.0]), atol=1e-6, rtol=0
-    )
-
-
-def test_camera_condition_ignores_distance_and_survives_the_origin() -> None:
-    near, far = orbit(2, 3), orbit(2, 3)
-    far[..., :3, 3] *= 7.0
-    torch.testing.assert_close(camera_condition(near), camera_condition(far))
-    assert camera_condition(torch.eye(4)).isfinite().all()
-    rotation = camera_condition(near).reshape(2, 3, 4, 4)[..., :3, :3]
-    torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(2, 3))
-    assert math.isclose(float(camera_condition(near)[0, 0].reshape(4, 4)[:3, 3].norm()), 1.0, rel_tol=1e-6)
-    with pytest.raises(ValueError, match=r"must have shape \[\.\.\., 4, 4\], got \[2, 3, 3, 4\]"):
-        camera_condition(near[..., :3, :])
-
-
-def test_camera_and_backbone_must_agree(plain: UNet2DConditionModel) -> None:
-    with_camera = make_unet(camera=True)
-    assert has_camera_embedding(with_camera)
-    assert not has_camera_embedding(plain)
-    assert camera_labels(plain, None) is None
-    labels = camera_labels(with_camera, orbit(2, 4))
-    assert labels is not None
-    assert labels.shape == (8, 16)
-    with pytest.raises(ValueError, match="camera is missing"):
-        camera_labels(with_camera, None)
-    with pytest.raises(ValueError, match="camera was given, but this backbone has no camera embedding"):
-        camera_labels(plain, orbit(1, 4))

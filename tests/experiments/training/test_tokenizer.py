@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from diffusion.tokenizer import train_tokenizer
+from experiments.training.tokenizer import train_tokenizer
 from tests.diffusion.models import CAPTIONS
 
 TOKENIZER = train_tokenizer(CAPTIONS, vocab_size=560)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from experiments.training.clip_games import Said, exchanged, games, put_together, single_things
+from experiments.training.clip_captions import Said, exchanged, games, put_together, single_things
 from experiments.world.caption_parsing import PairSpec, ThingSpec, parse
 from experiments.world.captions import COLORS, RELATIONS, held_out, split_background
 from experiments.world.dataset import Shards

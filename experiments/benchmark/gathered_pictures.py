@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from video.pixels import from_uint8, to_uint8
+
 
 class Album:
     """Pictures are kept with 8 bits a channel, as they would be in a file, and handed out as float32.
@@ -19,7 +21,7 @@ class Album:
 
     def put(self, name: str, index: int, images: Tensor) -> None:
         """Keep images [V, 3, S, S] in [0, 1]."""
-        self.tensors[_key(name, index)] = (images.detach().clamp(0.0, 1.0) * 255).round().byte().cpu()
+        self.tensors[_key(name, index)] = to_uint8(images).cpu()
 
     def put_depth(self, name: str, index: int, depth: Tensor) -> None:
         """Keep depth [V, S, S] as it is."""
@@ -31,7 +33,7 @@ class Album:
     def get(self, name: str, index: int) -> Tensor:
         """Images [V, 3, S, S] in [0, 1], or depth [V, S, S]."""
         kept = self.tensors[_key(name, index)]
-        return kept.float() / 255 if kept.dtype == torch.uint8 else kept
+        return from_uint8(kept) if kept.dtype == torch.uint8 else kept
 
 
 def _key(name: str, index: int) -> str:
