@@ -133,7 +133,7 @@ def _dispatch(typed: list[str]) -> int:
         raise UserError(f"no experiment chosen: give experiment=NAME. There are: {listing}")
     tasks = [catalog.task_of(name, parsed.config_dir) for name in names]
     for name in names:
-        catalog.refuse_budgets(name, parsed.swept("budget"), parsed.config_dir)
+        catalog.refuse_budgets(name, parsed.swept("budget"), parsed.values, parsed.config_dir)
     _check_backbone(parsed)
     caches.prepare()
     with contextlib.ExitStack() as stack:
