@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,28 @@ def chooses(name: str, group: str, config_dir: str | None = None) -> bool:
     return _choice(name, group, experiments(config_dir)) is not None
 
 
-def budgets(name: str, config_dir: str | None = None) -> list[str]:
-    """Names that `budget=` takes for an experiment: those of the groups `budget/...` that it chooses from, if any."""
-    chosen = [group for group, _ in _choices(name, experiments(config_dir)) if group.startswith("budget/")]
-    return sorted({each for group in chosen or ["budget"] for each in options(group, config_dir)})
+def budgets(name: str, chosen: Mapping[str, str] | None = None, config_dir: str | None = None) -> list[str]:
+    """Names that `budget=` takes for an experiment: those that a file of its groups `budget/...` says something about.
+
+    chosen: what was chosen in other groups, for experiments whose budgets go by that (`${recipe}_${budget}`).
+    """
+    entries = list(_choices(name, experiments(config_dir)))
+    choices = {**dict(reversed(entries)), **(chosen or {})}
+    found: set[str] = set()
+    for group, pattern in entries:
+        if group.startswith("budget/"):
+            pattern = re.sub(r"\$\{(?!budget\})(\w+)\}", lambda one: choices.get(one[1], ""), pattern)
+            before, _, after = pattern.partition("${budget}")
+            files = (each for each in options(group, config_dir) if each.startswith(before))
+            found |= {each[len(before) :].removesuffix(after) for each in files if each.endswith(after)}
+    return sorted(found) or options("budget", config_dir)
 
 
-def refuse_budgets(name: str, wanted: Iterable[str], config_dir: str | None = None) -> None:
+def refuse_budgets(
+    name: str, wanted: Iterable[str], chosen: Mapping[str, str] | None = None, config_dir: str | None = None
+) -> None:
     """UserError for a budget that an experiment does not have."""
-    known = budgets(name, config_dir)
+    known = budgets(name, chosen, config_dir)
     for each in wanted:
         if each not in known:
             raise UserError(
@@ -98,10 +112,11 @@ def _choice(name: str, group: str, known: dict[str, Path]) -> str | None:
 
 
 def _choices(name: str, known: dict[str, Path], depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Group and name of all that the defaults list of an experiment, or of one it builds on, chooses."""
+    """Group and name of all that the defaults list of an experiment, or of one it builds on, chooses; of two choices in
+    one group, the one that counts comes first."""
     if name not in known or depth > 8:
         return
-    for entry in defaults(known[name]):
+    for entry in sorted(defaults(known[name]), key=lambda entry: "override " not in str(entry)):
         if isinstance(entry, dict):
             for key, value in entry.items():
                 group = str(key).removeprefix("optional ").removeprefix("override ")

@@ -103,6 +103,8 @@ def _dispatch(typed: list[str]) -> int:
 
 def _run_all(parsed: arguments.Arguments, names: Sequence[str], wants_help: bool) -> None:
     tasks = [catalog.task_of(name, parsed.config_dir) for name in names]
+    for name in names:
+        catalog.refuse_budgets(name, parsed.swept("budget"), parsed.values, parsed.config_dir)
     _check_names(parsed)
     with contextlib.ExitStack() as stack:
         if parsed.multirun and not wants_help and not _launched_elsewhere(parsed, names):

@@ -73,7 +73,7 @@ def of_experiment(cls: type, composed: DictConfig, choices: Mapping[str, str]) -
             heading = "  ".join(f"{key}={choices[key]}" for key in keys)
             parts.append(f"{heading}\n{_columns(components.names(group), '    ')}")
     for group, known in (
-        ("budget", _in_order(catalog.budgets(name, components.own()))),
+        ("budget", _in_order(catalog.budgets(name, choices, components.own()))),
         ("backbone", catalog.backbones(components.own())),
     ):
         if group in choices:

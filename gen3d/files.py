@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from video.pixels import from_uint8, to_uint8
+
 MAX_FILE_BYTES = 1 << 29
 """The largest file that is read."""
 MAX_TEXTURE = 8192
 """The longest side of a texture that is read, in texels."""
 # Pillow knows dozens of formats, some of which run other programs.
 _FORMATS = ["PNG", "JPEG", "WEBP", "BMP"]
-from video.pixels import from_uint8, to_uint8
 
 
 def encode_png(image: Tensor) -> bytes:

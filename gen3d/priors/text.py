@@ -11,7 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from diffusion.backbone import Conditioning
+from diffusion.conditioning import Conditioning, Inputs
+from diffusion.guidance import predict_together
 from diffusion.samplers import make_scheduler, plan_timesteps, sample_views
 from gen3d.cameras import Cameras
 from gen3d.priors.base import Request, ScoringPrior
@@ -19,6 +20,7 @@ from gen3d.priors.config import TextPriorConfig
 from gen3d.priors.perp_neg import ViewWords, perp_neg_direction, view_words, weights_of
 from gen3d.prompts import (
     Color,
+    Direction,
     Said,
     background_of,
     direction,
@@ -112,19 +114,10 @@ class TextPrior(ScoringPrior):
 
     @torch.no_grad()
     def predict(self, latents: Tensor, timestep: Tensor, cameras: Cameras, which: Sequence[str]) -> Tensor:
-        count, (objects, views) = len(which), latents.shape[:2]
-        rows = []
-        for name in which:
-            row = self._conditioning(name, cameras)
-            rows.append(row if len(row) == objects * views else row.repeat(objects * views))
+        objects, views = latents.shape[:2]
         camera = cameras.c2w.view(objects, views, 4, 4) if self.backbone.has_camera else None
-        predicted = self.backbone.predict(
-            latents.repeat(count, *[1] * (latents.ndim - 1)),
-            timestep.repeat(count),
-            Conditioning.cat(rows),
-            camera=None if camera is None else camera.repeat(count, 1, 1, 1),
-        )
-        return predicted.view(count, *latents.shape)
+        inputs = [Inputs(conditioning=self._conditioning(name, cameras), camera=camera) for name in which]
+        return torch.stack(predict_together(self.backbone.denoise, latents, timestep, inputs))
 
     def guidance_conditions(self, cameras: Cameras) -> tuple[str, ...]:
         if self.config.perp_neg:
@@ -168,16 +161,14 @@ class TextPrior(ScoringPrior):
         for words in self._words(cameras):
             parts = [(share, self._encode(prompt + view_clause(view))) for view, share in words.positive]
             embeds = torch.stack([share * part.embeds for share, part in parts]).sum(0)
-            pooled = torch.stack([share * part.pooled for share, part in parts]).sum(0)
-            mixed.append(Conditioning(embeds=embeds, pooled=pooled))
+            mixed.append(Conditioning(embeds=embeds))
         return Conditioning.cat(mixed)
 
     def _negative_words(self, prompt: str, cameras: Cameras, index: int) -> Conditioning:
         said = [words.negative[index : index + 1] for words in self._words(cameras)]
         # A view without negatives gets words of weight 0.
-        return Conditioning.cat(
-            [self._encode(prompt + view_clause(one[0][0] if one else "front")) for one in said]
-        )
+        views: list[Direction] = [one[0][0] if one else "front" for one in said]
+        return Conditioning.cat([self._encode(prompt + view_clause(view)) for view in views])
 
     def _words(self, cameras: Cameras) -> list[ViewWords]:
         azimuths, elevations = cameras.angles()
@@ -187,6 +178,7 @@ class TextPrior(ScoringPrior):
         ]
 
     def _encode(self, text: str) -> Conditioning:
+        """One row; without the pooled vector, which no UNet of one text encoder reads."""
         if text not in self._encoded:
-            self._encoded[text] = self.backbone.encode_prompt([text])
+            self._encoded[text] = Conditioning(embeds=self.backbone.encode_prompt([text]).embeds)
         return self._encoded[text]

@@ -328,23 +328,11 @@ def test_a_launcher_for_other_machines_keeps_a_folder_of_its_own(galatea: Galate
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write to")
 def test_a_sweep_in_a_folder_that_cannot_be_written(
-    tmp_path: Path, subprocess_environment: dict[str, str]
+    galatea: Galatea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configs = ROOT / "tests" / "experiments" / "configs"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.experiments.counting_cli",
-        "--config-dir",
-        str(configs),
-        "-m",
-        COUNT,
-    ]
-    done = subprocess.run(
-        [*command, "prompt=choice(a,b)", "budget=smoke", f"out={tmp_path}/all"],
-        cwd="/proc", env=subprocess_environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir("/proc")
+    outcome = galatea("-m", COUNT, "prompt=choice(a,b)", "budget=smoke", f"out={tmp_path}/all")
+    assert outcome.status == 0, outcome.err
     assert len(list((tmp_path / "all").glob("*/report.json"))) == 2
 
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +136,27 @@ def test_a_killed_process_leaves_nothing_half_written_for_long(galatea: Galatea,
     assert not list((tmp_path / "made").glob(".*.tmp*"))
 
 
+@contextlib.contextmanager
+def files_of_at_most(limit: int) -> Iterator[None]:
+    """No file can grow beyond `limit` bytes. Python ignores the signal, and the write fails."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize(("limit", "file"), [(2_000, "checkpoints/step_00000010"), (6_000, "metrics.jsonl")])
 def test_a_run_that_finds_no_room_says_where_and_goes_on(
-    galatea: Galatea, tmp_path: Path, subprocess_environment: dict[str, str], limit: int, file: str
+    galatea: Galatea, tmp_path: Path, limit: int, file: str
 ) -> None:
-    resource = pytest.importorskip("resource")
-    counting = Path(__file__).with_name("counting_cli.py")
     arguments = (COUNT, "prompt=x", "num_steps=150", "checkpoint_every=10", "threads=1")
-    done = subprocess.run(
-        [sys.executable, str(counting), "--config-dir", str(counting.with_name("configs")), *arguments, "out=made"],
-        env=subprocess_environment, cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
+    with files_of_at_most(limit):
+        outcome = galatea(*arguments, "out=made")
+    assert outcome.status == 2, outcome.err
+    (line,) = outcome.err
     assert f"made/{file}: File too large" in line
     assert "the same command goes on" in line
     assert not list((tmp_path / "made" / "checkpoints").glob(".tmp*"))

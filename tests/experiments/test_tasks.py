@@ -136,6 +136,26 @@ def test_every_budget_of_an_experiment_is_a_file() -> None:
         assert (budgets >= seconds) == ("text_to" in name.partition("/")[0]), name
 
 
+def test_budgets_go_by_what_else_is_chosen(tmp_path: Path) -> None:
+    files = {
+        "experiment/my/one.yaml": "defaults: [{/recipe: slow}, {optional /budget/mine: '${recipe}_${budget}'}]",
+        "experiment/my/other.yaml": "defaults: [my/one]",
+        "experiment/my/fast.yaml": "defaults: [my/one, {override /recipe: fast}]",
+        "experiment/my/free.yaml": "defaults: [{/task: sample}]",
+    }
+    names = ("slow_smoke", "slow_hour", "fast_smoke")
+    for file, content in {**files, **{f"budget/mine/{name}.yaml": "" for name in names}}.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(content)
+    own = str(tmp_path)
+    assert catalog.budgets("my/one", config_dir=own) == ["hour", "smoke"]
+    assert catalog.budgets("my/other", {"recipe": "fast"}, own) == ["smoke"]
+    assert catalog.budgets("my/fast", config_dir=own) == ["smoke"]
+    # Where no file says anything, a budget changes nothing, and any name will do.
+    assert catalog.budgets("my/one", {"recipe": "new"}, own) == catalog.options("budget")
+    assert catalog.budgets("my/free", config_dir=own) == catalog.options("budget")
+
+
 @pytest.mark.parametrize("budget", catalog.options("budget/text_to_3d"))
 def test_every_budget_of_text_to_3d_can_be_had(galatea: Galatea, budget: str) -> None:
     outcome = galatea(

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from gen3d.topology import face_pairs
 from gen3d.regularisers import (
     distortion,
     laplacian,
@@ -16,6 +15,7 @@ from gen3d.regularisers import (
     orient,
     sparsity,
 )
+from gen3d.topology import face_pairs
 
 
 def test_opacity_regularisers_golden() -> None:

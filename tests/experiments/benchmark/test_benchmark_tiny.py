@@ -30,6 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_measures_writes_and_continues(galatea: Galatea, tmp_path: Path, model: Path) -> None:
     arguments = (BENCHMARK, *SMALL, f"backbone={model}")
     outcome = galatea(*arguments, "out=made")
