@@ -39,6 +39,14 @@ class Conditioning:
         """Every row `count` times in a row: [count rows, ...]."""
         return self._each(lambda value: value.repeat_interleave(count, 0))
 
+    def mixed(self, shares: Sequence[float]) -> Conditioning:
+        """One row: the sum of all, each times its share."""
+        return self._each(
+            lambda value: torch.stack([share * row for share, row in zip(shares, value, strict=True)]).sum(0)[
+                None
+            ]
+        )
+
     def to(self, device: torch.device | str) -> Conditioning:
         return self._each(lambda value: value.to(device))
 

@@ -155,14 +155,13 @@ class TextPrior(ScoringPrior):
             return self._encode(prompt)
         if not self.config.perp_neg:
             azimuths, elevations = cameras.angles()
-            views = [direction(*angles) for angles in zip(azimuths, elevations, strict=True)]
-            return Conditioning.cat([self._encode(prompt + view_clause(view)) for view in views])
-        mixed = []
+            views = zip(azimuths, elevations, strict=True)
+            return Conditioning.cat([self._encode(prompt + view_clause(direction(*one))) for one in views])
+        rows = []
         for words in self._words(cameras):
-            parts = [(share, self._encode(prompt + view_clause(view))) for view, share in words.positive]
-            embeds = torch.stack([share * part.embeds for share, part in parts]).sum(0)
-            mixed.append(Conditioning(embeds=embeds))
-        return Conditioning.cat(mixed)
+            parts = Conditioning.cat([self._encode(prompt + view_clause(view)) for view, _ in words.positive])
+            rows.append(parts.mixed([share for _, share in words.positive]))
+        return Conditioning.cat(rows)
 
     def _negative_words(self, prompt: str, cameras: Cameras, index: int) -> Conditioning:
         said = [words.negative[index : index + 1] for words in self._words(cameras)]
@@ -178,7 +177,7 @@ class TextPrior(ScoringPrior):
         ]
 
     def _encode(self, text: str) -> Conditioning:
-        """One row; without the pooled vector, which no UNet of one text encoder reads."""
+        """One row."""
         if text not in self._encoded:
-            self._encoded[text] = Conditioning(embeds=self.backbone.encode_prompt([text]).embeds)
+            self._encoded[text] = self.backbone.encode_prompt([text])
         return self._encoded[text]
