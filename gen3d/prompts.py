@@ -169,7 +169,7 @@ class Said:
 
 def say(prompt: str, shorten: Shorten, *, background: str = "auto", num_views: int = 1) -> Said:
     """`on_background`, with only as much of a long prompt as leaves room for the clauses that are put behind it: the
-    background's, and that of the view (`view_prompts`) where a model makes one at a time (`num_views` 1).
+    background's, and that of the view where a model makes one at a time (`num_views` 1).
 
     Where they leave no room for any of it, the prompt is said without them.
     """

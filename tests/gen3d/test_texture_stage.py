@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gen3d.stages.mesh import load_mesh, save_mesh
+from gen3d.mesh_state import load_mesh, save_mesh
 
 from gen3d import meshing, metrics
 from gen3d.asset import Mesh

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.run.files import write_text
-from experiments.run.run_dir import Run
+from experiments.run.run import Run
 from experiments.run.settings import Settings, Text
 from tests.experiments.made_up.losses.base import Loss
 from tests.experiments.made_up.steps.base import Step
