@@ -17,6 +17,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("avatar", "configs", "diffusion", "experiments", "gen3d", "video")
 
 
+# What settings build by a late import knows them in turn.
+_BUILDERS = {"build", "begin", "begin_from", "load"}
+
+
 def sources() -> dict[str, str]:
     """Module name -> source, of the whole project."""
     files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -50,7 +54,7 @@ def graph(modules: Mapping[str, str]) -> dict[str, set[str]]:
         built = {
             module
             for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef) and node.name == "build"
+            if isinstance(node, ast.FunctionDef) and node.name in _BUILDERS
             for module in imports(node, modules)
         }
         found[name] = set(imports(tree, modules)) - built - {name}

@@ -61,7 +61,11 @@ def test_help_of_an_experiment(galatea: Galatea, tmp_path: Path) -> None:
 
 
 def test_a_config_with_the_name_of_a_shipped_one_is_refused(galatea: Galatea, tmp_path: Path) -> None:
-    for name in ("budget/cpu.yaml", "experiment/talk/quickstart.yaml", "budget/text_to_3d/smoke.yaml"):
+    for name in (
+        "budget/cpu.yaml",
+        "experiment/talk/quickstart.yaml",
+        "budget/text_to_3d/quickstart_smoke.yaml",
+    ):
         file = tmp_path / name.replace("/", "_") / name
         file.parent.mkdir(parents=True)
         file.write_text("# @package _global_\nseed: 1\n")

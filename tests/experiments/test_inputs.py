@@ -60,7 +60,7 @@ def test_every_path_of_every_task_is_read_or_written() -> None:
     """A new one shows up here: it is an input, or its folder is written to and it belongs into `WRITTEN`."""
     known = {
         "audio", "audio_dir", "backbone.name", "clip", "continue_from", "data_folder", "face_model", "measures",
-        "model", "out", "portrait", "portrait_dir", "prompts", "talking",
+        "init_mesh", "model", "out", "portrait", "portrait_dir", "prompts", "talking",
     }  # fmt: skip
     every = (field for name in tasks.TASKS for field in fields_of(tasks.config(name)))
     assert {key for key, annotation in every if inputs._is_path(annotation)} == known

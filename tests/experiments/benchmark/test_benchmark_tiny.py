@@ -109,7 +109,7 @@ def test_a_run_is_not_continued_with_other_weights(galatea: Galatea, tmp_path: P
         ("num_things=-1", "num_things is -1"),
         ("num_things=40", "only 32 distinct held-out captions"),
         ("batch_size=0", "batch_size is 0"),
-        ("sampling.background=mauve", "sampling.background is 'mauve'"),
+        ("background=mauve", "background is 'mauve'"),
         ("sampling.num_steps=0", "num_steps"),
         ("num_cats=3", "unknown key 'num_cats'"),
     ],
