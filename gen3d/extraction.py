@@ -15,13 +15,13 @@ from gen3d.representations.hull import look_up
 from gen3d.views import Views
 
 if TYPE_CHECKING:
-    from gen3d.stages.config import ExtractConfig
+    from gen3d.surface import SurfaceConfig
 
 # Share of views that may see through a point without its being empty: silhouettes of a model do not quite agree.
 _SEEN_THROUGH = 0.1
 
 
-def mesh_of_field(field: Field, settings: ExtractConfig, views: Views | None) -> Mesh:
+def mesh_of_field(field: Field, settings: SurfaceConfig, views: Views | None) -> Mesh:
     """The surface of `field` at optical density `settings.level`, on its device. With `views`, pieces near each other
     are joined where none of them sees through between the two."""
     grid, level = field.surface_grid(settings.resolution, settings.level)

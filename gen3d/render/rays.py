@@ -7,42 +7,14 @@ are told by `Field.density_bounds`, so the result equals the full sum to within 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from gen3d.cameras import Cameras
-from gen3d.representations.base import Field, Rendered
+from gen3d.representations.base import Field, RayRender, Rendered, Shade
 
 _SKIP = 5e-4  # optical thickness below which a sample is empty
 _OPAQUE = 7.0  # optical depth beyond which nothing is seen: exp(-7) is below one part in a thousand
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RayRender:
-    """What N rays see.
-
-    rgb: `[N, C]`, background included; sRGB in [0, 1] where C is 3. opacity: `[N]` in [0, 1]. depth: `[N]` expected
-    distance times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and
-    its distance. step: `[N]` length of a sample. kept: `[K, 2]` (ray, sample) of the evaluated samples; points
-    `[K, 3]`. directions: `[N, 3]` unit, from the camera.
-    """
-
-    rgb: Tensor
-    opacity: Tensor
-    depth: Tensor
-    weights: Tensor
-    t: Tensor
-    step: Tensor
-    kept: Tensor
-    points: Tensor
-    directions: Tensor
-
-
-# (field, points [K, 3], their colours [K, C]) -> colours under a light.
-Shade = Callable[[Field, Tensor, Tensor], Tensor]
 
 
 def near_far(origins: Tensor, directions: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

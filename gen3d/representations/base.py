@@ -9,7 +9,7 @@ Legend: V views, S x S pixels, C channels, N rays, K samples or points.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     from gen3d.asset import Mesh
     from gen3d.cameras import Cameras
-    from gen3d.render.rays import RayRender, Shade
-    from gen3d.stages.config import ExtractConfig
     from gen3d.state import State
+    from gen3d.surface import SurfaceConfig
     from gen3d.views import Views
 
 GROUP = "representation"
@@ -49,6 +48,27 @@ class RepresentationConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RayRender:
+    """What N rays see.
+
+    rgb: `[N, C]`, background included; sRGB in [0, 1] where C is 3. opacity: `[N]` in [0, 1]. depth: `[N]` expected
+    distance times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and
+    its distance. step: `[N]` length of a sample. kept: `[K, 2]` (ray, sample) of the evaluated samples; points
+    `[K, 3]`. directions: `[N, 3]` unit, from the camera.
+    """
+
+    rgb: Tensor
+    opacity: Tensor
+    depth: Tensor
+    weights: Tensor
+    t: Tensor
+    step: Tensor
+    kept: Tensor
+    points: Tensor
+    directions: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rendered:
     """images: [V, C, S, S], background included. opacity: [V, 1, S, S] in [0, 1]. rays: what the rays through all
     pixels met, view by view, where the representation was rendered along rays."""
@@ -56,6 +76,10 @@ class Rendered:
     images: Tensor
     opacity: Tensor
     rays: RayRender | None = None
+
+
+# (field, points [K, 3], their colours [K, C]) -> colours under a light.
+Shade = Callable[["Field", "Tensor", "Tensor"], "Tensor"]
 
 
 class Representation(ABC):
@@ -92,7 +116,7 @@ class Representation(ABC):
         """
 
     @abstractmethod
-    def to_mesh(self, settings: ExtractConfig, views: Views | None) -> Mesh:
+    def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:
         """The surface as a closed mesh with vertex colours; `views` tell where nothing was seen, if there are some."""
 
     def refresh(self) -> None:  # noqa: B027

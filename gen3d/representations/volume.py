@@ -18,14 +18,14 @@ from torch import Tensor
 
 from gen3d.cameras import Cameras
 from gen3d.extraction import mesh_of_field
-from gen3d.render.rays import Shade, picture, render_field
-from gen3d.representations.base import Field, Rendered
+from gen3d.render.rays import picture, render_field
+from gen3d.representations.base import Field, Rendered, Shade
 from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import hull
 
 if TYPE_CHECKING:
     from gen3d.asset import Mesh
-    from gen3d.stages.config import ExtractConfig
+    from gen3d.surface import SurfaceConfig
     from gen3d.views import Views
 
 _EMPTY = 1e-2  # optical density per unit length of a cell that no ray can notice
@@ -234,7 +234,7 @@ class Volume(Field):
         images, opacity = picture(self, cameras, size, background, num_samples=self.resolution)
         return Rendered(images=images, opacity=opacity)
 
-    def to_mesh(self, settings: ExtractConfig, views: Views | None) -> Mesh:
+    def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:
         return mesh_of_field(self, settings, views)
 
     def surface_grid(self, resolution: int, level: float) -> tuple[np.ndarray, float]:

@@ -376,7 +376,7 @@ def test_every_shipped_component_is_built_and_back(group: str, name: str) -> Non
 
 
 IS_SHIPPED = "distillation" in SHIPPED
-EXPERIMENT = ("experiment=baseline/dreamfusion", "prompt=x") if IS_SHIPPED else TRY
+EXPERIMENT = ("experiment=baseline/mvdream", "prompt=x") if IS_SHIPPED else TRY
 GROUP = "distillation" if IS_SHIPPED else "loss"
 
 
