@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.guidance import predict_together
-from diffusion.samplers import make_scheduler, plan_timesteps, sample_views
+from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras
 from gen3d.priors.base import Request, ScoringPrior
 from gen3d.priors.config import TextPriorConfig
@@ -42,18 +42,9 @@ class TextPrior(ScoringPrior):
         self.config, self.request, self.backbone = config, request, request.backbone
         backbone = self.backbone
         self.schedule, self.image_size = backbone.schedule, backbone.image_size
-        own = backbone.num_views
-        self.is_alone = own == 1 or config.joint_views == 1
-        if not self.is_alone and config.joint_views < own:
-            raise ValueError(
-                f"prior joint_views is {config.joint_views}, but backbone {backbone.name!r} was made for {own} views "
-                f"that see each other; give a multiple of {own}, or 1 for views that are alone"
-            )
-        self.num_views = 1 if self.is_alone else own
-        if config.perp_neg and not self.is_alone:
-            raise ValueError(
-                "prior perp_neg is for views that are alone: give joint_views 1, or leave it out"
-            )
+        self.rules = config.rules(backbone.facts)
+        self.num_views = self.rules.num_views
+        self.is_alone = self.num_views == 1
         self.said: Said = say(
             request.prompt,
             backbone.shorten,
@@ -72,8 +63,8 @@ class TextPrior(ScoringPrior):
     def background(self) -> Color | None:
         return background_of(self.prompt)
 
-    def check_start(self, timestep: int) -> None:
-        plan_timesteps(make_scheduler(self.backbone.scheduler), self.config.sampling.num_steps, timestep)
+    def check_start(self, timestep: int | None) -> None:
+        self.rules.check_start(timestep)
 
     def sample(
         self,
