@@ -161,12 +161,14 @@ def test_budgets_go_by_what_else_is_chosen(tmp_path: Path) -> None:
     assert catalog.budgets("my/free", config_dir=own) == catalog.options("budget")
 
 
+@pytest.mark.parametrize("prior", catalog.options("prior"))
 @pytest.mark.parametrize("budget", catalog.budgets("text_to_3d/quickstart"))
-def test_every_budget_of_text_to_3d_can_be_had(galatea: Galatea, budget: str) -> None:
+def test_every_budget_of_text_to_3d_can_be_had(galatea: Galatea, budget: str, prior: str) -> None:
     outcome = galatea(
         "experiment=text_to_3d/quickstart",
         "prompt=x",
         f"budget={budget}",
+        f"prior={prior}",
         "turntable.size=130",
         "--cfg",
         "job",
