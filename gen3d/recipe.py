@@ -47,6 +47,8 @@ def check_recipe(recipe: Recipe, chosen: Chosen, *, init_mesh: bool = False) -> 
             raise ValueError(f"recipe.{name} needs a loss; choose one, such as distillation=sds")
         with _named(name):
             stage.check(chosen)
+    if not any(stage.samples for stage in used_stages(recipe).values()):
+        chosen.prior.check_unsampled()
     if init_mesh and "init_mesh" not in needed:
         raise ValueError(
             "no stage of the recipe begins with init_mesh; leave it out, or choose another recipe, such as distill"

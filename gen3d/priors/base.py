@@ -64,6 +64,12 @@ class PriorConfig(ABC):
         """Whether what it gives is made by a generative model."""
         return True
 
+    def check_words(self, prompt: str, negative_prompt: str) -> None:  # noqa: B027
+        """Refuse, with a ValueError, words that it would pass over."""
+
+    def check_unsampled(self) -> None:  # noqa: B027
+        """Refuse, with a ValueError, settings of finished pictures, which no stage of the recipe asks for."""
+
     def rules(self, facts: BackboneFacts) -> Rules:
         """The rules of what `build` will make with such a backbone; ValueError where the two do not go together."""
         return NoRules()

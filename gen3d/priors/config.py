@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from gen3d.priors.base import PriorConfig, Request
+from gen3d.prompts import speaks_of_background
 
 if TYPE_CHECKING:
     from diffusion.facts import BackboneFacts
@@ -58,6 +59,15 @@ class TextPriorConfig(PriorConfig):
         if not 1 <= self.joint_views <= 64:
             raise ValueError(f"prior joint_views must lie in 1..64, got {self.joint_views}")
 
+    def check_words(self, prompt: str, negative_prompt: str) -> None:
+        check_background(self.background, prompt)
+
+    def check_unsampled(self) -> None:
+        if self.sampling != SamplingConfig():
+            raise ValueError(
+                "prior sampling is of finished pictures, which no stage of the recipe asks for; leave it out"
+            )
+
     def rules(self, facts: BackboneFacts) -> TextRules:
         return TextRules(config=self, facts=facts)
 
@@ -95,3 +105,11 @@ class TextRules:
         from diffusion.samplers import make_scheduler, plan_timesteps
 
         plan_timesteps(make_scheduler(self.facts.scheduler), self.config.sampling.num_steps, timestep)
+
+
+def check_background(background: str, prompt: str) -> None:
+    """Refuse a chosen background beside the prompt's own words about it, which count."""
+    if background not in ("", "auto") and speaks_of_background(prompt):
+        raise ValueError(
+            f"prior background is {background!r}, but the prompt speaks of its background itself; leave one of them out"
+        )

@@ -57,10 +57,12 @@ class Given:
 class StageConfig(ABC):
     """Settings of a stage; the base of all that `stage=` can choose.
 
-    uses: which of "prior", "representation", "distillation" and "init_mesh" of a run it takes.
+    uses: which of "prior", "representation", "distillation" and "init_mesh" of a run it takes. samples: whether it asks
+    the run's prior for finished pictures.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset()
+    samples: ClassVar[bool] = False
 
     @property
     def left_out(self) -> bool:

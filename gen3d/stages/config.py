@@ -10,7 +10,7 @@ from gen3d.camera_sampling.base import CameraSampler
 from gen3d.camera_sampling.orbit import Orbit
 from gen3d.distillation.annealing import AnnealingConfig
 from gen3d.distillation.base import Loss
-from gen3d.limits import check_elevations, check_fovy, check_mask_threshold
+from gen3d.limits import check_elevations, check_fovy, check_mask_threshold, check_unused
 from gen3d.priors.base import PriorConfig, Rules
 from gen3d.schedules import Points, check_points
 from gen3d.stages.base import Chosen, Given, StageConfig
@@ -73,6 +73,7 @@ class ReconstructConfig(StageConfig):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation"})
+    samples: ClassVar[bool] = True
 
     name: Literal["reconstruct"] = "reconstruct"
     timesteps: tuple[int, ...] = (800, 600, 450, 300, 200)
@@ -100,6 +101,8 @@ class ReconstructConfig(StageConfig):
         if not 0.0 <= self.hull_tolerance < 1.0:
             raise ValueError(f"reconstruct hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
         check_mask_threshold("reconstruct mask_threshold", self.mask_threshold)
+        if not self.timesteps:
+            check_unused("reconstruct", self, ["groups"], "timesteps are empty, so that there is one round")
 
     @property
     def num_rounds(self) -> int:
@@ -136,6 +139,8 @@ class ShadingConfig:
         for name in ("probability", "textureless", "ambient", "begin"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"shading {name} must lie in 0..1, got {getattr(self, name):g}")
+        if self.probability == 0.0:
+            check_unused("shading", self, ["textureless", "ambient", "begin"], "probability is 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +211,8 @@ class DistillConfig(StageConfig):
                 raise ValueError(
                     f"distill {name} must lie above 0 and up to {high}, got {getattr(self, name):g}"
                 )
+        if self.background != "learned":
+            check_unused("distill", self, ["background_rate"], f"background is {self.background}")
 
     @property
     def left_out(self) -> bool:
@@ -383,6 +390,7 @@ class RedrawConfig(StageConfig):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior"})
+    samples: ClassVar[bool] = True
 
     name: Literal["redraw"] = "redraw"
     timestep: int = 600
@@ -448,6 +456,9 @@ class DelightConfig:
                 raise ValueError(f"delight {name} must lie in 1e-9..1000, got {getattr(self, name):g}")
         if not 1e-3 <= self.floor <= 1.0:
             raise ValueError(f"delight floor must lie in 0.001..1, got {self.floor:g}")
+        if self.strength == 0.0:
+            rest = ["num_pairs", "usual", "chroma", "robustness", "ridge", "floor"]
+            check_unused("delight", self, rest, "strength is 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,20 @@ def test_a_single_view_backbone_makes_a_mesh(
     assert any(ALONE in note for note in report["notes"]) == asks_for_more
 
 
+@pytest.mark.parametrize("setting", ["elevation_deg=30", "azimuth_deg=90"])
+def test_sample_refuses_directions_that_it_is_not_told_of(
+    galatea: Galatea, tmp_path: Path, sd15: Path, setting: str
+) -> None:
+    arguments = ("experiment=sample/multiview", "budget=smoke", "threads=1", "prompt=x", f"backbone={sd15}")
+    outcome = galatea(*arguments, setting, "out=made")
+    assert outcome.status == 2
+    assert len(outcome.err) == 1
+    assert f"sample {setting.partition('=')[0]} is" in outcome.err[0]
+    assert "backbone is sd15, which takes no cameras" in outcome.err[0]
+    assert list(tmp_path.iterdir()) == []
+    assert galatea(*arguments, "out=made").status == 0
+
+
 @pytest.mark.parametrize("experiment", ["text_to_3d/quickstart", *BASELINES])
 @pytest.mark.parametrize("budget", ["cpu", "gpu"])
 def test_every_budget_goes_with_it(galatea: Galatea, tmp_path: Path, experiment: str, budget: str) -> None:

@@ -119,6 +119,14 @@ def test_corrupt_weights(galatea: Galatea, tmp_path: Path, part: str) -> None:
         ("prior.perp_neg=true", "prior perp_neg is for views that are alone"),
         ("backbone.revision=r7", "asked for 'r7'"),
         ("recipe.mesh=1", "unknown key 'recipe.mesh'"),
+        (
+            "recipe.texture.delight={strength:0,floor:0.5}",
+            "delight floor is 0.5, which has no effect while strength",
+        ),
+        (
+            "representation={density_tv:0,color_tv:0,tv_fraction:1}",
+            "volume tv_fraction is 1.0, which has no effect",
+        ),
     ],
 )
 def test_text_to_3d_refuses_before_any_work(
@@ -130,6 +138,45 @@ def test_text_to_3d_refuses_before_any_work(
     assert outcome.status == 2
     assert len(outcome.err) == 1, "one line, and nothing was loaded"
     assert part in outcome.err[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("recipe.distill.num_views=6",), "distill num_views must be a multiple of the 4 views"),
+        (("prior.sampling.num_steps=50",), "prior sampling is of finished pictures, which no stage"),
+        (
+            ("recipe.distill.shading.ambient=0.5",),
+            "shading ambient is 0.5, which has no effect while probability is 0",
+        ),
+        (("recipe.distill.background_rate=1",), "distill background_rate is 1.0, which has no effect"),
+        (
+            ("recipe.distill.annealing.mode=hifa", "recipe.distill.annealing.low=[[0,0.5],[1,0.1]]"),
+            "annealing low is ((0.0, 0.5), (1.0, 0.1)), which has no effect while mode is hifa",
+        ),
+        (
+            ("prior.background=red", "prompt=a cat on a blue background"),
+            "the prompt speaks of its background itself",
+        ),
+    ],
+)
+def test_a_baseline_refuses_what_it_would_ignore(
+    galatea: Galatea, tmp_path: Path, arguments: tuple[str, ...], part: str
+) -> None:
+    prompt = () if any(each.startswith("prompt=") for each in arguments) else ("prompt=x",)
+    outcome = galatea("experiment=baseline/mvdream", "threads=1", *prompt, *arguments, "out=made")
+    assert outcome.status == 2
+    assert len(outcome.err) == 1, "one line, and nothing was loaded"
+    assert part in outcome.err[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["background", "joint_views", "perp_neg"])
+def test_sample_has_no_settings_that_it_ignores(galatea: Galatea, tmp_path: Path, key: str) -> None:
+    outcome = galatea(*SAMPLE, "prompt=x", f"sampling.{key}=1", "out=made")
+    assert outcome.status == 2
+    assert f"unknown key 'sampling.{key}'" in outcome.err[-1]
     assert list(tmp_path.iterdir()) == []
 
 

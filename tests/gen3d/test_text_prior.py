@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -173,6 +174,16 @@ def test_perp_neg_through_the_model(single: Backbone) -> None:
     simple = Scores(prior=plain, noisy=noisy, timestep=t, cameras=cameras).guided_prediction(7.5)
     assert guided.shape == noisy.shape
     assert float((guided - simple).abs().max()) > 1e-3
+    # A negative prompt stands in for no words, as it does without Perp-Neg.
+    request = Request(backbone=single, prompt="a red mushroom", negative_prompt="a blue cube")
+    negative = replace(CONFIG, perp_neg=True).build(request)
+    assert negative.guidance_conditions(cameras)[:2] == ("negative", "cond")
+    other = Scores(prior=negative, noisy=noisy, timestep=t, cameras=cameras)
+    assert float((guided - other.guided_prediction(7.5)).abs().max()) > 1e-3
+    for one in ("negative", "uncond"):
+        assert float((other.guided_prediction(0.0) - other.prediction(one)).abs().max() > 1e-6) == (
+            one == "uncond"
+        )
 
 
 def given(
@@ -244,7 +255,7 @@ def test_recipes_are_checked_against_what_was_chosen_and_loaded(backbone: Backbo
 def test_a_backbone_s_facts_say_what_the_backbone_says(
     backbone: Backbone, stage: StageConfig, words: str
 ) -> None:
-    loss = {"distillation": SDS()} if "distillation" in stage.needs() else {}
+    loss: dict[str, Any] = {"distillation": SDS()} if "distillation" in stage.needs() else {}
     about = given(backbone, config=replace(CONFIG, sampling=SamplingConfig()), **loss)
     with pytest.raises(ValueError, match=rf"recipe.mine: .*{words}") as after:
         build_stages({"mine": stage}, about)
