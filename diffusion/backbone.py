@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from huggingface_hub import snapshot_download
 
 from diffusion import registry
-from diffusion.backbone_folder import Parts, download_patterns, read_folder, write_folder
+from diffusion.backbone_folder import Parts, download_patterns, read_facts, read_folder, write_folder
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.denoisers.base import Denoiser
 from diffusion.denoisers.unet import UNetDenoiser
 from diffusion.errors import BackboneError
+from diffusion.facts import BackboneFacts, facts_from
 from diffusion.finite import NonFiniteError, check_finite, is_finite
 from diffusion.schedule import Schedule
 
@@ -48,10 +50,10 @@ class Backbone:
         device: torch.device | str = "cpu",
         folder: Path | None = None,
     ):
-        settings = parts.index.get("galatea", {})
+        facts = facts_from(name, parts.index, parts.unet.config, parts.vae.config, parts.scheduler)
         self.name = name
         self.folder = folder  # where it was read from, and where adapters made for it may lie
-        self.revision: str | None = revision or settings.get("revision")
+        self.revision: str | None = revision or facts.revision
         self.tokenizer = parts.tokenizer
         self.scheduler = parts.scheduler
         self.text_encoder: Any = parts.text_encoder.to(device)
@@ -65,13 +67,10 @@ class Backbone:
         self.device = torch.device(device)
         self.schedule = Schedule.from_scheduler(parts.scheduler).to(self.device)
         vae = parts.vae.config
-        self.downscale = 2 ** (len(vae["block_out_channels"]) - 1)
-        self.latent_channels = int(vae["latent_channels"])
-        self.num_views = _positive(settings.get("num_views", 1), "num_views")
+        self.downscale, self.latent_channels = facts.downscale, facts.latent_channels
+        self.num_views, self.image_size = facts.num_views, facts.image_size
         # Views of a single-view backbone are strangers to each other.
         self.denoiser: Denoiser = UNetDenoiser(parts.unet.to(device), multiview=self.num_views > 1)
-        default_size = int(parts.unet.config["sample_size"] or 64) * self.downscale
-        self.image_size = _positive(settings.get("image_size", default_size), "image_size")
         self.max_tokens = min(
             self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings
         )
@@ -93,6 +92,20 @@ class Backbone:
     def has_camera(self) -> bool:
         """Whether `predict` takes (and then requires) cameras."""
         return "camera" in self.denoiser.takes
+
+    @property
+    def facts(self) -> BackboneFacts:
+        """What `facts` has told of it before it was loaded."""
+        return BackboneFacts(
+            name=self.name,
+            revision=self.revision,
+            num_views=self.num_views,
+            image_size=self.image_size,
+            downscale=self.downscale,
+            latent_channels=self.latent_channels,
+            has_camera=self.has_camera,
+            scheduler=self.scheduler,
+        )
 
     def shorten(self, prompt: str, suffix: str = "") -> tuple[str, str]:
         """As much of `prompt` as the text encoder can read with all of `suffix` behind it, and the rest; "" where all
@@ -259,28 +272,64 @@ def load(
         dtype: of the weights in memory; files in half precision load as float32 by default.
         offline: use what the hub's cache already holds and nothing else.
     """
+    found = _find(name_or_path, revision, offline)
+    backbone = Backbone(
+        read_folder(found.folder, dtype),
+        name=found.name,
+        revision=found.revision,
+        device=device,
+        folder=found.folder,
+    )
+    _check_revision(found, backbone.revision, revision)
+    return backbone
+
+
+def facts(name_or_path: str | Path, *, revision: str | None = None) -> BackboneFacts | None:
+    """What is known of the backbone that `load` would load, from its JSON files alone; None where they are not on this
+    machine yet. It never asks the network."""
+    try:
+        found = _find(name_or_path, revision, offline=True)
+        known = read_facts(found.folder, found.name)
+    except BackboneError:
+        entry = registry.find(str(name_or_path)) if str(name_or_path) in registry.names() else None
+        if entry is not None and entry.folder is None:  # not fetched, or not to the end: `load` can mend it
+            return None
+        raise
+    _check_revision(found, known.revision, revision)
+    return replace(known, revision=found.revision or known.revision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """revision: the exact one where it comes from the hub."""
+
+    name: str
+    folder: Path
+    revision: str | None
+
+
+def _find(name_or_path: str | Path, revision: str | None, offline: bool) -> _Found:
     name = str(name_or_path)
     if name in registry.names():
         folder, found_revision = _fetch(registry.find(name), revision, offline)
-    elif Path(name).is_dir():
-        folder, found_revision = Path(name), None
-        name = folder.resolve().name  # it gets into reports, and where the folder lies is private
-    elif Path(name).exists() or "/" in name or "\\" in name:
+        return _Found(name=name, folder=folder, revision=found_revision)
+    if Path(name).is_dir():
+        # The name gets into reports, and where the folder lies is private.
+        return _Found(name=Path(name).resolve().name, folder=Path(name), revision=None)
+    if Path(name).exists() or "/" in name or "\\" in name:
         raise BackboneError(
             f"{name} is not a folder; give a folder in diffusers layout or one of "
             f"{', '.join(registry.names())}"
         )
-    else:
-        registry.find(name)
-        raise AssertionError("registry.find raises for an unknown name")
-    backbone = Backbone(
-        read_folder(folder, dtype), name=name, revision=found_revision, device=device, folder=folder
-    )
-    if revision is not None and found_revision is None and backbone.revision != revision:
+    registry.find(name)
+    raise AssertionError("registry.find raises for an unknown name")
+
+
+def _check_revision(found: _Found, holds: str | None, asked: str | None) -> None:
+    if asked is not None and found.revision is None and holds != asked:
         raise BackboneError(
-            f"{folder} holds revision {backbone.revision!r}, asked for {revision!r}; leave revision out"
+            f"{found.folder} holds revision {holds!r}, asked for {asked!r}; leave revision out"
         )
-    return backbone
 
 
 def save_backbone(
@@ -356,9 +405,3 @@ def _fetch(entry: registry.Entry, revision: str | None, offline: bool) -> tuple[
         f"a network (it comes from {entry.repos[0]}), or give a folder that holds it in diffusers layout, "
         "or use 'tiny'"
     ) from problem
-
-
-def _positive(value: Any, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BackboneError(f"{name} in model_index.json must be a whole number of at least 1, got {value!r}")
-    return value

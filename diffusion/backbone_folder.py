@@ -16,11 +16,12 @@ files, shards, with a `*.safetensors.index.json` that says which tensor is where
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from diffusion.errors import BackboneError
+from diffusion.facts import BackboneFacts, facts_from
 from diffusion.files import as_os_error, write_bytes, write_error
 from diffusion.finite import non_finite_name
 from diffusion.kinds import refuse_other_kinds
@@ -101,6 +103,13 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(file for file in found if file.is_file())
 
 
+def read_facts(folder: Path, name: str) -> BackboneFacts:
+    """What the JSON files say of a backbone; BackboneError when something is missing, damaged or foreign."""
+    index = _check_folder(folder)
+    unet, vae = (_config_of(folder, part, index) for part in ("unet", "vae"))
+    return facts_from(name, index, unet, vae, _read_scheduler(folder))
+
+
 def read_folder(folder: Path, dtype: torch.dtype) -> Parts:
     """Loads every part of a backbone; BackboneError when something is missing, damaged or foreign."""
     index = _check_folder(folder)
@@ -112,11 +121,9 @@ def read_folder(folder: Path, dtype: torch.dtype) -> Parts:
         }
         try:
             tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
-            scheduler = _load_scheduler(folder / "scheduler")
-        except Exception as error:  # the two libraries raise whatever their parsers do
-            raise BackboneError(
-                f"tokenizer or scheduler in {folder} cannot be read: {_first_line(error)}"
-            ) from error
+        except Exception as error:  # the library raises whatever its parsers do
+            raise BackboneError(f"tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+        scheduler = _read_scheduler(folder)
     text_encoder = models["text_encoder"]
     if len(tokenizer) > text_encoder.config.vocab_size:
         raise BackboneError(
@@ -259,6 +266,14 @@ def _class_of(folder: Path, part: str, index: dict[str, Any]) -> Any:
     return by_name[name]
 
 
+def _config_of(folder: Path, part: str, index: dict[str, Any]) -> Mapping[str, Any]:
+    """The config.json of a diffusers part, with the defaults of its class for what it leaves out."""
+    parameters = inspect.signature(_class_of(folder, part, index).__init__).parameters
+    return {name: each.default for name, each in parameters.items()} | _read_object(
+        folder / part / "config.json"
+    )
+
+
 def _load_model(folder: Path, part: str, index: dict[str, Any], dtype: torch.dtype) -> Any:
     library, stem, _ = _MODELS[part]
     cls = _class_of(folder, part, index)
@@ -295,12 +310,16 @@ def _load_model(folder: Path, part: str, index: dict[str, Any], dtype: torch.dty
     return model.eval().requires_grad_(False)
 
 
-def _load_scheduler(folder: Path) -> Any:
-    config = _read_json(folder / "scheduler_config.json")
+def _read_scheduler(folder: Path) -> Any:
+    config = _read_object(folder / "scheduler" / "scheduler_config.json")
     flow = str(config.get("_class_name", "")).startswith("FlowMatch")
     # Only noise levels and parameterisation are taken from it, so one class stands for all of DDPM's kind.
     cls: Any = FlowMatchEulerDiscreteScheduler if flow else DDIMScheduler
-    return cls.from_config({key: value for key, value in config.items() if not key.startswith("_")})
+    with _quiet():
+        try:
+            return cls.from_config({key: value for key, value in config.items() if not key.startswith("_")})
+        except Exception as error:  # the library raises whatever its parsers do
+            raise BackboneError(f"scheduler in {folder} cannot be read: {_first_line(error)}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 
 def check_elevations(name: str, degrees: Sequence[float]) -> None:
@@ -19,6 +21,18 @@ def check_mask_threshold(name: str, threshold: float) -> None:
     """Refuse differences of colour, in [0, 1], by which nothing or everything would be told from its background."""
     if not 0.0 < threshold <= 0.5:
         raise ValueError(f"{name} must lie above 0 and up to 0.5, got {threshold:g}")
+
+
+def check_unused(name: str, settings: Any, unused: Sequence[str], why: str) -> None:
+    """Refuse values of the fields `unused` of a dataclass that differ from their defaults, for nothing looks at them;
+    `why`: what makes it so."""
+    for each in dataclasses.fields(settings):
+        value = getattr(settings, each.name)
+        if each.name in unused and value != each.default:
+            raise ValueError(
+                f"{name} {each.name} is {value}, which has no effect while {why}; leave it at {each.default}, or "
+                "change that"
+            )
 
 
 def _check_degrees(name: str, degrees: Sequence[float], low: float, high: float) -> None:

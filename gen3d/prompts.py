@@ -136,13 +136,18 @@ def background_clause(prompt: str, background: str = "auto") -> str:
     A silhouette is found by comparing with the background, so it must not have the object's colour. A prompt that
     speaks of its background is left alone, and so is any with `background` "".
     """
-    if not background or "background" in prompt.lower():
+    if not background or speaks_of_background(prompt):
         return ""
     name = background
     if background == "auto":
         all_named = all(names(prompt, name) for name in BACKGROUNDS)
         name = contrast_background(prompt, _FURTHER_BACKGROUNDS if all_named else BACKGROUNDS)
     return f", on a {name} background"
+
+
+def speaks_of_background(prompt: str) -> bool:
+    """Whether `prompt` says itself what is behind the object."""
+    return "background" in prompt.lower()
 
 
 def background_of(text: str) -> Color | None:

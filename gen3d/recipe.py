@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gen3d.stages.base import Chosen, Given, StageConfig
@@ -15,6 +16,7 @@ from gen3d.stages.config import (
 )
 
 if TYPE_CHECKING:
+    from diffusion.facts import BackboneFacts
     from gen3d.optimize import Stage
 
 Recipe = Mapping[str, StageConfig]
@@ -43,16 +45,24 @@ def check_recipe(recipe: Recipe, chosen: Chosen, *, init_mesh: bool = False) -> 
         needed |= stage.needs()
         if "distillation" in stage.needs() and chosen.distillation is None:
             raise ValueError(f"recipe.{name} needs a loss; choose one, such as distillation=sds")
-        try:
+        with _named(name):
             stage.check(chosen)
-        except ValueError as error:
-            raise ValueError(f"recipe.{name}: {error}") from None
+    if not any(stage.samples for stage in used_stages(recipe).values()):
+        chosen.prior.check_unsampled()
     if init_mesh and "init_mesh" not in needed:
         raise ValueError(
             "no stage of the recipe begins with init_mesh; leave it out, or choose another recipe, such as distill"
         )
     if chosen.distillation is not None and "distillation" not in needed:
         raise ValueError("no stage of the recipe uses distillation; leave it out, or choose another recipe")
+
+
+def check_backbone(recipe: Recipe, chosen: Chosen, facts: BackboneFacts) -> None:
+    """Refuse, with a ValueError, what the priors cannot do with such a backbone, before it is loaded. `build_stages`
+    looks once more, at what is not known before."""
+    for name, stage in used_stages(recipe).items():
+        with _named(name):
+            stage.check_rules(lambda config: (config or chosen.prior).rules(facts))
 
 
 def used_stages(recipe: Recipe) -> dict[str, StageConfig]:
@@ -65,10 +75,17 @@ def build_stages(recipe: Recipe, given: Given) -> list[Stage]:
     check_recipe(recipe, given.chosen)
     stages = []
     for name, config in used_stages(recipe).items():
-        try:
+        with _named(name):
             stage = config.build(given)
-        except ValueError as error:
-            raise ValueError(f"recipe.{name}: {error}") from None
         stage.name = name
         stages.append(stage)
     return stages
+
+
+@contextmanager
+def _named(stage: str) -> Iterator[None]:
+    """A ValueError within says which stage of the recipe it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"recipe.{stage}: {error}") from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
@@ -34,7 +37,11 @@ def camera_condition(c2w: torch.Tensor) -> torch.Tensor:
 
 def has_camera_embedding(unet: UNet2DConditionModel) -> bool:
     """True when `unet` takes the 16 numbers of `camera_condition` as `class_labels`."""
-    config = unet.config
+    return reads_cameras(unet.config)
+
+
+def reads_cameras(config: Mapping[str, Any]) -> bool:
+    """`has_camera_embedding`, by the UNet's config."""
     return (
         config["class_embed_type"] in ("projection", "simple_projection")
         and config["projection_class_embeddings_input_dim"] == CAMERA_DIM

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from gen3d.priors.base import PriorConfig, Request
+from gen3d.priors.config import check_background
 
 if TYPE_CHECKING:
     from experiments.priors.truth import TruthPrior
@@ -28,6 +29,11 @@ class TruthConfig(PriorConfig):
     @property
     def is_model(self) -> bool:
         return False
+
+    def check_words(self, prompt: str, negative_prompt: str) -> None:
+        check_background(self.background, prompt)
+        if negative_prompt:
+            raise ValueError("prior truth shows its captions as they are; leave negative_prompt out")
 
     def build(self, request: Request) -> TruthPrior:
         from experiments.priors.truth import TruthPrior

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from diffusion.backbone import Backbone
+    from diffusion.facts import BackboneFacts
     from experiments.run.run import Run
 
 
@@ -28,6 +29,12 @@ class BackboneConfig:
     revision: Text | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     offline: bool = False
+
+    def facts(self) -> BackboneFacts | None:
+        """What is known of it before it is loaded; None where nothing is on this machine yet."""
+        from diffusion import backbone
+
+        return backbone.facts(self.name, revision=self.revision)
 
     def build(self, device: torch.device | str = "cpu") -> Backbone:
         """Load it."""

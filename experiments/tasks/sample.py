@@ -5,18 +5,36 @@ from __future__ import annotations
 import torch
 
 from diffusion.backbone import Backbone
-from diffusion.samplers import sample_views
+from diffusion.facts import BackboneFacts
+from diffusion.samplers import make_scheduler, plan_timesteps, sample_views
 from experiments.run.backbones import announce_left_out, load_into
 from experiments.run.images import grid, save_png
 from experiments.run.provenance import describe_text
 from experiments.run.run import Run
 from experiments.tasks.configs.sample import Config
 from gen3d.cameras import ring
+from gen3d.limits import check_unused
+
+
+def validate(config: Config) -> None:
+    """Find out what the backbone cannot do."""
+    facts = config.backbone.facts()
+    if facts is not None:
+        check_backbone(config, facts)
+
+
+def check_backbone(config: Config, facts: BackboneFacts) -> None:
+    """Refuse, with a ValueError, directions that the backbone would not be told of, and more steps than it has."""
+    if not facts.has_camera:
+        why = f"backbone is {facts.name}, which takes no cameras"
+        check_unused("sample", config, ["azimuth_deg", "elevation_deg"], why)
+    plan_timesteps(make_scheduler(facts.scheduler), config.sampling.num_steps)
 
 
 def run(config: Config, run: Run) -> None:
     """Sample the views and write the grid."""
     backbone = load_into(run, config.backbone)
+    check_backbone(config, backbone.facts)
     run.generated_by_ai = True
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)

@@ -28,7 +28,7 @@ from gen3d.optimize import Progress, Stage, optimize, steps_of
 from gen3d.placing import into_unit_sphere
 from gen3d.priors.base import Request
 from gen3d.priors.text import TextPrior
-from gen3d.recipe import build_stages
+from gen3d.recipe import build_stages, check_backbone
 from gen3d.stages.base import Given
 from gen3d.state import State
 from gen3d.views import Views
@@ -40,7 +40,11 @@ _KINDS = dict.fromkeys((".glb", ".obj", ".ply", ".stl"), "mesh") | {".mtl": "mat
 
 
 def validate(config: Config) -> None:
-    """Find out whether the world knows the caption, if its pictures are wanted."""
+    """Find out what the backbone cannot do, whether the world knows the caption, if its pictures are wanted, and
+    whether the mesh to begin with is closed."""
+    facts = config.backbone.facts()
+    if facts is not None:
+        check_backbone(config.recipe, config.chosen, facts)
     if isinstance(config.prior, TruthConfig):
         try:
             scene_from_caption(config.prompt)
@@ -90,6 +94,11 @@ def _announce(config: Config, run: Run, given: Given) -> None:
         run.note("the views are the procedural world's own: no model takes part in the mesh")
     prior, backbone = given.prior(), given.request.backbone
     if isinstance(prior, TextPrior):
+        if backbone.num_views == 1 and prior.config.joint_views > 1:
+            run.note(
+                f"backbone {backbone.name!r} makes one view at a time: each is drawn alone, and words say which it is, "
+                "as with prior.joint_views=1"
+            )
         rest = backbone.shorten(config.negative_prompt)[1]
         announce_left_out(run, backbone, prompt=prior.said.left_out, negative_prompt=rest)
 

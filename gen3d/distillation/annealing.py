@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
+from gen3d.limits import check_unused
 from gen3d.schedules import Points, check_points, value_at
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class AnnealingConfig:
     def __post_init__(self) -> None:
         check_points("annealing low", self.low, 0.0, 1.0)
         check_points("annealing high", self.high, 0.0, 1.0)
+        if self.mode == "hifa":
+            points = [one.name for one in fields(self) if _has_points(getattr(self, one.name))]
+            check_unused("annealing", self, points, "mode is hifa, which goes from one number to another")
         shares = {0.0, 1.0}
         for points in (self.low, self.high):
             if isinstance(points, tuple):
@@ -54,3 +58,7 @@ class AnnealingConfig:
 
         first, last = (round(fraction * (num_timesteps - 1)) for fraction in self.range(progress))
         return torch.randint(first, last + 1, (1,), generator=generator, device=generator.device)
+
+
+def _has_points(points: Points | str) -> bool:
+    return isinstance(points, tuple) and len(points) > 1

@@ -8,13 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from diffusion.backbone import Backbone
+    from diffusion.facts import BackboneFacts
     from diffusion.schedule import Schedule
     from gen3d.cameras import Cameras
 
@@ -26,6 +27,27 @@ class Request:
     backbone: Backbone
     prompt: Annotated[str, "text"]
     negative_prompt: Annotated[str, "text"] = ""
+
+
+class Rules(Protocol):
+    """What stages may ask of a prior. A prior says so itself, and its settings do before a model is loaded."""
+
+    @property
+    def num_views(self) -> int:
+        """How many views of an object it sees at once: what is asked of it is a multiple."""
+        ...
+
+    def check_start(self, timestep: int | None) -> None:
+        """Refuse, with a ValueError, a `start_timestep` that `sample` could not start from; None is from noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRules:
+    """As long as nothing is known: whatever is asked may be right."""
+
+    num_views: int = 1
+
+    def check_start(self, timestep: int | None) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +63,16 @@ class PriorConfig(ABC):
     def is_model(self) -> bool:
         """Whether what it gives is made by a generative model."""
         return True
+
+    def check_words(self, prompt: str, negative_prompt: str) -> None:  # noqa: B027
+        """Refuse, with a ValueError, words that it would pass over."""
+
+    def check_unsampled(self) -> None:  # noqa: B027
+        """Refuse, with a ValueError, settings of finished pictures, which no stage of the recipe asks for."""
+
+    def rules(self, facts: BackboneFacts) -> Rules:
+        """The rules of what `build` will make with such a backbone; ValueError where the two do not go together."""
+        return NoRules()
 
     @abstractmethod
     def build(self, request: Request) -> Prior:
@@ -65,8 +97,8 @@ class Prior(ABC):
         """Finished pictures `[V, 3, H, W]`, sRGB in [0, 1], by V cameras, a multiple of `num_views`: from nothing, or
         from `init_images [V, 3, H, W]` noised to `start_timestep`."""
 
-    def check_start(self, timestep: int) -> None:  # noqa: B027
-        """Refuse a `start_timestep` that `sample` could not start from."""
+    def check_start(self, timestep: int | None) -> None:  # noqa: B027
+        """As `Rules` say."""
 
     @property
     def background(self) -> tuple[float, float, float] | None:

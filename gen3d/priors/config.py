@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from gen3d.priors.base import PriorConfig, Request
+from gen3d.prompts import speaks_of_background
 
 if TYPE_CHECKING:
+    from diffusion.facts import BackboneFacts
     from gen3d.priors.text import TextPrior
 
 
@@ -37,9 +39,9 @@ class TextPriorConfig(PriorConfig):
 
     sampling: of finished pictures.
     background: asked for in words; "auto" chooses one that the prompt's colours stand out from, "" asks for none.
-    joint_views: how many views see each other. A multiview model's attention takes more than it was trained with, and
-        views of one set agree far better than those of two. With 1 each view is alone, and words say which it is
-        (", front view" and so on).
+    joint_views: at most so many views see each other. A multiview model's attention takes more than it was trained
+        with, and views of one set agree far better than those of two. With 1, and of a backbone that makes one view at
+        a time, each view is alone, and words say which it is (", front view" and so on).
     perp_neg: views that are alone are steered away from the neighbouring views' words (Perp-Neg, arXiv 2304.04968).
     source_suffix: what is put behind the prompt for the condition "source" (SDS-Bridge, arXiv 2406.09417).
     """
@@ -57,7 +59,57 @@ class TextPriorConfig(PriorConfig):
         if not 1 <= self.joint_views <= 64:
             raise ValueError(f"prior joint_views must lie in 1..64, got {self.joint_views}")
 
+    def check_words(self, prompt: str, negative_prompt: str) -> None:
+        check_background(self.background, prompt)
+
+    def check_unsampled(self) -> None:
+        if self.sampling != SamplingConfig():
+            raise ValueError(
+                "prior sampling is of finished pictures, which no stage of the recipe asks for; leave it out"
+            )
+
+    def rules(self, facts: BackboneFacts) -> TextRules:
+        return TextRules(config=self, facts=facts)
+
     def build(self, request: Request) -> TextPrior:
         from gen3d.priors.text import TextPrior
 
         return TextPrior(self, request)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextRules:
+    """What a text prior can be asked for, by its settings and its backbone's facts. ValueError where the two do not go
+    together."""
+
+    config: TextPriorConfig
+    facts: BackboneFacts
+
+    def __post_init__(self) -> None:
+        own, joint = self.facts.num_views, self.config.joint_views
+        if 1 < joint < own:
+            raise ValueError(
+                f"prior joint_views is {joint}, but backbone {self.facts.name!r} was made for {own} views that see "
+                f"each other; give a multiple of {own}, or 1 for views that are alone"
+            )
+        if self.config.perp_neg and self.num_views > 1:
+            raise ValueError(
+                "prior perp_neg is for views that are alone: give joint_views 1, or leave it out"
+            )
+
+    @property
+    def num_views(self) -> int:
+        return 1 if self.config.joint_views == 1 else self.facts.num_views
+
+    def check_start(self, timestep: int | None) -> None:
+        from diffusion.samplers import make_scheduler, plan_timesteps
+
+        plan_timesteps(make_scheduler(self.facts.scheduler), self.config.sampling.num_steps, timestep)
+
+
+def check_background(background: str, prompt: str) -> None:
+    """Refuse a chosen background beside the prompt's own words about it, which count."""
+    if background not in ("", "auto") and speaks_of_background(prompt):
+        raise ValueError(
+            f"prior background is {background!r}, but the prompt speaks of its background itself; leave one of them out"
+        )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.guidance import predict_together
-from diffusion.samplers import make_scheduler, plan_timesteps, sample_views
+from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras
 from gen3d.priors.base import Request, ScoringPrior
 from gen3d.priors.config import TextPriorConfig
@@ -26,6 +26,7 @@ from gen3d.prompts import (
     direction,
     is_blank,
     say,
+    speaks_of_background,
     view_clause,
 )
 
@@ -39,21 +40,13 @@ class TextPrior(ScoringPrior):
     def __init__(self, config: TextPriorConfig, request: Request) -> None:
         if is_blank(request.prompt):
             raise ValueError("prompt is empty; say what to make, for example prompt='a red mushroom'")
+        config.check_words(request.prompt, request.negative_prompt)
         self.config, self.request, self.backbone = config, request, request.backbone
         backbone = self.backbone
         self.schedule, self.image_size = backbone.schedule, backbone.image_size
-        own = backbone.num_views
-        self.is_alone = own == 1 or config.joint_views == 1
-        if not self.is_alone and config.joint_views < own:
-            raise ValueError(
-                f"prior joint_views is {config.joint_views}, but backbone {backbone.name!r} was made for {own} views "
-                f"that see each other; give a multiple of {own}, or 1 for views that are alone"
-            )
-        self.num_views = 1 if self.is_alone else own
-        if config.perp_neg and not self.is_alone:
-            raise ValueError(
-                "prior perp_neg is for views that are alone: give joint_views 1, or leave it out"
-            )
+        self.rules = config.rules(backbone.facts)
+        self.num_views = self.rules.num_views
+        self.is_alone = self.num_views == 1
         self.said: Said = say(
             request.prompt,
             backbone.shorten,
@@ -61,7 +54,7 @@ class TextPrior(ScoringPrior):
             num_views=self.num_views,
         )
         self.prompt = self.said.text
-        if config.background not in ("", "auto") and "background" not in self.prompt.lower():
+        if config.background not in ("", "auto") and not speaks_of_background(self.prompt):
             raise ValueError(
                 f"prior background is {config.background!r}, which leaves no room for the prompt in the "
                 f"{backbone.max_tokens} tokens that the text encoder reads; describe it in fewer words"
@@ -72,8 +65,8 @@ class TextPrior(ScoringPrior):
     def background(self) -> Color | None:
         return background_of(self.prompt)
 
-    def check_start(self, timestep: int) -> None:
-        plan_timesteps(make_scheduler(self.backbone.scheduler), self.config.sampling.num_steps, timestep)
+    def check_start(self, timestep: int | None) -> None:
+        self.rules.check_start(timestep)
 
     def sample(
         self,
@@ -120,15 +113,15 @@ class TextPrior(ScoringPrior):
         return torch.stack(predict_together(self.backbone.denoise, latents, timestep, inputs))
 
     def guidance_conditions(self, cameras: Cameras) -> tuple[str, ...]:
-        if self.config.perp_neg:
-            return ("uncond", "cond", *_PERPENDICULAR)
-        return ("negative" if self.request.negative_prompt else "uncond", "cond")
+        first = "negative" if self.request.negative_prompt else "uncond"
+        return (first, "cond", *(_PERPENDICULAR if self.config.perp_neg else ()))
 
     def direction(self, predictions: dict[str, Tensor], cameras: Cameras) -> Tensor:
         if not self.config.perp_neg:
             return super().direction(predictions, cameras)
-        uncond = predictions["uncond"]
-        flat = [(predictions[name] - uncond).flatten(0, 1) for name in ("cond", *_PERPENDICULAR)]
+        first, *others = self.guidance_conditions(cameras)
+        uncond = predictions[first]
+        flat = [(predictions[name] - uncond).flatten(0, 1) for name in others]
         weights = weights_of(self._words(cameras), uncond.device)
         return perp_neg_direction(flat[0], torch.stack(flat[1:]), weights).view_as(uncond)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from gen3d.limits import check_unused
 from gen3d.representations.base import RepresentationConfig
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class VolumeConfig(RepresentationConfig):
                 )
         if not 0 < self.tv_fraction <= 1:
             raise ValueError(f"volume tv_fraction must lie above 0 and up to 1, got {self.tv_fraction}")
+        if not (self.density_tv or self.color_tv):
+            check_unused("volume", self, ["tv_fraction"], "density_tv and color_tv are 0")
 
     def begin(self, device: torch.device | str = "cpu") -> Volume:
         """The blob these settings describe."""

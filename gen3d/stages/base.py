@@ -6,6 +6,7 @@ Nothing here imports torch before it is used.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from gen3d.asset import Mesh
     from gen3d.distillation.base import Loss
     from gen3d.optimize import Stage
-    from gen3d.priors.base import Prior, PriorConfig, Request
+    from gen3d.priors.base import Prior, PriorConfig, Request, Rules
     from gen3d.representations.base import RepresentationConfig
 
 
@@ -56,10 +57,12 @@ class Given:
 class StageConfig(ABC):
     """Settings of a stage; the base of all that `stage=` can choose.
 
-    uses: which of "prior", "representation", "distillation" and "init_mesh" of a run it takes.
+    uses: which of "prior", "representation", "distillation" and "init_mesh" of a run it takes. samples: whether it asks
+    the run's prior for finished pictures.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset()
+    samples: ClassVar[bool] = False
 
     @property
     def left_out(self) -> bool:
@@ -72,6 +75,10 @@ class StageConfig(ABC):
 
     def check(self, chosen: Chosen) -> None:  # noqa: B027
         """Refuse what does not go together, with a ValueError, before any model is loaded."""
+
+    def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:  # noqa: B027
+        """Refuse, with a ValueError, what its priors cannot be asked for. rules: those of a prior, None for the run's;
+        from the facts of a backbone before it is loaded, and from the built priors when it is."""
 
     @abstractmethod
     def build(self, given: Given) -> Stage:

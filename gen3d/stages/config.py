@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -9,8 +10,8 @@ from gen3d.camera_sampling.base import CameraSampler
 from gen3d.camera_sampling.orbit import Orbit
 from gen3d.distillation.annealing import AnnealingConfig
 from gen3d.distillation.base import Loss
-from gen3d.limits import check_elevations, check_fovy, check_mask_threshold
-from gen3d.priors.base import PriorConfig
+from gen3d.limits import check_elevations, check_fovy, check_mask_threshold, check_unused
+from gen3d.priors.base import PriorConfig, Rules
 from gen3d.schedules import Points, check_points
 from gen3d.stages.base import Chosen, Given, StageConfig
 from gen3d.surface import SurfaceConfig
@@ -73,6 +74,7 @@ class ReconstructConfig(StageConfig):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation"})
+    samples: ClassVar[bool] = True
 
     name: Literal["reconstruct"] = "reconstruct"
     timesteps: tuple[int, ...] = (800, 600, 450, 300, 200)
@@ -100,10 +102,19 @@ class ReconstructConfig(StageConfig):
         if not 0.0 <= self.hull_tolerance < 1.0:
             raise ValueError(f"reconstruct hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
         check_mask_threshold("reconstruct mask_threshold", self.mask_threshold)
+        if not self.timesteps:
+            check_unused("reconstruct", self, ["groups"], "timesteps are empty, so that there is one round")
 
     @property
     def num_rounds(self) -> int:
         return 1 + len(self.timesteps)
+
+    def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:
+        own = rules(None)
+        _check_multiple("reconstruct group_size", self.group_size, own.num_views)
+        _check_start("reconstruct", None, own)
+        for index, timestep in enumerate(self.timesteps):
+            _check_start(f"reconstruct timesteps[{index}]", timestep, own)
 
     def build(self, given: Given) -> Reconstruct:
         from gen3d.stages.reconstruct import Reconstruct
@@ -129,6 +140,8 @@ class ShadingConfig:
         for name in ("probability", "textureless", "ambient", "begin"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"shading {name} must lie in 0..1, got {getattr(self, name):g}")
+        if self.probability == 0.0:
+            check_unused("shading", self, ["textureless", "ambient", "begin"], "probability is 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +212,8 @@ class DistillConfig(StageConfig):
                 raise ValueError(
                     f"distill {name} must lie above 0 and up to {high}, got {getattr(self, name):g}"
                 )
+        if self.background != "learned":
+            check_unused("distill", self, ["background_rate"], f"background is {self.background}")
 
     @property
     def left_out(self) -> bool:
@@ -224,6 +239,23 @@ class DistillConfig(StageConfig):
                     f"{name}: prior {getattr(prior, 'name', '')!r} has finished pictures and no scores to distil; "
                     "choose another prior"
                 )
+
+    def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:
+        self.views_together(rules)
+
+    def views_together(self, rules: Callable[[PriorConfig | None], Rules]) -> int:
+        """How many views of an object are looked at together: as many as the prior that sees the most. ValueError where
+        the priors' numbers of views, and that of a step, are no multiples of each other."""
+        seen = {name: rules(one.prior).num_views for name, one in self.opinions().items()}
+        together = max(seen.values())
+        for name, views in seen.items():
+            if together % views:
+                raise ValueError(
+                    f"the prior of {name!r} sees {views} views together, and another one {together}, which is no "
+                    "multiple of it: distil from one of them"
+                )
+        _check_multiple("distill num_views", self.num_views, together)
+        return together
 
     def build(self, given: Given) -> Distill:
         from gen3d.stages.distill import Distill
@@ -328,6 +360,7 @@ class RedrawConfig(StageConfig):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior"})
+    samples: ClassVar[bool] = True
 
     name: Literal["redraw"] = "redraw"
     timestep: int = 600
@@ -352,10 +385,15 @@ class RedrawConfig(StageConfig):
     def left_out(self) -> bool:
         return self.timestep == 0
 
+    def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:
+        own = rules(None)
+        _check_multiple("redraw num_views", self.num_views, own.num_views)
+        _check_start("redraw timestep", self.timestep, own)
+
     def build(self, given: Given) -> Redraw:
         from gen3d.stages.redraw import Redraw
 
-        return Redraw(self, given.prior())
+        return Redraw(self, given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -388,6 +426,9 @@ class DelightConfig:
                 raise ValueError(f"delight {name} must lie in 1e-9..1000, got {getattr(self, name):g}")
         if not 1e-3 <= self.floor <= 1.0:
             raise ValueError(f"delight floor must lie in 0.001..1, got {self.floor:g}")
+        if self.strength == 0.0:
+            rest = ["num_pairs", "usual", "chroma", "robustness", "ridge", "floor"]
+            check_unused("delight", self, rest, "strength is 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,3 +457,17 @@ class TextureConfig(StageConfig):
         from gen3d.stages.texture import Texture
 
         return Texture(self)
+
+
+def _check_multiple(name: str, count: int, num_views: int) -> None:
+    if count % num_views:
+        raise ValueError(
+            f"{name} must be a multiple of the {num_views} views that the prior sees together, got {count}"
+        )
+
+
+def _check_start(name: str, timestep: int | None, rules: Rules) -> None:
+    try:
+        rules.check_start(timestep)
+    except ValueError as error:
+        raise ValueError(f"{name} does not go with the prior: {error}") from None

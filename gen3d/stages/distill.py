@@ -65,13 +65,7 @@ class Distill(Fit):
                     f"guidance {name!r} needs a prior that predicts and a loss: choose distillation"
                 )
             self.opinions[name] = _Opinion(prior=prior, loss=loss, weight=one.weight)
-        self.views_together = max(one.prior.num_views for one in self.opinions.values())
-        for name, one in self.opinions.items():
-            if config.num_views % self.views_together or self.views_together % one.prior.num_views:
-                raise ValueError(
-                    f"distill num_views must be a multiple of the {one.prior.num_views} views that the prior of "
-                    f"{name!r} sees together, got {config.num_views}"
-                )
+        self.views_together = config.views_together(given.prior)
         self.num_objects = config.num_views // self.views_together
         rank, count = given.share
         if self.num_objects % count:

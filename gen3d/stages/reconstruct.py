@@ -35,18 +35,7 @@ class Reconstruct(Fit):
         self.config, self.representation = config, given.chosen.representation
         self.prior, self.device = given.prior(), given.device
         self.num_steps = config.num_rounds * config.steps_per_round
-        if config.group_size % self.prior.num_views:
-            raise ValueError(
-                f"reconstruct group_size must be a multiple of the {self.prior.num_views} views that the prior sees "
-                f"together, got {config.group_size}"
-            )
-        for index, timestep in enumerate(config.timesteps):
-            try:
-                self.prior.check_start(timestep)
-            except ValueError as error:
-                raise ValueError(
-                    f"reconstruct timesteps[{index}] does not go with the prior: {error}"
-                ) from None
+        config.check_rules(given.prior)
 
     def start(self, state: State, generator: torch.Generator) -> None:
         for group in (GROUP, "views"):

@@ -12,8 +12,8 @@ import torch
 from gen3d.cameras import ring
 from gen3d.mesh_state import load_mesh
 from gen3d.optimize import Transform
-from gen3d.priors.base import Prior
 from gen3d.render.shading import render_mesh
+from gen3d.stages.base import Given
 from gen3d.stages.config import RedrawConfig
 from gen3d.state import State
 from gen3d.views import Views
@@ -24,17 +24,9 @@ class Redraw(Transform):
 
     name = "redraw"
 
-    def __init__(self, config: RedrawConfig, prior: Prior) -> None:
-        if config.num_views % prior.num_views:
-            raise ValueError(
-                f"redraw num_views must be a multiple of the {prior.num_views} views that the prior sees together, "
-                f"got {config.num_views}"
-            )
-        try:
-            prior.check_start(config.timestep)
-        except ValueError as error:
-            raise ValueError(f"redraw timestep does not go with the prior: {error}") from None
-        self.config, self.prior = config, prior
+    def __init__(self, config: RedrawConfig, given: Given) -> None:
+        config.check_rules(given.prior)
+        self.config, self.prior = config, given.prior()
 
     @torch.no_grad()
     def apply(self, state: State, generator: torch.Generator) -> dict[str, float]:

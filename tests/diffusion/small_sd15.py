@@ -15,9 +15,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
-from diffusion.tokenizer import train_tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from experiments.training.tokenizer import train_tokenizer
 from tests.diffusion.models import CAPTIONS
 
 MAX_TOKENS = 77

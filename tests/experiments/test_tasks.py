@@ -110,10 +110,23 @@ def test_corrupt_weights(galatea: Galatea, tmp_path: Path, part: str) -> None:
         ("recipe.redraw.fovy_deg=200", "redraw fovy_deg"),
         ("recipe.texture.size=15", "texture size"),
         ("recipe.texture.views_weight=1e38", "texture views_weight"),
-        # What depends on the model is known once that is loaded.
+        # What depends on the model is known from its facts.
         ("recipe.redraw.timestep=20", "recipe.redraw: redraw timestep does not go with the prior"),
         ("recipe.reconstruct.timesteps=[600,20]", "reconstruct timesteps[1] does not go with the prior"),
+        ("recipe.reconstruct.group_size=6", "reconstruct group_size must be a multiple of the 4 views"),
+        ("recipe.redraw.num_views=6", "redraw num_views must be a multiple of the 4 views"),
+        ("prior.joint_views=3", "prior joint_views is 3, but backbone 'tiny' was made for 4 views"),
+        ("prior.perp_neg=true", "prior perp_neg is for views that are alone"),
+        ("backbone.revision=r7", "asked for 'r7'"),
         ("recipe.mesh=1", "unknown key 'recipe.mesh'"),
+        (
+            "recipe.texture.delight={strength:0,floor:0.5}",
+            "delight floor is 0.5, which has no effect while strength",
+        ),
+        (
+            "representation={density_tv:0,color_tv:0,tv_fraction:1}",
+            "volume tv_fraction is 1.0, which has no effect",
+        ),
     ],
 )
 def test_text_to_3d_refuses_before_any_work(
@@ -123,8 +136,47 @@ def test_text_to_3d_refuses_before_any_work(
         "experiment=text_to_3d/quickstart", "prompt=x", "backbone=tiny", "threads=1", argument, "out=made"
     )
     assert outcome.status == 2
-    assert [line for line in outcome.err if not line.startswith("load ")] == outcome.err[-1:]
+    assert len(outcome.err) == 1, "one line, and nothing was loaded"
     assert part in outcome.err[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("recipe.distill.num_views=6",), "distill num_views must be a multiple of the 4 views"),
+        (("prior.sampling.num_steps=50",), "prior sampling is of finished pictures, which no stage"),
+        (
+            ("recipe.distill.shading.ambient=0.5",),
+            "shading ambient is 0.5, which has no effect while probability is 0",
+        ),
+        (("recipe.distill.background_rate=1",), "distill background_rate is 1.0, which has no effect"),
+        (
+            ("recipe.distill.annealing.mode=hifa", "recipe.distill.annealing.low=[[0,0.5],[1,0.1]]"),
+            "annealing low is ((0.0, 0.5), (1.0, 0.1)), which has no effect while mode is hifa",
+        ),
+        (
+            ("prior.background=red", "prompt=a cat on a blue background"),
+            "the prompt speaks of its background itself",
+        ),
+    ],
+)
+def test_a_baseline_refuses_what_it_would_ignore(
+    galatea: Galatea, tmp_path: Path, arguments: tuple[str, ...], part: str
+) -> None:
+    prompt = () if any(each.startswith("prompt=") for each in arguments) else ("prompt=x",)
+    outcome = galatea("experiment=baseline/mvdream", "threads=1", *prompt, *arguments, "out=made")
+    assert outcome.status == 2
+    assert len(outcome.err) == 1, "one line, and nothing was loaded"
+    assert part in outcome.err[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["background", "joint_views", "perp_neg"])
+def test_sample_has_no_settings_that_it_ignores(galatea: Galatea, tmp_path: Path, key: str) -> None:
+    outcome = galatea(*SAMPLE, "prompt=x", f"sampling.{key}=1", "out=made")
+    assert outcome.status == 2
+    assert f"unknown key 'sampling.{key}'" in outcome.err[-1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,12 +208,14 @@ def test_budgets_go_by_what_else_is_chosen(tmp_path: Path) -> None:
     assert catalog.budgets("my/free", config_dir=own) == catalog.options("budget")
 
 
-@pytest.mark.parametrize("budget", catalog.options("budget/text_to_3d"))
-def test_every_budget_of_text_to_3d_can_be_had(galatea: Galatea, budget: str) -> None:
+@pytest.mark.parametrize("prior", catalog.options("prior"))
+@pytest.mark.parametrize("budget", catalog.budgets("text_to_3d/quickstart"))
+def test_every_budget_of_text_to_3d_can_be_had(galatea: Galatea, budget: str, prior: str) -> None:
     outcome = galatea(
         "experiment=text_to_3d/quickstart",
         "prompt=x",
         f"budget={budget}",
+        f"prior={prior}",
         "turntable.size=130",
         "--cfg",
         "job",
@@ -190,7 +244,7 @@ def test_quickstart_from_the_embedded_model(galatea: Galatea, tmp_path: Path, ti
 
 @pytest.mark.slow
 def test_a_mesh_of_true_views_was_made_without_a_model(galatea: Galatea, tmp_path: Path, model: Path) -> None:
-    settings = ("budget=smoke", "views=truth", f"backbone={model}", "recipe.redraw.num_views=4", "out=made")
+    settings = ("budget=smoke", "prior=truth", f"backbone={model}", "recipe.redraw.num_views=4", "out=made")
     outcome = galatea("experiment=text_to_3d/quickstart", "prompt=a red mushroom", *settings)
     assert outcome.status == 0, outcome.err
     folder = tmp_path / "made"

@@ -69,6 +69,7 @@ def test_mesh_portrait_and_video_in_one_run(galatea: Callable[..., Any], inputs:
         ("prompt=", "prompt is empty"),
         ("portrait_size=63", "portrait_size is 63"),
         ("background=[0,0,2]", "background is"),
+        ("recipe.redraw.timestep=20", "recipe.redraw: redraw timestep does not go with the prior"),
         ("talking=none.safetensors", "has no talking adapters"),
     ],
 )

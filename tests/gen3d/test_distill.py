@@ -138,7 +138,7 @@ def test_a_volume_takes_its_resolutions_its_light_and_its_background(background:
         orient=0.1,
         distortion=0.1,
         sparsity=((0.0, 0.1), (1.0, 0.2)),
-        background_rate=0.05,
+        background_rate=0.05 if background == "learned" else 0.001,
     )
     volume = VolumeConfig(resolutions=(8, 12), num_samples=16)
     state = distil(config, given(Knowing(), volume))

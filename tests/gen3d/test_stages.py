@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from gen3d import meshing
 from gen3d.cameras import Cameras, orbit
+from gen3d.distillation.annealing import AnnealingConfig
 from gen3d.masks import border_color, soft_mask
 from gen3d.mesh_state import load_mesh
 from gen3d.optimize import optimize
@@ -21,6 +23,7 @@ from gen3d.representations.base import RepresentationConfig, load_field
 from gen3d.representations.config import VolumeConfig
 from gen3d.stages.base import Chosen, Given, StageConfig
 from gen3d.stages.config import (
+    DelightConfig,
     DistillConfig,
     ExtractConfig,
     FitConfig,
@@ -28,6 +31,7 @@ from gen3d.stages.config import (
     ReconstructConfig,
     RedrawConfig,
     RefineConfig,
+    ShadingConfig,
     TextureConfig,
 )
 from gen3d.state import State
@@ -190,6 +194,36 @@ def test_true_views_give_the_true_shape() -> None:
     seen = load_field(volume, state).render(cameras, 64, background).images
     error = (seen - analytic.views(cameras, 64)).square().mean()
     assert float(-10 * error.log10()) > 22
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda **own: ReconstructConfig(timesteps=(), **own), {"groups": 2}),
+        (ShadingConfig, {"ambient": 0.3}),
+        (ShadingConfig, {"textureless": 1.0}),
+        (ShadingConfig, {"begin": 0.2}),
+        (DistillConfig, {"background_rate": 0.1}),
+        (lambda **own: DistillConfig(background="random", **own), {"background_rate": 0.1}),
+        (lambda **own: DelightConfig(strength=0.0, **own), {"floor": 0.5}),
+        (lambda **own: VolumeConfig(density_tv=0.0, color_tv=0.0, **own), {"tv_fraction": 0.5}),
+        (lambda **own: AnnealingConfig(mode="hifa", **own), {"low": ((0.0, 0.5), (1.0, 0.02))}),
+        (lambda **own: AnnealingConfig(mode="hifa", **own), {"high": ((0.0, 0.98), (0.5, 0.9))}),
+    ],
+)
+def test_what_has_no_effect_is_refused(build: Callable[..., object], named: dict[str, object]) -> None:
+    build()
+    (name,) = named
+    with pytest.raises(ValueError, match=rf"{name} is .* has no effect while .*; leave it at"):
+        build(**named)
+
+
+def test_what_has_an_effect_is_not() -> None:
+    ShadingConfig(probability=0.5, textureless=0.0, ambient=0.3, begin=0.2)
+    DistillConfig(background="learned", background_rate=0.1)
+    AnnealingConfig(mode="hifa", low=0.1, high=0.9)
+    AnnealingConfig(mode="hifa", low=((0.0, 0.1),))
+    ReconstructConfig(groups=2)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +20,12 @@ from gen3d.priors.config import SamplingConfig, TextPriorConfig
 from gen3d.priors.perp_neg import perp_neg_direction, view_words, weights_of
 from gen3d.priors.text import TextPrior
 from gen3d.prompts import on_background
-from gen3d.recipe import build_stages, check_recipe, quickstart
+from gen3d.recipe import build_stages, check_backbone, check_recipe, quickstart
 from gen3d.representations.config import VolumeConfig
-from gen3d.stages.base import Chosen, Given
+from gen3d.stages.base import Chosen, Given, StageConfig
 from gen3d.stages.config import (
     DistillConfig,
+    Guidance,
     ReconstructConfig,
     RedrawConfig,
     RefineConfig,
@@ -172,6 +174,16 @@ def test_perp_neg_through_the_model(single: Backbone) -> None:
     simple = Scores(prior=plain, noisy=noisy, timestep=t, cameras=cameras).guided_prediction(7.5)
     assert guided.shape == noisy.shape
     assert float((guided - simple).abs().max()) > 1e-3
+    # A negative prompt stands in for no words, as it does without Perp-Neg.
+    request = Request(backbone=single, prompt="a red mushroom", negative_prompt="a blue cube")
+    negative = replace(CONFIG, perp_neg=True).build(request)
+    assert negative.guidance_conditions(cameras)[:2] == ("negative", "cond")
+    other = Scores(prior=negative, noisy=noisy, timestep=t, cameras=cameras)
+    assert float((guided - other.guided_prediction(7.5)).abs().max()) > 1e-3
+    for one in ("negative", "uncond"):
+        assert float((other.guided_prediction(0.0) - other.prediction(one)).abs().max() > 1e-6) == (
+            one == "uncond"
+        )
 
 
 def given(
@@ -210,15 +222,6 @@ def test_recipes_are_checked_against_what_was_chosen_and_loaded(backbone: Backbo
         "extract",
         "texture",
     ]
-    odd = {"reconstruct": ReconstructConfig(group_size=3)}
-    with pytest.raises(
-        ValueError, match=r"recipe.reconstruct: .*group_size must be a multiple of the 4 views"
-    ):
-        build_stages(odd, given(backbone, config=plain))
-    with pytest.raises(ValueError, match=r"recipe.redraw: .*num_views must be a multiple of the 4 views"):
-        build_stages({"redraw": RedrawConfig(num_views=3)}, given(backbone, config=plain))
-    with pytest.raises(ValueError, match=r"recipe.reconstruct: .*timesteps\[1\] does not go with the prior"):
-        build_stages({"reconstruct": ReconstructConfig(timesteps=(600, 20))}, given(backbone, config=plain))
     with pytest.raises(ValueError, match="prompt is empty"):
         build_stages(quickstart(), given(backbone, "  "))
     chosen = given(backbone).chosen
@@ -233,6 +236,32 @@ def test_recipes_are_checked_against_what_was_chosen_and_loaded(backbone: Backbo
     dense = replace(chosen, representation=VolumeConfig(density_scale=10.0))
     with pytest.raises(ValueError, match=r"recipe.extract: extract level must lie below half"):
         check_recipe(quickstart(), dense)
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (ReconstructConfig(group_size=3), "group_size must be a multiple of the 4 views"),
+        (ReconstructConfig(timesteps=(600, 20)), r"timesteps\[1\] does not go with the prior"),
+        (RedrawConfig(num_views=3), "num_views must be a multiple of the 4 views"),
+        (RedrawConfig(timestep=1), "redraw timestep does not go with the prior"),
+        (DistillConfig(num_views=6), "num_views must be a multiple of the 4 views"),
+        (
+            DistillConfig(guidances={"one": Guidance(prior=TextPriorConfig(joint_views=2))}),
+            "joint_views is 2, but backbone",
+        ),
+    ],
+)
+def test_a_backbone_s_facts_say_what_the_backbone_says(
+    backbone: Backbone, stage: StageConfig, words: str
+) -> None:
+    loss: dict[str, Any] = {"distillation": SDS()} if "distillation" in stage.needs() else {}
+    about = given(backbone, config=replace(CONFIG, sampling=SamplingConfig()), **loss)
+    with pytest.raises(ValueError, match=rf"recipe.mine: .*{words}") as after:
+        build_stages({"mine": stage}, about)
+    with pytest.raises(ValueError, match="recipe") as before:
+        check_backbone({"mine": stage}, about.chosen, backbone.facts)
+    assert str(before.value) == str(after.value)
 
 
 @pytest.mark.parametrize("joint_views", [1, 4])

@@ -36,6 +36,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_prompt(self.prompt)
+        self.prior.check_words(self.prompt, self.negative_prompt)
         check_recipe(self.recipe, self.chosen, init_mesh=self.init_mesh is not None)
 
     @property

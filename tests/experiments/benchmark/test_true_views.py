@@ -60,6 +60,7 @@ def test_the_table_says_which_views_were_used() -> None:
         (("prompt=a red wombat",), "wombat"),
         (("prompt=a red mushroom", "prior.joint_views=4"), "joint_views belongs to prior=text"),
         (("prompt=a red mushroom", "prior=lies"), "unknown prior 'lies'"),
+        (("prompt=a red mushroom", "negative_prompt=blurry"), "prior truth shows its captions as they are"),
         (("prompt=a red mushroom", "recipe=distill"), "prior 'truth' has finished pictures and no scores"),
     ],
 )
