@@ -375,9 +375,7 @@ def test_every_shipped_component_is_built_and_back(group: str, name: str) -> Non
                 assert "Annotated" in str(annotation), f"{other.__name__}: {key} is text in another {group}"
 
 
-IS_SHIPPED = "distillation" in SHIPPED
-EXPERIMENT = ("experiment=baseline/mvdream", "prompt=x") if IS_SHIPPED else TRY
-GROUP = "distillation" if IS_SHIPPED else "loss"
+EXPERIMENT = ("experiment=baseline/mvdream", "prompt=x")
 
 
 def said_in_contributing(path: str) -> str:
@@ -385,49 +383,38 @@ def said_in_contributing(path: str) -> str:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition(f"`{path}`:\n\n")[2]
     block = re.match(r"(?:(?: {4}.*)?\n)+", text)
     assert block, path
-    said = textwrap.dedent(block[0]).strip() + "\n"
-    if not IS_SHIPPED:  # the made-up groups stand in
-        for ours, theirs in (
-            ("gen3d.distillation", "tests.experiments.made_up.losses"), ("distillation", "loss"),
-            ("stage@", "step@"), ("distill: distill", "walk: walk"), ("extract: extract", "mesh: mesh"),
-            ("\ndistill:", "\nwalk:"),
-        ):  # fmt: skip
-            said = said.replace(ours, theirs)
-    return said
+    return textwrap.dedent(block[0]).strip() + "\n"
 
 
 def test_contributing_is_followed_to_the_letter(combine: Run, tmp_path: Path) -> None:
     own = tmp_path / "own"
-    if not IS_SHIPPED:
-        shutil.copytree(MADE_UP, own)
     for path in (
         "gen3d/distillation/mine.py",
         "configs/distillation/mine.yaml",
         "configs/recipe/mine.yaml",
     ):
         folder, name = path.split("/")[1:]
-        (own / folder.replace("distillation", GROUP)).mkdir(parents=True, exist_ok=True)
-        (own / folder.replace("distillation", GROUP) / name).write_text(said_in_contributing(path))
+        (own / folder).mkdir(parents=True, exist_ok=True)
+        (own / folder / name).write_text(said_in_contributing(path))
 
     def shown(*arguments: str) -> Any:
         outcome = combine(*EXPERIMENT, *arguments, "--cfg", "job", own=own)
         assert outcome.status == 0, outcome.err
         return yaml.safe_load(outcome.out)
 
-    assert shown(f"{GROUP}=mine")[GROUP] == {"name": "mine", "guidance_scale": 10.0}
-    assert shown(f"{GROUP}=mine", f"{GROUP}.guidance_scale=50")[GROUP]["guidance_scale"] == 50.0
+    assert shown("distillation=mine")["distillation"] == {"name": "mine", "guidance_scale": 10.0}
+    chosen = shown("distillation=mine", "distillation.guidance_scale=50")["distillation"]
+    assert chosen["guidance_scale"] == 50.0
     made = shown("recipe=mine")
-    assert made[GROUP]["name"] == "mine"
-    assert [stage["name"] for stage in made["recipe"].values()] == (
-        ["distill", "extract"] if IS_SHIPPED else ["walk", "mesh"]
-    )
+    assert made["distillation"]["name"] == "mine"
+    assert [stage["name"] for stage in made["recipe"].values()] == ["distill", "extract"]
     assert next(iter(made["recipe"].values()))["num_steps"] == 200
     assert "The difference of the noises, by its variance." in combine(*EXPERIMENT, "--help", own=own).out
     for setting, message in (
-        ("rescale=1", f"unknown key '{GROUP}.rescale': {GROUP} mine has guidance_scale."),
-        ("guidance_scale=-1", f"{GROUP}: guidance_scale must lie in 0..1000, got -1"),
+        ("rescale=1", "unknown key 'distillation.rescale': distillation mine has guidance_scale."),
+        ("guidance_scale=-1", "distillation: guidance_scale must lie in 0..1000, got -1"),
     ):
-        outcome = combine(*EXPERIMENT, "recipe=mine", f"{GROUP}.{setting}", "out=made", own=own)
+        outcome = combine(*EXPERIMENT, "recipe=mine", f"distillation.{setting}", "out=made", own=own)
         assert outcome.status == 2
         assert message in outcome.err[-1]
 
