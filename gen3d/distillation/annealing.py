@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from gen3d.limits import check_unused
 from gen3d.schedules import Points, check_points, value_at
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +47,3 @@ class AnnealingConfig:
             value = high - (high - low) * math.sqrt(progress)
             return value, value
         return value_at(self.low, progress), value_at(self.high, progress)
-
-    def draw(self, progress: float, num_timesteps: int, generator: torch.Generator) -> Tensor:
-        """One timestep, int64 `[1]`, of a schedule of `num_timesteps`."""
-        import torch
-
-        first, last = (round(fraction * (num_timesteps - 1)) for fraction in self.range(progress))
-        return torch.randint(first, last + 1, (1,), generator=generator, device=generator.device)
-
-
-def _has_points(points: Points | str) -> bool:
-    return isinstance(points, tuple) and len(points) > 1

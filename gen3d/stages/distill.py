@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3d.adam import GROUP as MOMENTS
 from gen3d.cameras import Cameras
 from gen3d.distillation.base import Loss, Scores
 from gen3d.distillation.inject import clip_gradient, inject
@@ -96,7 +97,7 @@ class Distill(Fit):
         representation = load(self.representation, state)
         if milestone:
             representation = representation.level(part)
-            state.drop("adam")
+            state.drop(MOMENTS)  # of another size
         representation.refresh()
         representation.save(state)
 
