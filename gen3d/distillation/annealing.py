@@ -47,3 +47,7 @@ class AnnealingConfig:
             value = high - (high - low) * math.sqrt(progress)
             return value, value
         return value_at(self.low, progress), value_at(self.high, progress)
+
+
+def _has_points(points: Points | str) -> bool:
+    return isinstance(points, tuple) and len(points) > 1
