@@ -129,6 +129,7 @@ NEITHER_TEXT_NOR_PATH = {
     "budget": "a name of a config; a comma sweeps",
     "method": "a name of a config",
     "asset_budget": "a name of a config",
+    "asset_prior": "a name of a config",
     "device": "cpu or cuda:N; a comma sweeps",
     "fps": "a number or a fraction; a comma sweeps",
 }
@@ -136,7 +137,8 @@ NEITHER_TEXT_NOR_PATH = {
 
 def is_text(annotation: Any) -> bool:
     """Whether a value of that type, or an element of it, may be any text."""
-    return annotation is str or any(is_text(part) for part in get_args(annotation) if part is not Ellipsis)
+    parts = get_args(annotation)[1:] if get_origin(annotation) is dict else get_args(annotation)
+    return annotation is str or any(is_text(part) for part in parts if part is not Ellipsis)
 
 
 def every_field() -> list[tuple[str, str, Any]]:
@@ -239,7 +241,7 @@ def test_every_number_of_every_task_is_finite(galatea: Callable[..., Any], task:
 def changed(config: DictConfig, key: str, annotation: Any, value: float) -> Iterator[None]:
     """The config with another value at `key`, or as the last of several there."""
     before = OmegaConf.select(config, key)
-    if "tuple" in str(annotation):
+    if "tuple" in str(annotation) and not isinstance(before, (int, float)):
         before = None if before is None else list(before)
         OmegaConf.update(config, key, [*(before or [0])[:-1], value])
     else:
