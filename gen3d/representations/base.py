@@ -85,8 +85,6 @@ Shade = Callable[["Field", "Tensor", "Tensor"], "Tensor"]
 class Representation(ABC):
     """A shape and its colours, differentiable; see the module's docstring."""
 
-    num_channels: int = 3
-
     @property
     @abstractmethod
     def device(self) -> torch.device: ...

@@ -165,11 +165,6 @@ class Volume(Field):
         assert isinstance(result, Tensor)
         return result
 
-    @torch.no_grad()
-    def color_at(self, points: Tensor) -> Tensor:
-        """Colours `[K, 3]` sRGB in [0, 1] at `points [K, 3]`."""
-        return torch.sigmoid(self.sample(points)[:, 1:])
-
     def normals_at(self, points: Tensor) -> Tensor:
         """Outward unit normals `[K, 3]`: the direction of falling density, by central differences."""
         step = 2.0 / (self.resolution - 1)

@@ -224,7 +224,8 @@ def test_hull_of_a_ball() -> None:
     solid = volume.grid[..., 0] > 0
     assert solid[radius < 0.55].all()
     assert ((solid & (radius < 0.6)).sum() / (solid | (radius < 0.6)).sum()) > 0.85
-    assert (volume.color_at(torch.zeros(1, 3)) - torch.tensor([0.9, 0.2, 0.1])).abs().max() < 0.03
+    _, color = volume.density_and_color(torch.zeros(1, 3))
+    assert (color - torch.tensor([0.9, 0.2, 0.1])).abs().max() < 0.03
 
 
 def test_project_inverts_rays() -> None:
