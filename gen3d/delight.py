@@ -33,8 +33,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from gen3d.asset import Mesh
+from gen3d.delight_config import DelightConfig
 from gen3d.metrics import mesh_occupancy
-from gen3d.stages.config import DelightConfig
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 # Added to linear colours: below this, differences are noise and reflections.

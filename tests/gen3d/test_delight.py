@@ -12,7 +12,7 @@ from torch import Tensor
 from gen3d import meshing
 from gen3d.asset import Mesh
 from gen3d.delight import Lighting, Samples, fit_lighting, harmonics, occlusion, remove_light
-from gen3d.stages.config import DelightConfig
+from gen3d.delight_config import DelightConfig
 
 Colors = Callable[[Tensor], Tensor]
 CONFIG = DelightConfig()

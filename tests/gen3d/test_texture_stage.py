@@ -9,8 +9,9 @@ import torch
 from gen3d import meshing, metrics
 from gen3d.asset import Mesh
 from gen3d.cameras import orbit
+from gen3d.delight_config import DelightConfig
 from gen3d.mesh_state import load_mesh, save_mesh
-from gen3d.stages.config import DelightConfig, TextureConfig
+from gen3d.stages.config import TextureConfig
 from gen3d.stages.texture import SurfaceColor, Texture
 from gen3d.state import State
 from gen3d.views import Views
