@@ -5,6 +5,7 @@ In containers and on clusters HOME may be missing or read-only; Warp and Numba w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -71,12 +72,11 @@ def _temporary(refused: Path) -> Path:
     try:
         user = os.getuid() if hasattr(os, "getuid") else 0
         folder = Path(tempfile.gettempdir()) / f"galatea-cache-{user}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # no folder: somebody else's, in all likelihood
+            folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o022:
             return folder
-    except FileExistsError:
-        pass  # no folder; somebody else's, in all likelihood
     except OSError as error:
         raise UserError(
             f"neither {refused} nor a temporary folder can be written ({error.strerror}); name a folder for caches: "

@@ -6,6 +6,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_shards_hold_the_clips_and_come_back_when_lost(tmp_path: Path) -> None:
 
 def _first_quickly(shard: int, path: Path) -> None:
     if shard:
-        time.sleep(60)
+        threading.Event().wait(60)  # at work until it is stopped
     write_shard(path, {"x": torch.zeros(1)}, {})
 
 
