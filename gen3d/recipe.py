@@ -57,6 +57,27 @@ def check_recipe(recipe: Recipe, chosen: Chosen, *, init_mesh: bool = False) -> 
         raise ValueError("no stage of the recipe uses distillation; leave it out, or choose another recipe")
 
 
+def check_order(recipe: Recipe) -> None:
+    """Refuse, with a ValueError, a stage that needs what none before it leaves, and a recipe without a mesh."""
+    there: set[str] = set()
+    for name, stage in used_stages(recipe).items():
+        lacks = sorted(stage.reads - there)
+        if lacks:
+            makers = [other for other, each in recipe.items() if set(lacks) & each.makes]
+            hint = f"; {' and '.join(makers)} must come before it" if makers else ""
+            raise ValueError(
+                f"recipe.{name} needs {' and '.join(lacks)}, which no stage before it leaves{hint}"
+            )
+        there |= stage.makes
+    if "mesh" not in there:
+        raise ValueError("no stage of the recipe makes a mesh; add one, such as extract")
+
+
+def made_by_model(recipe: Recipe, chosen: Chosen) -> bool:
+    """Whether a generative model takes part in what the recipe makes."""
+    return any(prior.is_model for stage in used_stages(recipe).values() for prior in stage.priors(chosen))
+
+
 def check_backbone(recipe: Recipe, chosen: Chosen, facts: BackboneFacts) -> None:
     """Refuse, with a ValueError, what the priors cannot do with such a backbone, before it is loaded. `build_stages`
     looks once more, at what is not known before."""

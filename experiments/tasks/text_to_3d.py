@@ -28,7 +28,7 @@ from gen3d.optimize import Progress, Stage, optimize, steps_of
 from gen3d.placing import into_unit_sphere
 from gen3d.priors.base import Request
 from gen3d.priors.text import TextPrior
-from gen3d.recipe import build_stages, check_backbone
+from gen3d.recipe import build_stages, check_backbone, made_by_model
 from gen3d.stages.base import Given
 from gen3d.state import State
 from gen3d.views import Views
@@ -72,7 +72,7 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
     given = Given(chosen=config.chosen, request=request, device=backbone.device, init_mesh=mesh)
     stages = build_stages(config.recipe, given)
     _announce(config, run, given)
-    run.generated_by_ai = made_by_model(config)
+    run.generated_by_ai = made_by_model(config.recipe, config.chosen)
     state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
     _write_samples(run, state)
@@ -90,7 +90,7 @@ def _read_closed(file: str) -> Mesh:
 
 def _announce(config: Config, run: Run, given: Given) -> None:
     """Say what no model takes part in, and what of the words a model does not read."""
-    if not made_by_model(config):
+    if not made_by_model(config.recipe, config.chosen):
         run.note("the views are the procedural world's own: no model takes part in the mesh")
     prior, backbone = given.prior(), given.request.backbone
     if isinstance(prior, TextPrior):
@@ -103,13 +103,10 @@ def _announce(config: Config, run: Run, given: Given) -> None:
         announce_left_out(run, backbone, prompt=prior.said.left_out, negative_prompt=rest)
 
 
-def made_by_model(config: Config) -> bool:
-    """Whether a generative model takes part in the mesh."""
-    return config.prior.is_model
-
-
 def _write_samples(run: Run, state: State) -> None:
-    """Up to four of the last pictures that the mesh was made from, in a row."""
+    """Up to four of the last pictures that the mesh was made from, in a row; none where it was made from none."""
+    if not Views.are_in(state):
+        return
     images = Views.load(state).images[-_LAST_VIEWS:]
     images = images[:: max(1, len(images) // 4)][:4].cpu()
     save_png(grid(images[None]), run.artefact("samples.png", kind="image"))

@@ -58,11 +58,14 @@ class StageConfig(ABC):
     """Settings of a stage; the base of all that `stage=` can choose.
 
     uses: which of "prior", "representation", "distillation" and "init_mesh" of a run it takes. samples: whether it asks
-    the run's prior for finished pictures.
+    the run's prior for finished pictures. reads, makes: which of "representation", "views" and "mesh" it needs in the
+    State, and leaves there.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset()
     samples: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset()
+    makes: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def left_out(self) -> bool:
@@ -72,6 +75,10 @@ class StageConfig(ABC):
     def needs(self) -> frozenset[str]:
         """Those of `uses` that these settings do not name themselves."""
         return self.uses
+
+    def priors(self, chosen: Chosen) -> list[PriorConfig]:
+        """Those that it asks."""
+        return [chosen.prior] if "prior" in self.uses else []
 
     def check(self, chosen: Chosen) -> None:  # noqa: B027
         """Refuse what does not go together, with a ValueError, before any model is loaded."""

@@ -76,6 +76,7 @@ class ReconstructConfig(StageConfig):
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation"})
     samples: ClassVar[bool] = True
+    makes: ClassVar[frozenset[str]] = frozenset({"representation", "views"})
 
     name: Literal["reconstruct"] = "reconstruct"
     timesteps: tuple[int, ...] = (800, 600, 450, 300, 200)
@@ -178,6 +179,7 @@ class DistillConfig(StageConfig):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation", "distillation", "init_mesh"})
+    makes: ClassVar[frozenset[str]] = frozenset({"representation"})
 
     name: Literal["distill"] = "distill"
     num_steps: int = 400
@@ -223,6 +225,9 @@ class DistillConfig(StageConfig):
     def opinions(self) -> dict[str, Guidance]:
         """The guidances; where none is named, the run's own."""
         return dict(self.guidances) or {"guidance": Guidance()}
+
+    def priors(self, chosen: Chosen) -> list[PriorConfig]:
+        return [one.prior or chosen.prior for one in self.opinions().values()]
 
     def needs(self) -> frozenset[str]:
         opinions = self.opinions().values()
@@ -273,6 +278,8 @@ class PictureConfig(StageConfig):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"representation"})
+    reads: ClassVar[frozenset[str]] = frozenset({"representation"})
+    makes: ClassVar[frozenset[str]] = frozenset({"views"})
 
     name: Literal["picture"] = "picture"
     num_views: int = 8
@@ -301,6 +308,8 @@ class ExtractConfig(SurfaceConfig, StageConfig):
     """The surface of a representation as a mesh, with the settings of `gen3d.surface`."""
 
     uses: ClassVar[frozenset[str]] = frozenset({"representation"})
+    reads: ClassVar[frozenset[str]] = frozenset({"representation"})
+    makes: ClassVar[frozenset[str]] = frozenset({"mesh"})
 
     name: Literal["extract"] = "extract"
 
@@ -320,6 +329,8 @@ class RefineConfig(StageConfig):
     vertex_rate, color_rate: learning rates, falling to zero along a cosine. Weights beside the mean squared colour
     error: mask, laplacian (in mean edge lengths), normal_consistency. num_steps 0 leaves the stage out.
     """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"mesh", "views"})
 
     name: Literal["refine"] = "refine"
     num_steps: int = 60
@@ -362,6 +373,8 @@ class RedrawConfig(StageConfig):
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior"})
     samples: ClassVar[bool] = True
+    reads: ClassVar[frozenset[str]] = frozenset({"mesh", "views"})
+    makes: ClassVar[frozenset[str]] = frozenset({"views"})
 
     name: Literal["redraw"] = "redraw"
     timestep: int = 600
@@ -405,6 +418,8 @@ class TextureConfig(StageConfig):
         the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
         direction and the surface, by which views are mixed. delight: how the views' light is taken out.
     """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"mesh", "views"})
 
     name: Literal["texture"] = "texture"
     size: int = 1024

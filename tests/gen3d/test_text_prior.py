@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion.backbone import Backbone, load, save_backbone
+from experiments.priors.config import TruthConfig
 from gen3d.cameras import Cameras, orbit
 from gen3d.distillation.base import Scores
 from gen3d.distillation.sds import SDS
@@ -20,11 +21,12 @@ from gen3d.priors.config import SamplingConfig, TextPriorConfig
 from gen3d.priors.perp_neg import perp_neg_direction, view_words, weights_of
 from gen3d.priors.text import TextPrior
 from gen3d.prompts import on_background
-from gen3d.recipe import build_stages, check_backbone, check_recipe, quickstart
+from gen3d.recipe import build_stages, check_backbone, check_order, check_recipe, made_by_model, quickstart
 from gen3d.representations.config import VolumeConfig
 from gen3d.stages.base import Chosen, Given, StageConfig
 from gen3d.stages.config import (
     DistillConfig,
+    ExtractConfig,
     Guidance,
     ReconstructConfig,
     RedrawConfig,
@@ -262,6 +264,27 @@ def test_a_backbone_s_facts_say_what_the_backbone_says(
     with pytest.raises(ValueError, match="recipe") as before:
         check_backbone({"mine": stage}, about.chosen, backbone.facts)
     assert str(before.value) == str(after.value)
+
+
+def test_stages_come_after_what_they_need() -> None:
+    check_order(quickstart())
+    check_order({"distill": DistillConfig(), "extract": ExtractConfig()})
+    with pytest.raises(ValueError, match=r"recipe.refine needs views, which no stage before it leaves"):
+        check_order({"distill": DistillConfig(), "extract": ExtractConfig(), "refine": RefineConfig()})
+    with pytest.raises(
+        ValueError, match=r"recipe.extract needs representation, .*; distill must come before it"
+    ):
+        check_order({"extract": ExtractConfig(), "distill": DistillConfig()})
+    with pytest.raises(ValueError, match="makes a mesh"):
+        check_order({"distill": DistillConfig()})
+
+
+def test_a_model_took_part_where_a_guidance_asks_one() -> None:
+    truth = Chosen(prior=TruthConfig(), representation=VolumeConfig(), distillation=SDS())
+    assert not made_by_model(quickstart(), truth)
+    assert made_by_model(quickstart(), replace(truth, prior=CONFIG))
+    own = DistillConfig(guidances={"words": Guidance(prior=CONFIG)})
+    assert made_by_model({"distill": own, "extract": ExtractConfig()}, truth)
 
 
 @pytest.mark.parametrize("joint_views", [1, 4])

@@ -9,7 +9,7 @@ from experiments.run.settings import FilePath, Settings, Text
 from experiments.tasks.configs.turntable import TurntableConfig
 from gen3d.distillation.base import Loss
 from gen3d.priors.base import PriorConfig
-from gen3d.recipe import check_recipe
+from gen3d.recipe import check_order, check_recipe
 from gen3d.representations.base import RepresentationConfig
 from gen3d.stages.base import Chosen, StageConfig
 
@@ -37,6 +37,7 @@ class Config(Settings):
         super().__post_init__()
         check_prompt(self.prompt)
         self.prior.check_words(self.prompt, self.negative_prompt)
+        check_order(self.recipe)
         check_recipe(self.recipe, self.chosen, init_mesh=self.init_mesh is not None)
 
     @property
