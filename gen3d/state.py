@@ -60,6 +60,10 @@ class State(MutableMapping[str, Tensor]):
         for name in [k for k in self._tensors if k.startswith(prefix + "/")]:
             del self._tensors[name]
 
+    def scope(self, prefix: str) -> Scope:
+        """A live view of `prefix/...`, without the prefix."""
+        return Scope(self, prefix)
+
     def tensors(self) -> dict[str, Tensor]:
         """Independent copies of all tensors, ready to be written."""
         return {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
@@ -79,3 +83,25 @@ class State(MutableMapping[str, Tensor]):
             if not is_finite(tensor):
                 raise NonFiniteError(f"tensor {name!r} holds NaN or infinity")
             self._checked[name] = version
+
+
+class Scope(MutableMapping[str, Tensor]):
+    """The part of a state under a prefix, for those who own it and need not know what else there is."""
+
+    def __init__(self, state: State, prefix: str) -> None:
+        self._state, self._prefix = state, prefix
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._state[f"{self._prefix}/{name}"]
+
+    def __setitem__(self, name: str, tensor: Tensor) -> None:
+        self._state[f"{self._prefix}/{name}"] = tensor
+
+    def __delitem__(self, name: str) -> None:
+        del self._state[f"{self._prefix}/{name}"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._state.group(self._prefix))
+
+    def __len__(self) -> int:
+        return len(self._state.group(self._prefix))

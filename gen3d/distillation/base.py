@@ -8,8 +8,8 @@ Legend: B objects, V views of each, C latent channels, h x w latent pixels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from gen3d.cameras import Cameras
     from gen3d.priors.base import ScoringPrior
-    from gen3d.state import State
+
+    # Named tensors that a loss keeps over a run.
+    Memory = MutableMapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,6 +28,9 @@ class Scores:
     """Predictions of `prior` at `noisy [B, V, C, h, w]`, `timestep [B]` (long), by B V `cameras`; each made once.
 
     together: conditions that are predicted in one pass as soon as one of them is asked for; others follow singly.
+    progress: share of the steps that are done, in [0, 1]. lowest, highest: of the timesteps that may be drawn now.
+    source: clean latents, in the shape of `noisy`, of what the distillation began with, by the same cameras; for losses
+        that ask for it (`Loss.wants`).
     """
 
     prior: ScoringPrior
@@ -33,6 +38,10 @@ class Scores:
     timestep: Tensor
     cameras: Cameras
     together: Sequence[str] = ()
+    progress: float = 0.0
+    lowest: int = 0
+    highest: int | None = None
+    source: Tensor | None = None
     _predicted: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def prediction(self, which: str = "cond") -> Tensor:
@@ -81,12 +90,11 @@ class Scores:
         return self.prior.schedule.sigma(self.timestep, self.noisy)
 
     def at(self, noisy: Tensor, timestep: Tensor, together: Sequence[str] | None = None) -> Scores:
-        """What the same prior says elsewhere: losses of two times, and inversions."""
-        return Scores(
-            prior=self.prior,
+        """What the same prior says elsewhere: losses of two times, of several noises, and inversions."""
+        return replace(
+            self,
             noisy=noisy,
             timestep=timestep,
-            cameras=self.cameras,
             together=self.together if together is None else together,
         )
 
@@ -95,22 +103,46 @@ class Scores:
 class Loss(ABC):
     """A score-distillation loss: its settings, and its gradient as a pure function of the scores.
 
-    The base of all that `distillation=` can choose; one file each.
+    The base of all that `distillation=` can choose; one file each. What a loss keeps over a run is its `memory`: named
+    tensors of its own, a part of the State. Only `start` writes there, and the optimiser, so that processes that share
+    the objects of a step remember the same.
     """
 
+    def wants(self) -> frozenset[str]:
+        """What it needs beside the conditions "cond" and "uncond": of "negative", "source" (conditions of the prior)
+        and "source_latents" (`Scores.source`)."""
+        return frozenset()
+
     def conditions(self, prior: ScoringPrior, cameras: Cameras) -> tuple[str, ...]:
-        """What it will ask the prior for, so that it is predicted in one pass."""
+        """What it will ask the prior for at the drawn timestep, so that it is predicted in one pass."""
         return prior.guidance_conditions(cameras)
 
-    def start(self, state: State, generator: torch.Generator) -> None:  # noqa: B027
-        """Put what it keeps over a run into the state, under `distillation/`."""
+    def start(  # noqa: B027
+        self, memory: Memory, prior: ScoringPrior, shape: tuple[int, ...], generator: torch.Generator
+    ) -> None:
+        """Put what it keeps over a run into `memory`. shape: (V, C, h, w), of one object's latents."""
 
     @abstractmethod
     def __call__(
-        self, scores: Scores, latents: Tensor, noise: Tensor, state: State, generator: torch.Generator
+        self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator
     ) -> Tensor:
         """The gradient `[B, V, C, h, w]` for clean `latents` that were noised with `noise`, all of that shape, without
         gradients of its own; give it to `gen3d.distillation.inject`."""
+
+    def image_gradient(self, scores: Scores, images: Tensor, latents: Tensor) -> Tensor | None:
+        """A gradient for the pictures `[B, V, 3, H, W]` in [0, 1] themselves, of which `latents` are, beside that for
+        the latents; None for none."""
+        return None
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates of the tensors in its memory that learn."""
+        return {}
+
+    def training_loss(
+        self, scores: Scores, latents: Tensor, memory: Memory, generator: torch.Generator
+    ) -> Tensor | None:
+        """What the tensors of `rates` are trained by in this step: a scalar, differentiable in them; None for none."""
+        return None
 
 
 def check_guidance_scale(name: str, scale: float) -> None:

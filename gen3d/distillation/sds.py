@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from gen3d.state import State
+    from gen3d.distillation.base import Memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class SDS(Loss):
         check_guidance_scale("sds", self.guidance_scale)
 
     def __call__(
-        self, scores: Scores, latents: Tensor, noise: Tensor, state: State, generator: torch.Generator
+        self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator
     ) -> Tensor:
         w = weight(scores.alpha(), scores.sigma(), self.weighting)
         return w * (scores.guided_eps(self.guidance_scale) - noise)

@@ -1,7 +1,8 @@
 """Score Jacobian chaining (arXiv 2212.00774): the denoiser's estimate against the latents, clean or noisy.
 
 In variance-exploding coordinates the noise level is s = sigma / alpha and the noisy latents are z + s eps; the
-denoiser's estimate is D = z_noisy - s eps_hat, and the gradient -(D - z) / s.
+denoiser's estimate is D = z_noisy - s eps_hat, and the gradient -(D - z_noisy) / s, which is eps_hat, or -(D - z) / s,
+which is eps_hat - eps. Written so, it is finite at pure noise too, where s is not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from gen3d.state import State
+    from gen3d.distillation.base import Memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +32,7 @@ class SJC(Loss):
         check_guidance_scale("sjc", self.guidance_scale)
 
     def __call__(
-        self, scores: Scores, latents: Tensor, noise: Tensor, state: State, generator: torch.Generator
+        self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator
     ) -> Tensor:
-        level = scores.sigma() / scores.alpha()
-        noisy = latents + level * noise
-        denoised = noisy - level * scores.guided_eps(self.guidance_scale)
-        return ((latents if self.variance_reduction else noisy) - denoised) / level
+        predicted = scores.guided_eps(self.guidance_scale)
+        return predicted - noise if self.variance_reduction else predicted

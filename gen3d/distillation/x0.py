@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from gen3d.state import State
+    from gen3d.distillation.base import Memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,6 @@ class X0(Loss):
             raise ValueError(f"x0 rescale must lie in 0..1, got {self.rescale:g}")
 
     def __call__(
-        self, scores: Scores, latents: Tensor, noise: Tensor, state: State, generator: torch.Generator
+        self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator
     ) -> Tensor:
         return latents - scores.guided_x0(self.guidance_scale, self.rescale)

@@ -64,6 +64,10 @@ class PriorConfig(ABC):
         """Whether what it gives is made by a generative model."""
         return True
 
+    def conditions(self, negative_prompt: str) -> frozenset[str]:
+        """What losses can ask it for beside "cond" and "uncond": of "negative" and "source"."""
+        return frozenset({"negative"} if negative_prompt else ())
+
     def check_words(self, prompt: str, negative_prompt: str) -> None:  # noqa: B027
         """Refuse, with a ValueError, words that it would pass over."""
 

@@ -59,6 +59,9 @@ class TextPriorConfig(PriorConfig):
         if not 1 <= self.joint_views <= 64:
             raise ValueError(f"prior joint_views must lie in 1..64, got {self.joint_views}")
 
+    def conditions(self, negative_prompt: str) -> frozenset[str]:
+        return super().conditions(negative_prompt) | {"source"}
+
     def check_words(self, prompt: str, negative_prompt: str) -> None:
         check_background(self.background, prompt)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What a run has chosen for its stages, which take it where their own settings name nothing else."""
+    """What a run has chosen for its stages, which take it where their own settings name nothing else.
+
+    negative_prompt: the words to keep away from, as far as they are known.
+    """
 
     prior: PriorConfig
     representation: RepresentationConfig
     distillation: Loss | None = None
+    negative_prompt: Annotated[str, "text"] = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -245,6 +245,9 @@ class DistillConfig(StageConfig):
                     f"{name}: prior {getattr(prior, 'name', '')!r} has finished pictures and no scores to distil; "
                     "choose another prior"
                 )
+            loss = one.loss or chosen.distillation
+            if loss is not None:
+                check_wants(name, loss, prior, chosen.negative_prompt)
 
     def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:
         self.views_together(rules)
@@ -438,6 +441,19 @@ class TextureConfig(StageConfig):
         from gen3d.stages.texture import Texture
 
         return Texture(self)
+
+
+def check_wants(name: str, loss: Loss, prior: PriorConfig, negative_prompt: str) -> None:
+    """Refuse, with a ValueError, a loss that needs words which the prior of the guidance `name` does not have."""
+    lacks = loss.wants() - {"source_latents"} - prior.conditions(negative_prompt)
+    about = f"{name}: distillation {getattr(loss, 'name', '')!r}"
+    if "negative" in lacks:
+        raise ValueError(f"{about} is steered by a negative_prompt; give one, such as 'blurry, low quality'")
+    if lacks:
+        raise ValueError(
+            f"{about} needs the prior's {' and '.join(sorted(lacks))} words, which prior "
+            f"{getattr(prior, 'name', '')!r} does not have; choose another prior or another loss"
+        )
 
 
 def _check_multiple(name: str, count: int, num_views: int) -> None:

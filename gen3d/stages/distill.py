@@ -27,10 +27,11 @@ from gen3d.representations.base import GROUP, Field, Rendered, Representation, l
 from gen3d.schedules import Points, value_at
 from gen3d.stages.base import Given
 from gen3d.stages.config import DistillConfig
-from gen3d.state import State
+from gen3d.state import Scope, State
 
 _GREY = (0.5, 0.5, 0.5)
-_BACKGROUND, _TIMESTEP = "distill/background", "distill/timestep"
+_BACKGROUND, _TIMESTEP, _SOURCE = "distill/background", "distill/timestep", "distill/source"
+_MEMORY = "distillation"  # /<name of the guidance>/...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,12 @@ class _Opinion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Seen:
-    """Pictures of one object: by V cameras, and what was drawn for them."""
+    """Pictures of one object: by V cameras, and what was drawn for them. source: pictures [V, 3, S, S] of what the
+    distillation began with, by the same cameras, where a loss wants them."""
 
     cameras: Cameras
     rendered: Rendered
+    source: Tensor | None
     generator: torch.Generator
 
 
@@ -66,6 +69,7 @@ class Distill(Fit):
                     f"guidance {name!r} needs a prior that predicts and a loss: choose distillation"
                 )
             self.opinions[name] = _Opinion(prior=prior, loss=loss, weight=one.weight)
+        self.wants_source = any("source_latents" in one.loss.wants() for one in self.opinions.values())
         self.views_together = config.views_together(given.prior)
         self.num_objects = config.num_views // self.views_together
         rank, count = given.share
@@ -86,8 +90,12 @@ class Distill(Fit):
             state[_BACKGROUND] = torch.logit(asked.clamp(0.02, 0.98))
         else:
             state[_BACKGROUND] = asked
-        for one in self.opinions.values():
-            one.loss.start(state, generator)
+        if self.wants_source:
+            state.set_group(_SOURCE, {name: each.clone() for name, each in state.group(GROUP).items()})
+        for name, one in self.opinions.items():
+            blank = torch.zeros(1, 3, one.prior.image_size, one.prior.image_size, device=self.device)
+            shape = (one.prior.num_views, *one.prior.encode(blank).shape[1:])
+            one.loss.start(self._memory(name, state), one.prior, shape, generator)
 
     def before(self, state: State, step: int, generator: torch.Generator) -> None:
         part = self._part(step)
@@ -97,7 +105,7 @@ class Distill(Fit):
         representation = load(self.representation, state)
         if milestone:
             representation = representation.level(part)
-            state.drop(MOMENTS)  # of another size
+            state.drop(f"{MOMENTS}/{GROUP}")  # of another size
         representation.refresh()
         representation.save(state)
 
@@ -107,6 +115,8 @@ class Distill(Fit):
         rates = {f"{GROUP}/{name}": rate * share for name, share in own.items()}
         if self.config.background == "learned":
             rates[_BACKGROUND] = self.config.background_rate
+        for name, one in self.opinions.items():
+            rates |= {f"{_MEMORY}/{name}/{key}": value for key, value in one.loss.rates().items()}
         return rates
 
     def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -131,11 +141,13 @@ class Distill(Fit):
             background = self._background(state, len(views), own)
             size = config.render_size[self._part(step)]
             rendered = representation.render(views, size, background, generator=own, shade=shade)
-            seen.append(_Seen(cameras=views, rendered=rendered, generator=own))
-        losses = {
-            name: value_at(one.weight, progress) * self._guide(one, seen, level, progress, state)
-            for name, one in self.opinions.items()
-        }
+            source = self._source(state, views, size, background)
+            seen.append(_Seen(cameras=views, rendered=rendered, source=source, generator=own))
+        losses: dict[str, Tensor] = {}
+        for name, one in self.opinions.items():
+            guided = self._guide(one, seen, level, progress, self._memory(name, state))
+            weight = value_at(one.weight, progress)
+            losses |= {name: weight * guided.pop("guidance")} | {f"{name}/{k}": v for k, v in guided.items()}
         losses |= self._regularisers(representation, seen, progress)
         return losses | representation.regularisers(generator)
 
@@ -168,38 +180,67 @@ class Distill(Fit):
         last = prior.schedule.num_timesteps - 1
         return round((low + (high - low) * drawn) * last)
 
-    def _guide(
-        self, one: _Opinion, seen: Sequence[_Seen], level: float, progress: float, state: State
-    ) -> Tensor:
-        """The injected gradient of one guidance, a mean over this process's objects."""
-        prior, total = one.prior, []
-        low, high = self.config.annealing.range(progress)
-        timestep = self._timestep(prior, level, low, high)
-        for each in seen:
-            full = (prior.image_size, prior.image_size)
-            images = F.interpolate(
-                each.rendered.images, full, mode="bilinear", antialias=True, align_corners=False
-            )
-            latents = prior.encode(images)
-            latents = latents.view(-1, prior.num_views, *latents.shape[1:])
-            gradient = self._gradient(one, latents.detach(), timestep, each, state)
-            clipped = clip_gradient(gradient, self.config.max_gradient)
-            total.append(inject(latents, clipped) / latents[0].numel())
-        return torch.stack(total).mean()
+    @staticmethod
+    def _memory(name: str, state: State) -> Scope:
+        return state.scope(f"{_MEMORY}/{name}")
 
     @torch.no_grad()
-    def _gradient(self, one: _Opinion, latents: Tensor, timestep: int, seen: _Seen, state: State) -> Tensor:
-        generator, prior = seen.generator, one.prior
-        noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents.device)
-        times = torch.full((len(latents),), timestep, device=latents.device)
-        scores = Scores(
-            prior=prior,
-            noisy=prior.schedule.add_noise(latents, noise, times),
-            timestep=times,
-            cameras=seen.cameras,
-            together=one.loss.conditions(prior, seen.cameras),
-        )
-        return one.loss(scores, latents, noise, state, generator)
+    def _source(self, state: State, cameras: Cameras, size: int, background: Tensor) -> Tensor | None:
+        """The same views of what the distillation began with."""
+        if not self.wants_source:
+            return None
+        return self.representation.load(state.group(_SOURCE)).render(cameras, size, background).images
+
+    def _guide(
+        self, one: _Opinion, seen: Sequence[_Seen], level: float, progress: float, memory: Scope
+    ) -> dict[str, Tensor]:
+        """The injected gradient of one guidance, and what its loss learns by: means over this process's objects."""
+        prior, loss, most = one.prior, one.loss, self.config.max_gradient
+        reach = self.config.annealing.range(progress)
+        lowest, timestep, highest = (self._timestep(prior, share, *reach) for share in (0.0, level, 1.0))
+        total: dict[str, list[Tensor]] = {"guidance": []}
+        for each in seen:
+            images = self._as_seen(each.rendered.images, prior)
+            latents = prior.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+            clean, times = latents.detach(), torch.full((len(latents),), timestep, device=latents.device)
+            noise = torch.randn(clean.shape, generator=each.generator, device=each.generator.device)
+            noise = noise.to(clean.device)
+            scores = Scores(
+                prior=prior,
+                noisy=prior.schedule.add_noise(clean, noise, times),
+                timestep=times,
+                cameras=each.cameras,
+                together=loss.conditions(prior, each.cameras),
+                progress=progress,
+                lowest=lowest,
+                highest=highest,
+                source=self._encoded(each.source, prior) if "source_latents" in loss.wants() else None,
+            )
+            with torch.no_grad():
+                gradient = loss(scores, clean, noise, memory, each.generator)
+                of_images = loss.image_gradient(scores, images.detach(), clean)
+            guided = inject(latents, clip_gradient(gradient, most)) / latents[0].numel()
+            if of_images is not None:
+                guided = guided + inject(images, clip_gradient(of_images, most)) / images[0].numel()
+            total["guidance"].append(guided)
+            trained = loss.training_loss(scores, clean, memory, each.generator)
+            if trained is not None:
+                total.setdefault("training", []).append(trained)
+        return {name: torch.stack(values).mean() for name, values in total.items()}
+
+    @staticmethod
+    def _as_seen(images: Tensor, prior: ScoringPrior) -> Tensor:
+        """Pictures `[V, 3, S, S]` of one object at the prior's size, in sets that it sees together."""
+        full = (prior.image_size, prior.image_size)
+        images = F.interpolate(images, full, mode="bilinear", antialias=True, align_corners=False)
+        return images.view(-1, prior.num_views, *images.shape[1:])
+
+    @torch.no_grad()
+    def _encoded(self, images: Tensor | None, prior: ScoringPrior) -> Tensor | None:
+        if images is None:
+            return None
+        sets = self._as_seen(images, prior)
+        return prior.encode(sets.flatten(0, 1)).unflatten(0, sets.shape[:2])
 
     def _regularisers(
         self, representation: Representation, seen: Sequence[_Seen], progress: float

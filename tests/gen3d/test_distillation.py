@@ -19,7 +19,6 @@ from gen3d.distillation.sjc import SJC
 from gen3d.distillation.weighting import weight
 from gen3d.distillation.x0 import X0
 from gen3d.priors.base import ScoringPrior
-from gen3d.state import State
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -66,7 +65,7 @@ def scores_of(prior: Known, latents: Tensor, noise: Tensor, loss: Loss | None = 
 
 def gradient_of(loss: Loss, prior: Known, latents: Tensor, noise: Tensor) -> Tensor:
     scores = scores_of(prior, latents, noise, loss)
-    return loss(scores, latents, noise, State(), torch.Generator())
+    return loss(scores, latents, noise, {}, torch.Generator())
 
 
 def random_prior(prediction_type: str = "epsilon") -> tuple[Known, Tensor, Tensor]:
@@ -148,7 +147,7 @@ def test_scores_predict_each_condition_once_and_together() -> None:
     prior, latents, noise = random_prior()
     loss = X0()
     scores = scores_of(prior, latents, noise, loss)
-    loss(scores, latents, noise, State(), torch.Generator())
+    loss(scores, latents, noise, {}, torch.Generator())
     scores.eps("cond")
     scores.guided_eps(3.0)
     assert prior.passes == [("uncond", "cond")]
@@ -180,7 +179,7 @@ def test_pictures_follow_a_prior_that_knows_them() -> None:
                 cameras=CAMERAS[:3],
                 together=loss.conditions(prior, CAMERAS[:3]),
             )
-            latents = latents - 0.05 * clip_gradient(loss(scores, latents, noise, State(), generator), 1.0)
+            latents = latents - 0.05 * clip_gradient(loss(scores, latents, noise, {}, generator), 1.0)
         assert float((latents - truth).abs().max()) < 0.05, loss
 
 

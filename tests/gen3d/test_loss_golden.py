@@ -21,7 +21,6 @@ from gen3d.distillation.base import Loss, Scores
 from gen3d.distillation.sds import SDS
 from gen3d.distillation.sjc import SJC
 from gen3d.distillation.x0 import X0
-from gen3d.state import State
 from tests.gen3d.test_distillation import Known
 
 
@@ -86,7 +85,7 @@ def gradient_of(loss: Loss, prior: Small) -> Tensor:
         cameras=cameras,
         together=loss.conditions(prior, cameras),
     )
-    return loss(scores, latents, noise, State(), torch.Generator())
+    return loss(scores, latents, noise, {}, torch.Generator())
 
 
 @pytest.mark.parametrize(("loss", "golden"), GOLDEN)

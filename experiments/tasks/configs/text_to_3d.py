@@ -43,4 +43,9 @@ class Config(Settings):
     @property
     def chosen(self) -> Chosen:
         """What the stages take where they name nothing else."""
-        return Chosen(prior=self.prior, representation=self.representation, distillation=self.distillation)
+        return Chosen(
+            prior=self.prior,
+            representation=self.representation,
+            distillation=self.distillation,
+            negative_prompt=self.negative_prompt,
+        )
