@@ -41,7 +41,7 @@ def gradients_of(state: State, names: Mapping[str, float]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def adam_step(state: State, learning_rates: Mapping[str, float], settings: Adam) -> None:
-    """One step on those tensors of `state` in `learning_rates` that have gradients, which are consumed.
+    """One step on those tensors of `state` in `learning_rates` that have gradients, which stay for who looks at them.
 
     The moments are kept in the state under `adam/`. A gradient with NaN or infinity raises `NonFiniteError` before
     anything changes.
@@ -73,4 +73,16 @@ def adam_step(state: State, learning_rates: Mapping[str, float], settings: Adam)
             eps=settings.eps,
             maximize=False,
         )
-        state[name].grad = None
+
+
+@torch.no_grad()
+def follow_rows(state: State, name: str, rows: Tensor) -> None:
+    """The moments of a tensor whose rows were replaced: `rows [R]` (int64) tells which old row each new one comes from,
+    -1 a fresh one, whose moments are zero."""
+    fresh = rows < 0
+    for moment in ("exp_avg", "exp_avg_sq"):
+        key = f"{GROUP}/{name}/{moment}"
+        if key in state:
+            moved = state[key][rows.clamp_min(0)]
+            moved[fresh] = 0.0
+            state[key] = moved

@@ -54,7 +54,8 @@ class Fit(ABC):
         """Scalars by name, weighted: their sum is what is lowered. The tensors of `rates` require gradients here."""
 
     def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
-        """What the step's end asks for (a colour put back into its range), without gradients; further metrics."""
+        """What the step's end asks for (a colour put back into its range), without gradients; further metrics. The
+        tensors of `rates` still have the step's gradients here."""
         return {}
 
 
@@ -175,6 +176,8 @@ def _fit_step(
         state[name].requires_grad_(False)
     with torch.no_grad():
         more = fit.after(state, step, generator)
+    for name in rates:
+        state[name].grad = None
     return {"loss": float(loss.detach()), **{k: float(v.detach()) for k, v in losses.items()}, **more}
 
 

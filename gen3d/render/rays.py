@@ -36,8 +36,9 @@ def render_rays(
     num_samples: int,
     generator: torch.Generator | None = None,
     shade: Shade | None = None,
+    normals: bool = False,
 ) -> RayRender:
-    """Render rays `origins`, `directions [N, 3]` (unit) over `background [C]` or `[N, C]`.
+    """Render rays `origins`, `directions [N, 3]` (unit) over `background [C]` or `[N, C]`; `normals` asks for those.
 
     With a `generator` each sample lies anywhere in its bin (for training); without, in the middle. Differentiable
     in the field's tensors and in `background`, not in the rays.
@@ -69,6 +70,10 @@ def render_rays(
     through = (1.0 - opacity)[:, None] * background
     rgb = color.new_zeros(count, color.shape[1]).index_add(0, ray, color) + through
     depth = (weights * t).sum(dim=1)
+    facing = None
+    if normals:
+        parts = weights[ray, sample, None] * field.normals_at(points)
+        facing = parts.new_zeros(count, 3).index_add(0, ray, parts)
     return RayRender(
         rgb=rgb,
         opacity=opacity,
@@ -79,6 +84,7 @@ def render_rays(
         kept=kept,
         points=points,
         directions=directions,
+        normals=facing,
     )
 
 
@@ -90,6 +96,7 @@ def render_field(
     *,
     generator: torch.Generator | None,
     shade: Shade | None,
+    normals: bool = False,
 ) -> Rendered:
     """Whole pictures `size` x `size` by V cameras over `background [V, C]`, with gradients."""
     origins, directions = cameras.rays(size, size)
@@ -102,22 +109,39 @@ def render_field(
         num_samples=field.num_samples,
         generator=generator,
         shade=shade,
+        normals=normals,
     )
-    images = rays.rgb.view(len(cameras), size, size, -1).permute(0, 3, 1, 2)
-    return Rendered(images=images, opacity=rays.opacity.view(len(cameras), 1, size, size), rays=rays)
+
+    def pixels(values: Tensor) -> Tensor:
+        return values.view(len(cameras), size, size, -1).permute(0, 3, 1, 2)
+
+    return Rendered(
+        images=pixels(rays.rgb),
+        opacity=pixels(rays.opacity),
+        depth=pixels(rays.depth),
+        normals=None if rays.normals is None else pixels(rays.normals),
+        rays=rays,
+    )
 
 
 @torch.no_grad()
 def picture(
-    field: Field, cameras: Cameras, size: int, background: Tensor, *, num_samples: int
-) -> tuple[Tensor, Tensor]:
-    """Whole pictures without gradients, a few rays at a time: images `[V, C, H, W]` in [0, 1] and opacity
-    `[V, 1, H, W]`, over `background [V, C]`."""
+    field: Field,
+    cameras: Cameras,
+    size: int,
+    background: Tensor,
+    *,
+    num_samples: int,
+    shade: Shade | None = None,
+    normals: bool = False,
+) -> Rendered:
+    """Whole pictures without gradients, a few rays at a time: images in [0, 1], over `background [V, C]`."""
     origins, directions = cameras.rays(size, size)
-    views = len(cameras)
-    background = background.to(origins.device)
-    images = torch.empty(views, size * size, background.shape[1], device=origins.device)
-    masks = torch.empty(views, size * size, device=origins.device)
+    views, background = len(cameras), background.to(origins.device)
+    widths = {"rgb": background.shape[1], "opacity": 1, "depth": 1} | ({"normals": 3} if normals else {})
+    made = {
+        name: torch.empty(views, size * size, width, device=origins.device) for name, width in widths.items()
+    }
     for view in range(views):
         for rows in torch.arange(size * size, device=origins.device).split(16384):
             rendered = render_rays(
@@ -126,7 +150,17 @@ def picture(
                 directions[view].reshape(-1, 3)[rows],
                 background[view],
                 num_samples=num_samples,
+                shade=shade,
+                normals=normals,
             )
-            images[view, rows], masks[view, rows] = rendered.rgb, rendered.opacity
-    images = images.view(views, size, size, -1).permute(0, 3, 1, 2).clamp(0.0, 1.0)
-    return images.contiguous(), masks.view(views, 1, size, size).clamp(0.0, 1.0)
+            for name, values in made.items():
+                values[view, rows] = getattr(rendered, name).view(len(rows), -1)
+    pixels = {
+        name: v.view(views, size, size, -1).permute(0, 3, 1, 2).contiguous() for name, v in made.items()
+    }
+    return Rendered(
+        images=pixels["rgb"].clamp(0.0, 1.0),
+        opacity=pixels["opacity"].clamp(0.0, 1.0),
+        depth=pixels["depth"],
+        normals=pixels.get("normals"),
+    )

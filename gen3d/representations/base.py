@@ -54,7 +54,7 @@ class RayRender:
     rgb: `[N, C]`, background included; sRGB in [0, 1] where C is 3. opacity: `[N]` in [0, 1]. depth: `[N]` expected
     distance times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and
     its distance. step: `[N]` length of a sample. kept: `[K, 2]` (ray, sample) of the evaluated samples; points
-    `[K, 3]`. directions: `[N, 3]` unit, from the camera.
+    `[K, 3]`. directions: `[N, 3]` unit, from the camera. normals: `[N, 3]` as of `Rendered`, where they were asked for.
     """
 
     rgb: Tensor
@@ -66,15 +66,24 @@ class RayRender:
     kept: Tensor
     points: Tensor
     directions: Tensor
+    normals: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rendered:
-    """images: [V, C, S, S], background included. opacity: [V, 1, S, S] in [0, 1]. rays: what the rays through all
-    pixels met, view by view, where the representation was rendered along rays."""
+    """What V cameras see, all of it differentiable where `images` are.
+
+    images: `[V, C, S, S]`, background included. opacity: `[V, 1, S, S]` in [0, 1]. depth: `[V, 1, S, S]` expected
+    distance from the camera (along the ray) times opacity, 0 where nothing is met. normals: `[V, 3, S, S]` outward unit
+    normals in the world's axes, each weighted by its share of the pixel, so that they are at most as long as the
+    opacity; where they were asked for. rays: what the rays through all pixels met, view by view, where the
+    representation was rendered along rays.
+    """
 
     images: Tensor
     opacity: Tensor
+    depth: Tensor | None = None
+    normals: Tensor | None = None
     rays: RayRender | None = None
 
 
@@ -93,9 +102,15 @@ class Representation(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Everything that changes, by name."""
 
+    @property
+    def num_channels(self) -> int:
+        """C of its colours: 3 for sRGB, or those of a model's latents."""
+        return 3
+
     @abstractmethod
-    def rates(self) -> dict[str, float]:
-        """Learning rate of each tensor that learns, relative to the stage's."""
+    def rates(self, progress: float = 0.0) -> dict[str, float]:
+        """Learning rate of each tensor that learns, relative to the stage's, when the share `progress` of the steps is
+        done."""
 
     @abstractmethod
     def render(
@@ -106,11 +121,12 @@ class Representation(ABC):
         *,
         generator: torch.Generator | None = None,
         shade: Shade | None = None,
+        normals: bool = False,
     ) -> Rendered:
         """Pictures by V cameras over `background [V, C]`, differentiable in the tensors that learn.
 
         With a `generator` as a training step needs them (samples anywhere within their bins); without, as good as can
-        be. `shade` gives the colours a light.
+        be. `shade` gives the colours a light. `normals` asks for those too.
         """
 
     @abstractmethod
@@ -119,6 +135,17 @@ class Representation(ABC):
 
     def refresh(self) -> None:  # noqa: B027
         """Note anew what can be left out of rendering, such as cells that are empty."""
+
+    def after_step(
+        self, gradients: Mapping[str, Tensor], progress: float, generator: torch.Generator
+    ) -> Mapping[str, Tensor] | None:
+        """What is done after each step of the optimiser, without gradients: rows may come and go.
+
+        gradients: of that step, by the tensor's name. Values may change in place; where tensors are replaced (in this
+        object, by others of the same names), it returns for each of them which old row each new row comes from, int64
+        `[rows]` with -1 for a fresh one, so that the optimiser's moments follow. None: nothing was replaced.
+        """
+        return None
 
     def level(self, index: int) -> Representation:
         """The same at the `index`-th of its resolutions, from coarse to fine; the last holds on."""

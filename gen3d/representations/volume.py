@@ -82,7 +82,7 @@ class Volume(Field):
     def tensors(self) -> dict[str, Tensor]:
         return {"grid": self.grid, "cell_density": self.cell_density}
 
-    def rates(self) -> dict[str, float]:
+    def rates(self, progress: float = 0.0) -> dict[str, float]:
         return {"grid": 1.0}
 
     def refresh(self) -> None:
@@ -222,12 +222,13 @@ class Volume(Field):
         *,
         generator: torch.Generator | None = None,
         shade: Shade | None = None,
+        normals: bool = False,
     ) -> Rendered:
+        look: dict[str, Any] = {"shade": shade, "normals": normals}
         if generator is not None:
-            return render_field(self, cameras, size, background, generator=generator, shade=shade)
+            return render_field(self, cameras, size, background, generator=generator, **look)
         self._note_densities()  # as they are; a picture needs no room for a surface to grow into
-        images, opacity = picture(self, cameras, size, background, num_samples=self.resolution)
-        return Rendered(images=images, opacity=opacity)
+        return picture(self, cameras, size, background, num_samples=self.resolution, **look)
 
     def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:
         return mesh_of_field(self, settings, views)

@@ -27,6 +27,7 @@ from gen3d.representations.base import GROUP, Field, Rendered, Representation, l
 from gen3d.schedules import Points, value_at
 from gen3d.stages.base import Given
 from gen3d.stages.config import DistillConfig
+from gen3d.stages.fitting import finish_step
 from gen3d.state import Scope, State
 
 _GREY = (0.5, 0.5, 0.5)
@@ -111,7 +112,7 @@ class Distill(Fit):
 
     def rates(self, state: State, step: int) -> dict[str, float]:
         rate = value_at(self.config.learning_rate, step / self.num_steps)
-        own = load(self.representation, state).rates()
+        own = load(self.representation, state).rates(step / self.num_steps)
         rates = {f"{GROUP}/{name}": rate * share for name, share in own.items()}
         if self.config.background == "learned":
             rates[_BACKGROUND] = self.config.background_rate
@@ -152,6 +153,7 @@ class Distill(Fit):
         return losses | representation.regularisers(generator)
 
     def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        finish_step(self.representation, state, step / self.num_steps, generator)
         one = next(iter(self.opinions.values()))
         low, high = self.config.annealing.range(step / self.num_steps)
         return {"timestep": float(self._timestep(one.prior, float(state[_TIMESTEP]), low, high))}

@@ -19,6 +19,7 @@ from gen3d.render.rays import render_rays
 from gen3d.representations.base import GROUP, Field, load_field
 from gen3d.stages.base import Given
 from gen3d.stages.config import FitConfig, ReconstructConfig
+from gen3d.stages.fitting import finish_step
 from gen3d.state import State
 from gen3d.views import Views
 
@@ -55,12 +56,14 @@ class Reconstruct(Fit):
         # early one's would roughen every surface anew.
         fit = self.config.fit
         rate = fit.learning_rate * fit.learning_rate_decay ** (step / self.num_steps)
-        return {f"{GROUP}/{name}": rate * own for name, own in self._field(state).rates().items()}
+        own = self._field(state).rates(step / self.num_steps)
+        return {f"{GROUP}/{name}": rate * share for name, share in own.items()}
 
     def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         return fit_losses(self._field(state), Views.load(state), self.config.fit, generator)
 
     def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
+        finish_step(self.representation, state, step / self.num_steps, generator)
         return {"round": float(step // self.config.steps_per_round)}
 
     def _field(self, state: State) -> Field:

@@ -57,7 +57,7 @@ class Plate(Representation):
     def tensors(self) -> dict[str, Tensor]:
         return {"color": self.color}
 
-    def rates(self) -> dict[str, float]:
+    def rates(self, progress: float = 0.0) -> dict[str, float]:
         return {"color": 1.0}
 
     def render(self, cameras: Cameras, size: int, background: Tensor, **_: object) -> Rendered:

@@ -179,6 +179,7 @@ def test_adam_matches_torch() -> None:
         optimizer.step()
         (state["p"].requires_grad_(True) ** 2).sum().backward()
         adam_step(state, {"p": 0.05}, Adam())
+        state["p"].grad = None
     torch.testing.assert_close(state["p"].detach(), reference.detach(), rtol=1e-6, atol=1e-7)
 
 

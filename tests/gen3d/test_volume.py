@@ -114,9 +114,9 @@ def test_a_miss_shows_the_background_alone() -> None:
     assert torch.equal(rendered.rgb, torch.tensor([[0.3, 0.6, 0.9]]))
     assert float(rendered.opacity) == 0.0
     empty = Volume(torch.full((8, 8, 8, 4), -9.0))
-    images, masks = picture(empty, orbit(0, 0), 8, torch.ones(1, 3), num_samples=8)
-    assert float(images.min()) == 1.0
-    assert float(masks.max()) == 0.0
+    shown = picture(empty, orbit(0, 0), 8, torch.ones(1, 3), num_samples=8)
+    assert float(shown.images.min()) == 1.0
+    assert float(shown.opacity.max()) == 0.0
 
 
 def test_same_generator_same_samples_and_centres_without() -> None:
@@ -188,6 +188,37 @@ def test_pictures_are_those_of_training_and_take_a_light() -> None:
         cameras[:1], 24, background[:1], generator=torch.Generator().manual_seed(0), shade=flat
     )
     torch.testing.assert_close(plain.images[0], trained.images[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_depth_and_normals_of_a_ball(trained: bool) -> None:
+    """A ball of radius 0.5: distance along the ray and outward normals, both times the opacity."""
+    volume = VolumeConfig(resolutions=(40,), density_scale=300.0, blob_strength=20.0, num_samples=160).begin()
+    cameras = orbit([30.0, 200.0], [10.0, -20.0])
+    generator = torch.Generator().manual_seed(0) if trained else None
+    volume.grid.requires_grad_(trained)
+    seen = volume.render(cameras, 32, torch.ones(2, 3), generator=generator, normals=True)
+    assert seen.depth is not None
+    assert seen.normals is not None
+    origins, directions = cameras.rays(32, 32)
+    along = -(origins * directions).sum(-1)
+    within = 0.25 - (origins.square().sum(-1) - along.square())
+    distance = along - within.clamp_min(0.0).sqrt()
+    inside = within > 0.05
+    assert ((seen.depth / seen.opacity.clamp_min(1e-6))[:, 0] - distance).abs()[inside].max() < 0.05
+    expected = (origins + directions * distance[..., None]) / 0.5
+    cosines = (seen.normals.permute(0, 2, 3, 1) * expected).sum(-1)
+    assert cosines[inside].min() > 0.95
+    assert (seen.normals.norm(dim=1, keepdim=True) - seen.opacity).max() < 1e-5
+    missed = within < -0.1
+    assert torch.equal(seen.depth[:, 0][missed], torch.zeros(int(missed.sum())))
+    assert seen.normals.abs().sum(1)[missed].max() == 0.0
+    assert volume.render(cameras, 4, torch.ones(2, 3)).normals is None
+    if trained:
+        for part in (seen.depth, seen.normals):
+            (gradient,) = torch.autograd.grad(part.sum(), volume.grid, retain_graph=True)
+            assert gradient[..., 0].abs().sum() > 0.0
+            assert gradient[..., 1:].abs().sum() == 0.0
 
 
 def test_total_variation_of_a_ramp_is_exact_on_any_slab() -> None:
