@@ -18,7 +18,7 @@ from gen3d.regularisers import distortion
 from gen3d.render.rays import render_rays
 from gen3d.representations.base import GROUP, Field, load_field
 from gen3d.stages.base import Given
-from gen3d.stages.config import FitConfig, ReconstructConfig
+from gen3d.stages.config import FittingConfig, ReconstructConfig
 from gen3d.stages.fitting import finish_step
 from gen3d.state import State
 from gen3d.views import Views
@@ -122,7 +122,7 @@ class Reconstruct(Fit):
 
 
 def fit_losses(
-    field: Field, views: Views, config: FitConfig, generator: torch.Generator
+    field: Field, views: Views, config: FittingConfig, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """What random rays through `field` miss of `views`, and the field's regularisers; by name, weighted."""
     rays = draw_rays(views, config.num_rays, generator)

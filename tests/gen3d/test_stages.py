@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gen3d import meshing
 from gen3d.cameras import Cameras, orbit
+from gen3d.delight_config import DelightConfig
 from gen3d.distillation.annealing import AnnealingConfig
 from gen3d.masks import border_color, soft_mask
 from gen3d.mesh_state import load_mesh
@@ -23,10 +24,9 @@ from gen3d.representations.base import RepresentationConfig, load_field
 from gen3d.representations.config import VolumeConfig
 from gen3d.stages.base import Chosen, Given, StageConfig
 from gen3d.stages.config import (
-    DelightConfig,
     DistillConfig,
     ExtractConfig,
-    FitConfig,
+    FittingConfig,
     PictureConfig,
     ReconstructConfig,
     RedrawConfig,
@@ -82,7 +82,7 @@ def tiny_recipe() -> dict[str, StageConfig]:
             timesteps=(500,),
             steps_per_round=3,
             group_size=4,
-            fit=FitConfig(num_rays=128, refresh_every=2),
+            fit=FittingConfig(num_rays=128, refresh_every=2),
         ),
         "extract": ExtractConfig(resolution=24, target_faces=600, smooth=1),
         "refine": RefineConfig(num_steps=3, views_per_step=2),
@@ -236,8 +236,8 @@ def test_what_has_an_effect_is_not() -> None:
         (lambda: DistillConfig(opaque=((0.0, 1.0), (2.0, 1.0))), "opaque"),
         (lambda: DistillConfig(learning_rate="fast"), "learning_rate"),  # type: ignore[arg-type]
         (lambda: SamplingConfig(num_steps=0), "num_steps"),
-        (lambda: FitConfig(num_rays=0), "num_rays"),
-        (lambda: FitConfig(mask=-1.0), "mask"),
+        (lambda: FittingConfig(num_rays=0), "num_rays"),
+        (lambda: FittingConfig(mask=-1.0), "mask"),
         (lambda: ExtractConfig(level=0.0), "level"),
         (lambda: ExtractConfig(min_extent=1.0), "min_extent"),
         (lambda: ExtractConfig(max_gap=-0.1), "max_gap"),
