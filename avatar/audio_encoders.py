@@ -20,6 +20,7 @@ from avatar.audio import SAMPLE_RATE, AudioSource
 from avatar.audio_features import check_range
 from avatar.audio_frames import num_frames, read_track
 from diffusion.finite import check_finite
+from diffusion.limits import check_least
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Model, WhisperFeatureExtractor
@@ -156,8 +157,7 @@ class WhisperConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.per_frame < 1:
-            raise ValueError(f"per_frame must be at least 1, got {self.per_frame}")
+        check_least(self, 1, "per_frame")
 
     def build(self) -> WhisperFeatures:
         """Load encoder and spectrogram settings."""

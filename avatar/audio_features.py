@@ -18,6 +18,7 @@ from torch import Tensor
 
 from avatar.audio import SAMPLE_RATE, AudioSource
 from avatar.audio_frames import num_frames, read_track
+from diffusion.limits import check_least
 
 # Hops are worked out in blocks that begin at multiples of this, so that their bits do not depend on who asks.
 _BLOCK = 100
@@ -74,9 +75,7 @@ class LogMelConfig:
     normalize: Literal["fixed", "utterance"] = "fixed"
 
     def __post_init__(self) -> None:
-        for name in ("num_bins", "hop", "window", "num_fft", "per_frame"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_least(self, 1, "num_bins", "hop", "window", "num_fft", "per_frame")
         if self.window > self.num_fft:
             raise ValueError(f"window must fit into num_fft = {self.num_fft} samples, got {self.window}")
         if not self.floor > 0:

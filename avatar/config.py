@@ -12,6 +12,7 @@ from avatar.settings import Tuning
 from avatar.speed import SpeedConfig
 from diffusion.adapters.audio import AudioConfig, AudioProjectionConfig
 from diffusion.adapters.motion import MotionConfig
+from diffusion.limits import check_least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +46,7 @@ class Config:
             raise ValueError(
                 f"tune_unet must be one of {', '.join(get_args(Tuning))}, got {self.tune_unet!r}"
             )
-        if self.reference_expansion < 0.0:
-            raise ValueError(f"reference_expansion must be at least 0, got {self.reference_expansion}")
+        check_least(self, 0, "reference_expansion")
 
     def tunes(self, name: str) -> bool:
         """Whether a weight of the UNet, by its name there, is a copy that trains."""

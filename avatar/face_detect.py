@@ -20,6 +20,7 @@ from torch import Tensor
 
 from avatar import blaze_face, face_landmarks
 from avatar.face_box import FaceBox, FaceError, face_box_of
+from diffusion.limits import check_least, check_range
 from video.pixels import to_uint8
 
 _BATCH = 8  # tiles looked at together: their maps stay in a processor's cache
@@ -54,11 +55,8 @@ class SearchConfig:
     relative: float = 0.4
 
     def __post_init__(self) -> None:
-        for name in ("sure", "relative"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name):g}")
-        if self.smallest_tile < 32:
-            raise ValueError(f"smallest_tile must be at least 32 pixels, got {self.smallest_tile}")
+        check_range(self, 0, 1, "sure", "relative")
+        check_least(self, 32, "smallest_tile")
 
 
 class BlazeDetector:

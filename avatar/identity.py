@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from diffusion.limits import check_least
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdentityConfig:
@@ -16,10 +18,7 @@ class IdentityConfig:
     tokens: int = 4
 
     def __post_init__(self) -> None:
-        if self.embedding < 1 or self.tokens < 1:
-            raise ValueError(
-                f"embedding and tokens must be at least 1, got {self.embedding} and {self.tokens}"
-            )
+        check_least(self, 1, "embedding", "tokens")
 
 
 class IdentityProjection(nn.Module):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from diffusion.config import SamplerName
+from diffusion.limits import check_range
 
 FaceChoice = Literal["auto", "largest", "best", "center"]
 
@@ -47,21 +48,14 @@ class AnimateConfig:
     batched: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "clip_frames"):
-            if not 1 <= getattr(self, name) <= 1000:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [1, 1000]")
-        for name in ("guidance_scale_reference", "guidance_scale_audio"):
-            if not 0.0 <= getattr(self, name) <= 20.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 20], 1 is no guidance")
-        for name in ("pose_weight", "face_weight", "lip_weight"):
-            if not 0.0 <= getattr(self, name) <= 5.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 5], 1 is as trained")
-        if self.head_speed is not None and not 0.0 <= self.head_speed <= 90.0:
-            raise ValueError(f"head_speed is {self.head_speed}; it must lie in [0, 90] degrees a second")
-        if self.blinks_per_minute is not None and not 0.0 <= self.blinks_per_minute <= 60.0:
-            raise ValueError(f"blinks_per_minute is {self.blinks_per_minute}; it must lie in [0, 60]")
-        if not 0.0 <= self.blink_strength <= 1.0:
-            raise ValueError(f"blink_strength is {self.blink_strength}; it must lie in [0, 1]")
+        check_range(self, 1, 1000, "num_steps", "clip_frames")
+        check_range(self, 0, 20, "guidance_scale_reference", "guidance_scale_audio", hint="1 is no guidance")
+        check_range(self, 0, 5, "pose_weight", "face_weight", "lip_weight", hint="1 is as trained")
+        if self.head_speed is not None:
+            check_range(self, 0, 90, "head_speed", hint="in degrees a second")
+        if self.blinks_per_minute is not None:
+            check_range(self, 0, 60, "blinks_per_minute")
+        check_range(self, 0, 1, "blink_strength")
 
     def branch_weights(self, branches: tuple[str, ...]) -> tuple[float, ...]:
         """One factor for each audio branch of a model; branches of other names count as trained."""
@@ -98,8 +92,5 @@ class StageConfig:
             raise ValueError(
                 f"min_snr_gamma is {self.min_snr_gamma}; it must be above 0, or null for no weighting"
             )
-        if not 0.0 <= self.lip_weight <= 100.0:
-            raise ValueError(f"lip_weight is {self.lip_weight}; it must lie in [0, 100]")
-        for name in ("noise_offset", "drop_reference", "drop_audio", "drop_motion"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
+        check_range(self, 0, 100, "lip_weight")
+        check_range(self, 0, 1, "noise_offset", "drop_reference", "drop_audio", "drop_motion")

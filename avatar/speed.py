@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from diffusion.limits import check_least
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpeedConfig:
@@ -27,8 +29,7 @@ class SpeedConfig:
             )
         if min(self.radii) <= 0.0:
             raise ValueError(f"radii must be above 0, got {tuple(self.radii)}")
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
+        check_least(self, 1, "width")
 
 
 def speed_buckets(speed: torch.Tensor, config: SpeedConfig) -> torch.Tensor:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffusion.limits import check_range
+
 
 def _check_tensor(name: str, value: Tensor, shape: tuple[int | None, ...], floating: bool = True) -> None:
     wanted = "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"
@@ -52,10 +54,7 @@ class Material:
                 )
         if len(self.base_color) != 3 or not all(0.0 <= value <= 1.0 for value in self.base_color):
             raise ValueError(f"base_color must be three sRGB values in [0, 1], got {self.base_color}")
-        for name in ("metallic", "roughness"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], got {value}")
+        check_range(self, 0, 1, "metallic", "roughness")
 
 
 @dataclass(frozen=True, eq=False)

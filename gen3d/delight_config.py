@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffusion.limits import check_least, check_range
 from gen3d.limits import check_unused
 
 
@@ -26,17 +27,11 @@ class DelightConfig:
     floor: float = 0.25
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.strength <= 1.0:
-            raise ValueError(f"delight strength must lie in 0..1, got {self.strength}")
-        if self.num_pairs < 1:
-            raise ValueError(f"delight num_pairs must be at least 1, got {self.num_pairs}")
-        if not 0 <= self.usual <= 10:
-            raise ValueError(f"delight usual must lie in 0..10, got {self.usual:g}")
-        for name in ("chroma", "robustness", "ridge"):
-            if not 1e-9 <= getattr(self, name) <= 1e3:
-                raise ValueError(f"delight {name} must lie in 1e-9..1000, got {getattr(self, name):g}")
-        if not 1e-3 <= self.floor <= 1.0:
-            raise ValueError(f"delight floor must lie in 0.001..1, got {self.floor:g}")
+        check_range(self, 0, 1, "strength", of="delight")
+        check_least(self, 1, "num_pairs", of="delight")
+        check_range(self, 0, 10, "usual", of="delight")
+        check_range(self, 1e-9, 1000, "chroma", "robustness", "ridge", of="delight")
+        check_range(self, 1e-3, 1, "floor", of="delight")
         if self.strength == 0.0:
             rest = ["num_pairs", "usual", "chroma", "robustness", "ridge", "floor"]
             check_unused("delight", self, rest, "strength is 0")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffusion.limits import check_least, check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceConfig:
@@ -27,16 +29,10 @@ class SurfaceConfig:
     smooth: int = 4
 
     def __post_init__(self) -> None:
-        if not 8 <= self.resolution <= 512:
-            raise ValueError(f"extract resolution must lie in 8..512, got {self.resolution}")
+        check_range(self, 8, 512, "resolution", of="extract")
         if not self.level > 0:
             raise ValueError(f"extract level is an optical density above 0, got {self.level}")
-        for name in ("min_fraction", "min_extent"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"extract {name} must lie in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.max_gap <= 4:
-            raise ValueError(f"extract max_gap must lie in 0..4, got {self.max_gap:g}")
-        if self.target_faces < 4 or not 0 <= self.smooth <= 100:
-            raise ValueError(
-                f"extract target_faces must be at least 4 and smooth in 0..100, got {self.target_faces}, {self.smooth}"
-            )
+        check_range(self, 0, 1, "min_fraction", "min_extent", ends="[)", of="extract")
+        check_range(self, 0, 4, "max_gap", of="extract")
+        check_least(self, 4, "target_faces", of="extract")
+        check_range(self, 0, 100, "smooth", of="extract")

@@ -27,6 +27,7 @@ from torch import nn
 
 from diffusion.adapters.unet_hooks import attention_layers, layer_channels
 from diffusion.attention import attend
+from diffusion.limits import check_least
 
 # (h, w) -> [B, F or 1, K, h w]: how much each place of a feature map listens to each branch
 MaskPyramid = Mapping[tuple[int, int], torch.Tensor]
@@ -54,8 +55,7 @@ class AudioConfig:
             raise ValueError(f"branches must be one or more different names, got {tuple(self.branches)}")
         if any(not name.isidentifier() for name in self.branches):
             raise ValueError(f"branches must be plain names such as 'lip', got {tuple(self.branches)}")
-        if self.heads < 1:
-            raise ValueError(f"heads must be at least 1, got {self.heads}")
+        check_least(self, 1, "heads")
         if self.width not in ("layer", "input"):
             raise ValueError(f"width must be 'layer' or 'input', got {self.width!r}")
         if self.width == "input" and not self.transformer:
@@ -78,9 +78,7 @@ class AudioProjectionConfig:
     width: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("window", "features", "hidden", "tokens", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_least(self, 1, "window", "features", "hidden", "tokens", "width")
         if self.window % 2 == 0:
             raise ValueError(f"window must be odd, so that it has a middle frame, got {self.window}")
 

@@ -21,6 +21,7 @@ from torch import nn
 
 from diffusion.adapters.unet_hooks import attention_layers, layer_channels
 from diffusion.attention import attend
+from diffusion.limits import check_least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,9 +42,7 @@ class MotionConfig:
     max_frames: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("heads", "attentions", "ff_mult"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_least(self, 1, "heads", "attentions", "ff_mult")
         if not 0 <= self.motion_frames < self.max_frames:
             raise ValueError(
                 f"motion_frames must be at least 0 and below max_frames={self.max_frames}, got {self.motion_frames}"

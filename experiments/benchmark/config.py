@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffusion.limits import check_least, check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
@@ -19,10 +21,7 @@ class ScoreConfig:
     threshold: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "mesh_resolution"):
-            if not 8 <= getattr(self, name) <= 512:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be in 8 ... 512")
-        if self.num_points < 100:
-            raise ValueError(f"num_points is {self.num_points}; it must be at least 100")
+        check_range(self, 8, 512, "resolution", "mesh_resolution")
+        check_least(self, 100, "num_points")
         if self.threshold <= 0.0:
             raise ValueError(f"threshold is {self.threshold}; it must be above 0")

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from diffusion.limits import check_least
+
 # Keys that say where and how to run, not what comes out. Only the others make a run's identity.
 # `budget` and `experiment` are labels: the values they set are all in the config and count there.
 NOT_IDENTITY = frozenset({"budget", "checkpoint_every", "experiment", "out", "overwrite", "threads"})
@@ -53,8 +55,7 @@ class Settings:
             raise ValueError(f"seed is {self.seed}; it must be in 0 ... 2**63 - 1")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; it must be at least 1, or null for all there are")
-        if self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every is {self.checkpoint_every}; it must be at least 1")
+        check_least(self, 1, "checkpoint_every")
         if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]{0,2}))?", self.device):
             raise ValueError(f"device is {self.device!r}; it must be cpu, cuda or cuda:N, such as cuda:0")
 

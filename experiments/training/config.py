@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from diffusion.limits import check_least, check_range
+
 Weighting = Literal["pixels", "equal"]
 
 
@@ -41,24 +43,18 @@ class LoopConfig:
     validate_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every", "processes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name, most in (("learning_rate", 10), ("muon_scale", 1000), ("grad_clip", 1e6)):
-            if not 0 < getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name):g}; it must be positive, at most {most:g}")
-        if self.warmup < 0 or not 0 <= self.weight_decay <= 10:
-            raise ValueError(
-                f"warmup must not be negative and weight_decay must lie in [0, 10], got {self.warmup} and "
-                f"{self.weight_decay:g}"
-            )
+        check_least(self, 1, "steps", "batch_size", "validate_every", "processes")
+        check_range(self, 0, 10, "learning_rate", ends="(]")
+        check_range(self, 0, 1000, "muon_scale", ends="(]")
+        check_range(self, 0, 1e6, "grad_clip", ends="(]")
+        check_least(self, 0, "warmup")
+        check_range(self, 0, 10, "weight_decay")
         if self.batch_size % self.processes:
             raise ValueError(
                 f"batch_size is {self.batch_size}, which {self.processes} processes cannot share evenly; "
                 "make it a multiple of processes"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+        check_range(self, 0, 1, "ema_decay", ends="[)")
 
     def rate(self, step: int) -> float:
         """Learning rate of `step`, counted from 0."""
@@ -123,17 +119,10 @@ class DecoderConfig:
     fovy_deg: tuple[float, float] = (16.0, 28.0)
 
     def __post_init__(self) -> None:
-        for name in ("pyramid_weight", "critic_weight", "made_weight"):
-            if not 0 <= getattr(self, name) <= 1000:
-                raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be in 0 ... 1000")
-        if self.critic_from < 0:
-            raise ValueError(f"decoder.critic_from is {self.critic_from}; it must be 0 or more")
-        for name in ("made_scenes", "closeups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("portrait_share", "made_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"decoder.{name} is {getattr(self, name)}; it must be in [0, 1)")
+        check_range(self, 0, 1000, "pyramid_weight", "critic_weight", "made_weight", of="decoder")
+        check_least(self, 0, "critic_from", of="decoder")
+        check_least(self, 1, "made_scenes", "closeups", of="decoder")
+        check_range(self, 0, 1, "portrait_share", "made_share", ends="[)", of="decoder")
         low, high = self.fovy_deg
         if not 0 < low <= high < 180:
             raise ValueError(

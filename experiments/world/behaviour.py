@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from avatar.blink import blink_times, lids_at
+from diffusion.limits import check_range
 
 BEHAVIOUR_CHANNELS = (
     "blink_left", "blink_right", "brow_raise", "gaze_x", "gaze_y", "yaw_deg", "pitch_deg", "roll_deg"
@@ -36,14 +37,9 @@ class BehaviourConfig:
     rest_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        for name, high in (
-            ("blinks_per_minute", 40.0),
-            ("glances", 2.0),
-            ("brows", 2.0),
-            ("head_motion", 3.0),
-        ):
-            if not 0.0 <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must lie in [0, {high:g}], got {getattr(self, name)}")
+        check_range(self, 0, 40, "blinks_per_minute")
+        check_range(self, 0, 2, "glances", "brows")
+        check_range(self, 0, 3, "head_motion")
         if max(map(abs, self.rest_deg)) > 30:
             raise ValueError(f"rest_deg must lie within 30 degrees, got {self.rest_deg}")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffusion.limits import check_range
 from experiments.world.visemes import CHANNELS, SHAPES, VOWELS, Segment
 
 # Seconds at either end of a segment over which its pull grows and fades; short segments keep a core of 40 %.
@@ -35,9 +36,7 @@ class Articulation:
     quickness: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("opening", "rounding", "quickness"):
-            if not 0.3 <= getattr(self, name) <= 2.0:
-                raise ValueError(f"{name} must lie in [0.3, 2], got {getattr(self, name)}")
+        check_range(self, 0.3, 2, "opening", "rounding", "quickness")
 
 
 def lip_movement(

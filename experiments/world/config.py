@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diffusion.limits import check_least, check_range
 from gen3d.limits import check_elevations, check_fovy
 
 
@@ -27,9 +28,7 @@ class DatasetConfig:
     elevation_deg: tuple[float, float] = (-10.0, 45.0)
 
     def __post_init__(self) -> None:
-        for name in ("num_scenes", "scenes_per_shard", "num_views", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_least(self, 1, "num_scenes", "scenes_per_shard", "num_views", "size")
         check_elevations("elevation_deg", self.elevation_deg)
         check_fovy("fovy_deg", self.fovy_deg)
         for name in ("fovy_deg", "elevation_deg"):
@@ -38,12 +37,6 @@ class DatasetConfig:
                 raise ValueError(f"{name} must rise, got {low:g} ... {high:g}")
         if min(self.shares) < 0 or sum(self.shares) <= 0:
             raise ValueError(f"shares must be three numbers >= 0, not all zero, got {self.shares}")
-        for name, low, high in (("fovy_deg", 1.0, 170.0), ("elevation_deg", -90.0, 90.0)):
-            smallest, largest = getattr(self, name)
-            if not low <= smallest <= largest <= high:
-                raise ValueError(
-                    f"{name} must be two numbers in {low:g}..{high:g}, the smaller first, got {getattr(self, name)}"
-                )
 
     @property
     def num_shards(self) -> int:
@@ -65,9 +58,7 @@ class AugmentConfig:
     equalizer: float = 0.6
 
     def __post_init__(self) -> None:
-        for name in ("noise", "reverb", "telephone", "equalizer"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability and must lie in [0, 1], got {getattr(self, name)}")
+        check_range(self, 0, 1, "noise", "reverb", "telephone", "equalizer")
         for name, least, most in (
             ("peak_db", -80.0, 0.0), ("noise_db", -20.0, 100.0), ("reverb_seconds", 0.02, 10.0)
         ):  # fmt: skip
@@ -102,16 +93,12 @@ class TalkingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        for name in ("num_clips", "clips_per_shard", "num_frames", "size", "fps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_least(self, 1, "num_clips", "clips_per_shard", "num_frames", "size", "fps")
         if self.size % 8:
             raise ValueError(f"size must be a multiple of 8 pixels, got {self.size}")
         if self.speech not in ("espeak", "formants"):
             raise ValueError(f"speech must be 'espeak' or 'formants', got {self.speech!r}")
-        for name in ("wordless", "still", "pause", "framing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share and must lie in [0, 1], got {getattr(self, name)}")
+        check_range(self, 0, 1, "wordless", "still", "pause", "framing")
 
     @property
     def num_shards(self) -> int:

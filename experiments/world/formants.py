@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy.signal import lfilter
 
+from diffusion.limits import check_range
 from experiments.world.speech_sound import SAMPLE_RATE, Speech
 from experiments.world.visemes import Phone
 
@@ -82,11 +83,11 @@ class FormantVoice:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("pitch_hz", 50, 450), ("melody", 0, 12), ("tract", 0.7, 1.5), ("breath", 0, 1), ("rate", 0.4, 3),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must lie in [{low}, {high}], got {getattr(self, name)}")
+        check_range(self, 50, 450, "pitch_hz")
+        check_range(self, 0, 12, "melody")
+        check_range(self, 0.7, 1.5, "tract")
+        check_range(self, 0, 1, "breath")
+        check_range(self, 0.4, 3, "rate")
 
 
 def random_voice(generator: torch.Generator) -> FormantVoice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.camera_sampling.base import CameraSampler
 from gen3d.camera_sampling.orbit import check_distance, check_ranges
 from gen3d.limits import check_elevations, check_fovy
@@ -41,11 +42,8 @@ class Ranges(CameraSampler):
         check_fovy("cameras fovy_deg", self.fovy_deg)
         check_ranges(self, "elevations_deg", "fovy_deg", "distance")
         check_distance(self.distance)
-        for name in ("position_jitter", "center_jitter", "up_jitter"):
-            if not 0.0 <= getattr(self, name) <= 0.5:
-                raise ValueError(f"cameras {name} must lie in 0..0.5, got {getattr(self, name):g}")
-        if not 0.0 <= self.progressive <= 1.0:
-            raise ValueError(f"cameras progressive must lie in 0..1, got {self.progressive:g}")
+        check_range(self, 0, 0.5, "position_jitter", "center_jitter", "up_jitter", of="cameras")
+        check_range(self, 0, 1, "progressive", of="cameras")
 
     def draw(self, num_sets: int, num_views: int, progress: float, generator: torch.Generator) -> Cameras:
         import math

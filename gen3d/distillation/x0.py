@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ class X0(Loss):
 
     def __post_init__(self) -> None:
         check_guidance_scale("x0", self.guidance_scale)
-        if not 0.0 <= self.rescale <= 1.0:
-            raise ValueError(f"x0 rescale must lie in 0..1, got {self.rescale:g}")
+        check_range(self, 0, 1, "rescale", of="x0")
 
     def __call__(
         self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator

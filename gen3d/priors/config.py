@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from diffusion.limits import check_range
 from gen3d.priors.base import PriorConfig, Request
 from gen3d.prompts import speaks_of_background
 
@@ -23,14 +24,9 @@ class SamplingConfig:
     guidance_rescale: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_steps <= 1000:
-            raise ValueError(f"sampling num_steps must lie in 1..1000, got {self.num_steps}")
-        if not 0.0 <= self.guidance_scale <= 1000.0:
-            raise ValueError(
-                f"sampling guidance_scale must lie in 0..1000, got {self.guidance_scale:g}; 1 is no guidance"
-            )
-        if not 0.0 <= self.guidance_rescale <= 1.0:
-            raise ValueError(f"sampling guidance_rescale must lie in 0..1, got {self.guidance_rescale}")
+        check_range(self, 1, 1000, "num_steps", of="sampling")
+        check_range(self, 0, 1000, "guidance_scale", hint="1 is no guidance", of="sampling")
+        check_range(self, 0, 1, "guidance_rescale", of="sampling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +52,7 @@ class TextPriorConfig(PriorConfig):
     )
 
     def __post_init__(self) -> None:
-        if not 1 <= self.joint_views <= 64:
-            raise ValueError(f"prior joint_views must lie in 1..64, got {self.joint_views}")
+        check_range(self, 1, 64, "joint_views", of="prior")
 
     def conditions(self, negative_prompt: str) -> frozenset[str]:
         return super().conditions(negative_prompt) | {"source"}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.limits import check_unused
 from gen3d.representations.base import RepresentationConfig
 
@@ -51,18 +52,10 @@ class VolumeConfig(RepresentationConfig):
             raise ValueError(
                 f"volume resolutions must lie in 4..512 voxels, got {list(self.resolutions)}; 48 is a good start"
             )
-        if not 1 <= self.num_samples <= 4096:
-            raise ValueError(f"volume num_samples must lie in 1..4096, got {self.num_samples}")
-        for name in ("density_scale", "blob_radius", "blob_strength"):
-            if not 1e-3 <= getattr(self, name) <= 1000:
-                raise ValueError(f"volume {name} must lie in 0.001..1000, got {getattr(self, name):g}")
-        for name in ("density_tv", "color_tv"):
-            if not 0 <= getattr(self, name) <= 1000:
-                raise ValueError(
-                    f"volume {name} is a weight and must lie in 0..1000, got {getattr(self, name):g}"
-                )
-        if not 0 < self.tv_fraction <= 1:
-            raise ValueError(f"volume tv_fraction must lie above 0 and up to 1, got {self.tv_fraction}")
+        check_range(self, 1, 4096, "num_samples", of="volume")
+        check_range(self, 1e-3, 1000, "density_scale", "blob_radius", "blob_strength", of="volume")
+        check_range(self, 0, 1000, "density_tv", "color_tv", of="volume")
+        check_range(self, 0, 1, "tv_fraction", ends="(]", of="volume")
         if not (self.density_tv or self.color_tv):
             check_unused("volume", self, ["tv_fraction"], "density_tv and color_tv are 0")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from avatar.settings import AnimateConfig
+from diffusion.limits import check_least
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import FilePath, FolderPath, Settings
 
@@ -35,12 +36,6 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_clips < 1:
-            raise ValueError(f"num_clips is {self.num_clips}; it must be at least 1")
-        for name, least in (("num_videos", 0), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.num_frames < 6:
-            raise ValueError(f"num_frames is {self.num_frames}; it must be at least 6")
-        if self.num_found < 0:
-            raise ValueError(f"num_found is {self.num_found}; it must be at least 0")
+        check_least(self, 1, "num_clips", "workers")
+        check_least(self, 0, "num_videos", "num_found")
+        check_least(self, 6, "num_frames")

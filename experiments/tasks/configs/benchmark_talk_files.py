@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from avatar.settings import AnimateConfig, FaceChoice
+from diffusion.limits import check_range
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import FilePath, FolderPath, Settings
 from experiments.tasks.configs.speaking import rate
@@ -33,5 +34,4 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         rate(self.fps)
-        if not 0.4 <= self.seconds <= 600.0:
-            raise ValueError(f"seconds is {self.seconds:g}; it must lie in 0.4 ... 600")
+        check_range(self, 0.4, 600, "seconds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from diffusion.limits import check_least
 from experiments.benchmark.config import ScoreConfig
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import BackboneName, FilePath, Settings, Text
@@ -52,11 +53,8 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_things", "num_pairs", "num_heads"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if self.assets_at_once < 1:
-            raise ValueError(f"assets_at_once is {self.assets_at_once}; it must be at least 1")
+        check_least(self, 0, "num_things", "num_pairs", "num_heads")
+        check_least(self, 1, "assets_at_once")
         if self.prompts is None and not self.num_things + self.num_pairs + self.num_heads:
             raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
         for setting in self.asset_settings:

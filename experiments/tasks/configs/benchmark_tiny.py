@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from diffusion.limits import check_least
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import BackboneName, Settings, Text
 from experiments.world.vocabulary import BACKGROUNDS
@@ -40,14 +41,10 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_things", "num_pairs", "num_heads", "num_untrained"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        check_least(self, 0, "num_things", "num_pairs", "num_heads", "num_untrained")
         if not self.num_things + self.num_pairs + self.num_heads:
             raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
-        for name, least in (("num_pictures", 1), ("num_captions", 1), ("batch_size", 1), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_least(self, 1, "num_pictures", "num_captions", "batch_size", "workers")
         if self.background not in ("auto", *BACKGROUNDS):
             raise ValueError(
                 f"background is {self.background!r}; the truth must have the same, so it must be "

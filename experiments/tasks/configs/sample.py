@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from diffusion.limits import check_least, check_range
 from experiments.run.backbones import BackboneConfig, check_prompt
 from experiments.run.settings import Settings, Text
 from gen3d.priors.config import SamplingConfig
@@ -27,9 +28,6 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_prompt(self.prompt)
-        if self.num_objects < 1:
-            raise ValueError(f"num_objects is {self.num_objects}; it must be at least 1")
-        if not -360.0 <= self.azimuth_deg <= 360.0:
-            raise ValueError(f"azimuth_deg is {self.azimuth_deg}; it must be in -360 ... 360")
-        if not -90.0 <= self.elevation_deg <= 90.0:
-            raise ValueError(f"elevation_deg is {self.elevation_deg}; it must be in -90 ... 90")
+        check_least(self, 1, "num_objects")
+        check_range(self, -360, 360, "azimuth_deg")
+        check_range(self, -90, 90, "elevation_deg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diffusion.limits import check_least
 from experiments.run.settings import BackboneName, FolderPath, Settings
 from experiments.training.config import (
     DOWNSCALE,
@@ -65,9 +66,8 @@ class Config(Settings):
             raise ValueError(
                 "keep_unet_valid is true, but there is nothing to keep: give continue_from=FOLDER and part vae"
             )
-        for name, least in (("held_out_scenes", 1), ("latent_channels", 1), ("portraits", 0), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_least(self, 1, "held_out_scenes", "latent_channels", "workers")
+        check_least(self, 0, "portraits")
         check_channels(self.channels)
         if self.data.size % DOWNSCALE or self.data.size < IMAGE_SIZE // 2:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from diffusion.limits import check_least
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import FolderPath, Settings
 from experiments.training.config import DecoderConfig, LoopConfig
@@ -45,9 +46,7 @@ class Config(Settings):
                 raise ValueError(
                     f"{name}.held_out is true; training never sees held-out captions and people: leave it false"
                 )
-        for name in ("workers", "held_out_scenes", "held_out_closeups", "held_out_clips"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_least(self, 1, "workers", "held_out_scenes", "held_out_closeups", "held_out_clips")
         if self.data.size != self.people.size:
             raise ValueError(
                 f"data.size is {self.data.size} and people.size {self.people.size}; they must be the same"

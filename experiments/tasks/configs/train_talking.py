@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from avatar.settings import StageConfig, Tuning
+from diffusion.limits import check_least
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import FolderPath, Settings
 from experiments.training.config import LoopConfig
@@ -51,6 +52,4 @@ class Config(Settings):
             raise ValueError("data.held_out is true; training never meets held-out people: leave it false")
         if self.new_unet and (self.anew or self.training.stage != "image"):
             raise ValueError("new_unet is true, which is for training.stage=image with anew=false")
-        for name in ("num_frames", "num_utterances", "held_out_clips", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_least(self, 1, "num_frames", "num_utterances", "held_out_clips", "workers")

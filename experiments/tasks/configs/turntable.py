@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from diffusion.limits import check_least
 from gen3d.limits import check_elevations
 from video.config import EncodeConfig
 
@@ -22,9 +23,7 @@ class TurntableConfig:
     video: EncodeConfig = field(default_factory=EncodeConfig)
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "size", "preview_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_least(self, 1, "num_frames", "size", "preview_size")
         check_elevations("elevation_deg", [self.elevation_deg])
         if self.size % 2:
             raise ValueError(f"size is {self.size}; H.264 needs an even number, such as {self.size + 1}")

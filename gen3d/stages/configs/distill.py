@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from diffusion.limits import check_least, check_range
 from gen3d.camera_sampling.base import CameraSampler
 from gen3d.camera_sampling.orbit import Orbit
 from gen3d.distillation.annealing import AnnealingConfig
@@ -35,9 +36,7 @@ class ShadingConfig:
     begin: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("probability", "textureless", "ambient", "begin"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"shading {name} must lie in 0..1, got {getattr(self, name):g}")
+        check_range(self, 0, 1, "probability", "textureless", "ambient", "begin", of="shading")
         if self.probability == 0.0:
             check_unused("shading", self, ["textureless", "ambient", "begin"], "probability is 0")
 
@@ -96,21 +95,15 @@ class DistillConfig(StageConfig):
     guidances: dict[str, Guidance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 0:
-            raise ValueError(f"distill num_steps must not be negative, got {self.num_steps}")
-        for name in ("num_views", "refresh_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"distill {name} must be at least 1, got {getattr(self, name)}")
+        check_least(self, 0, "num_steps", of="distill")
+        check_least(self, 1, "num_views", "refresh_every", of="distill")
         if not self.render_size or any(not 8 <= size <= 2048 for size in self.render_size):
             raise ValueError(f"distill render_size must lie in 8..2048, got {list(self.render_size)}")
         check_points("distill learning_rate", self.learning_rate, 0.0, 10.0)
         for name in ("sparsity", "opaque", "orient", "distortion"):
             check_points(f"distill {name}", getattr(self, name), 0.0, 1e6)
-        for name, high in (("background_rate", 10), ("max_gradient", 1000)):
-            if not 0 < getattr(self, name) <= high:
-                raise ValueError(
-                    f"distill {name} must lie above 0 and up to {high}, got {getattr(self, name):g}"
-                )
+        check_range(self, 0, 10, "background_rate", ends="(]", of="distill")
+        check_range(self, 0, 1000, "max_gradient", ends="(]", of="distill")
         if self.background != "learned":
             check_unused("distill", self, ["background_rate"], f"background is {self.background}")
 

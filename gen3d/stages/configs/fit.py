@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffusion.limits import check_least, check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class FittingConfig:
@@ -24,17 +26,7 @@ class FittingConfig:
     refresh_every: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("num_rays", "refresh_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"fit {name} must be at least 1, got {getattr(self, name)}")
-        for name in ("mask", "distortion"):
-            if not 0 <= getattr(self, name) <= 1000:
-                raise ValueError(
-                    f"fit {name} is a weight and must lie in 0..1000, got {getattr(self, name):g}"
-                )
-        if not 0 < self.learning_rate <= 10:
-            raise ValueError(f"fit learning_rate must lie above 0 and up to 10, got {self.learning_rate:g}")
-        if not 0 < self.learning_rate_decay <= 1:
-            raise ValueError(
-                f"fit learning_rate_decay must lie above 0 and up to 1, got {self.learning_rate_decay}"
-            )
+        check_least(self, 1, "num_rays", "refresh_every", of="fit")
+        check_range(self, 0, 1000, "mask", "distortion", of="fit")
+        check_range(self, 0, 10, "learning_rate", ends="(]", of="fit")
+        check_range(self, 0, 1, "learning_rate_decay", ends="(]", of="fit")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from diffusion.limits import check_least, check_range
 from gen3d.delight_config import DelightConfig
 from gen3d.limits import check_elevations, check_fovy, check_mask_threshold
 from gen3d.priors.base import PriorConfig, Rules
@@ -59,15 +60,11 @@ class RefineConfig(StageConfig):
     normal_consistency: float = 0.08
 
     def __post_init__(self) -> None:
-        if self.num_steps < 0:
-            raise ValueError(f"refine num_steps must not be negative, got {self.num_steps}")
-        if self.views_per_step < 1:
-            raise ValueError(f"refine views_per_step must be at least 1, got {self.views_per_step}")
-        for name, high in (
-            ("vertex_rate", 0.1), ("color_rate", 1), ("mask", 1000), ("laplacian", 1000), ("normal_consistency", 1000)
-        ):  # fmt: skip
-            if not 0 <= getattr(self, name) <= high:
-                raise ValueError(f"refine {name} must lie in 0..{high}, got {getattr(self, name):g}")
+        check_least(self, 0, "num_steps", of="refine")
+        check_least(self, 1, "views_per_step", of="refine")
+        check_range(self, 0, 0.1, "vertex_rate", of="refine")
+        check_range(self, 0, 1, "color_rate", of="refine")
+        check_range(self, 0, 1000, "mask", "laplacian", "normal_consistency", of="refine")
 
     @property
     def left_out(self) -> bool:
@@ -102,12 +99,9 @@ class RedrawConfig(StageConfig):
     mask_threshold: float = 0.06
 
     def __post_init__(self) -> None:
-        if not 0 <= self.timestep <= 1000:
-            raise ValueError(f"redraw timestep must lie in 0..1000, got {self.timestep}")
-        if self.num_views < 1:
-            raise ValueError(f"redraw num_views must be at least 1, got {self.num_views}")
-        if self.keep_views < 0:
-            raise ValueError(f"redraw keep_views must not be negative, got {self.keep_views}")
+        check_range(self, 0, 1000, "timestep", of="redraw")
+        check_least(self, 1, "num_views", of="redraw")
+        check_least(self, 0, "keep_views", of="redraw")
         check_elevations("redraw elevation_deg", [self.elevation_deg])
         check_fovy("redraw fovy_deg", [self.fovy_deg])
         check_mask_threshold("redraw mask_threshold", self.mask_threshold)
@@ -145,11 +139,8 @@ class TextureConfig(StageConfig):
     delight: DelightConfig = field(default_factory=DelightConfig)
 
     def __post_init__(self) -> None:
-        if not 16 <= self.size <= 8192:
-            raise ValueError(f"texture size must lie in 16..8192 texels, got {self.size}")
-        for name in ("views_weight", "sharpness"):
-            if not 0 <= getattr(self, name) <= 1000:
-                raise ValueError(f"texture {name} must lie in 0..1000, got {getattr(self, name):g}")
+        check_range(self, 16, 8192, "size", of="texture")
+        check_range(self, 0, 1000, "views_weight", "sharpness", of="texture")
 
     def build(self, given: Given) -> Texture:
         from gen3d.stages.texture import Texture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from diffusion.limits import check_range
 from gen3d.limits import check_elevations, check_fovy
 from gen3d.stages.base import Given, StageConfig
 
@@ -31,14 +32,12 @@ class PictureConfig(StageConfig):
     size: int = 128
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_views <= 1000:
-            raise ValueError(f"picture num_views must lie in 1..1000, got {self.num_views}")
+        check_range(self, 1, 1000, "num_views", of="picture")
         if not self.elevations_deg:
             raise ValueError("picture elevations_deg needs at least one entry")
         check_elevations("picture elevations_deg", self.elevations_deg)
         check_fovy("picture fovy_deg", [self.fovy_deg])
-        if not 16 <= self.size <= 4096:
-            raise ValueError(f"picture size must lie in 16..4096, got {self.size}")
+        check_range(self, 16, 4096, "size", of="picture")
 
     def build(self, given: Given) -> TakePictures:
         from gen3d.stages.picture import TakePictures

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from diffusion.limits import check_least, check_range
 from gen3d.limits import check_elevations, check_fovy, check_mask_threshold, check_unused
 from gen3d.priors.base import PriorConfig, Rules
 from gen3d.stages.base import Given, StageConfig
@@ -46,17 +47,16 @@ class ReconstructConfig(StageConfig):
     fit: FittingConfig = field(default_factory=FittingConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps_per_round", "groups", "group_size", "keep_rounds", "hull_rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"reconstruct {name} must be at least 1, got {getattr(self, name)}")
+        check_least(
+            self, 1, "steps_per_round", "groups", "group_size", "keep_rounds", "hull_rounds", of="reconstruct"
+        )
         if any(not 1 <= t <= 1000 for t in self.timesteps):
             raise ValueError(f"reconstruct timesteps must lie in 1..1000, got {list(self.timesteps)}")
         if not self.elevations_deg:
             raise ValueError("reconstruct elevations_deg needs at least one entry")
         check_elevations("reconstruct elevations_deg", self.elevations_deg)
         check_fovy("reconstruct fovy_deg", [self.fovy_deg])
-        if not 0.0 <= self.hull_tolerance < 1.0:
-            raise ValueError(f"reconstruct hull_tolerance must lie in [0, 1), got {self.hull_tolerance}")
+        check_range(self, 0, 1, "hull_tolerance", ends="[)", of="reconstruct")
         check_mask_threshold("reconstruct mask_threshold", self.mask_threshold)
         if not self.timesteps:
             check_unused("reconstruct", self, ["groups"], "timesteps are empty, so that there is one round")

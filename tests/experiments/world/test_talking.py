@@ -181,7 +181,7 @@ def test_sentences_and_voices_that_are_held_out_stay_out() -> None:
         ({"size": 20}, "multiple of 8"),
         ({"num_frames": 0}, "num_frames must be at least 1"),
         ({"speech": "song"}, "speech must be"),
-        ({"still": 1.5}, "still is a share"),
+        ({"still": 1.5}, r"still must lie in 0\.\.1, got 1\.5"),
     ],
 )
 def test_bad_settings_name_themselves(settings: dict, message: str) -> None:
