@@ -57,6 +57,21 @@ class Asset:
         return float(found) if isinstance(found, (int, float)) else None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """An asset to make: of a caption, with settings as typed at the command line, in OUT/assets/NNN."""
+
+    case: Case
+    out: Path
+    settings: tuple[str, ...]
+    method: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the terminal calls it."""
+        return " ".join(filter(None, [self.method, f"{self.case.index:03d}"]))
+
+
 def asset_folder(out: Path, case: Case) -> Path:
     return out / "assets" / f"{case.index:03d}"
 
@@ -76,10 +91,8 @@ def forget_refused(asset: Asset) -> None:
         asset.folder.parent.rmdir()
 
 
-def make_assets(
-    cases: Sequence[Case], out: Path, settings: Sequence[str], *, at_once: int = 1
-) -> Generator[Asset, None, None]:
-    """An asset for each of `cases`, in their order, of which `at_once` are made at a time.
+def make_assets(jobs: Sequence[Job], *, at_once: int = 1) -> Generator[Asset, None, None]:
+    """An asset for each of `jobs`, in their order, of which `at_once` are made at a time.
 
     The first is made alone, for what is wrong with the settings is wrong for all. Closing the iterator stops what is
     at work, and leaves what it can be continued from.
@@ -87,8 +100,8 @@ def make_assets(
     stop = threading.Event()
     pool = ThreadPoolExecutor(at_once)
     try:
-        for some in (cases[:1], cases[1:]):
-            yield from pool.map(lambda case: make_asset(case, out, settings, stop), some)
+        for some in (jobs[:1], jobs[1:]):
+            yield from pool.map(lambda job: make_asset(job.case, job.out, job.settings, stop), some)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -101,7 +114,7 @@ def make_asset(case: Case, out: Path, settings: Sequence[str], stop: threading.E
     """
     folder = asset_folder(out, case)
     record = folder.with_suffix(".json")
-    folder.parent.mkdir(exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.is_dir():
         # A benchmark that was killed may have left its last asset's process at work: let it finish.
         _wait_for(folder, stop)

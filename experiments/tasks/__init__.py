@@ -52,6 +52,7 @@ TASKS: dict[str, str] = {
     "benchmark_text_to_3d": "experiments.tasks.benchmark_text_to_3d",
     "benchmark_talk": "experiments.tasks.benchmark_talk",
     "benchmark_talk_files": "experiments.tasks.benchmark_talk_files",
+    "benchmark_methods": "experiments.tasks.benchmark_methods",
     "benchmark_tiny": "experiments.tasks.benchmark_tiny",
     "text_to_talk": "experiments.tasks.text_to_talk",
     "talk": "experiments.tasks.talk",

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion.backbone import Backbone
-from diffusion.errors import BackboneError
 from experiments import catalog
-from experiments.benchmark import circumstances, contact_sheet, gltf, retrieval, table
-from experiments.benchmark.assets import MESH, Asset, forget_assets, forget_refused, make_assets
+from experiments.benchmark import circumstances, contact_sheet, gltf, making, measuring, retrieval, table
+from experiments.benchmark.assets import MESH, Asset, Job, forget_assets
 from experiments.benchmark.cases import Case, default_cases, read_cases
-from experiments.benchmark.scoring import failed_scores, score_mesh
-from experiments.benchmark.sharpness import sharpness
 from experiments.benchmark.summary import summarise
 from experiments.benchmark.truth import Truth, grey_sphere
-from experiments.errors import RunFailed, UserError, one_line
-from experiments.run.backbones import BackboneConfig, announce_slowness, describe
+from experiments.errors import UserError
+from experiments.run.backbones import BackboneConfig, announce_slowness
 from experiments.run.files import write_json, write_text
 from experiments.run.images import read_row
 from experiments.run.provenance import describe_file
 from experiments.run.run import Run
 from experiments.run.spool import spooled
 from experiments.tasks.configs.benchmark_text_to_3d import Config
-from gen3d.asset import Mesh
-from gen3d.mesh_files import load_mesh_file
 
 _CAPTIONS = "captions.json"
 
@@ -62,7 +55,7 @@ def run(config: Config, run: Run) -> None:
     assets = _make(config, run, cases)
     run.generated_by_ai = any(asset.report["generated_by_ai"] for asset in assets if asset.report)
     with run.stage("clip"):
-        clip, about_clip = _load_clip(config, run)
+        clip, about_clip = measuring.load_clip(config.backbone, config.clip, run)
     scored, rows = _score(config, run, cases, assets, clip)
     with run.stage("write"):
         made = [asset for asset in assets if asset.report is not None]
@@ -118,56 +111,11 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
         *([f"prior={config.asset_prior}"] if config.asset_prior else []),
         *config.asset_settings,
     ]
-    assets = []
     announce_slowness(run, config.backbone)
-    run.begin_stage("assets", len(cases))
-    with closing(make_assets(cases, run.folder, settings, at_once=config.assets_at_once)) as made:
-        for done, (case, asset) in enumerate(zip(cases, made, strict=True), start=1):
-            if asset.refused and done == 1:
-                # The settings are wrong, so they are for all: leave the folder free for a corrected command.
-                (run.folder / _CAPTIONS).unlink()
-                forget_refused(asset)
-                raise UserError(asset.reason)
-            assets.append(asset)
-            run.display.update(done, {})
-            if run.resumed is None or done > run.resumed.step:
-                # What there is to keep lies in the assets' own folders.
-                run.save(done, {"done": torch.tensor(done)})
-            spent = f"{asset.report['seconds_total']:.0f} s" if asset.report else f"failed: {asset.reason}"
-            run.say(f"{case.index:03d} {case.caption}: {spent}")
-    run.end_stage()
-    if all(asset.report is None for asset in assets):
-        raise RunFailed(f"no asset could be made; the first: {assets[0].reason}")
-    run.facts["backbone"] = backbone_of(assets, run.folder)
+    jobs = [Job(case=case, out=run.folder, settings=tuple(settings)) for case in cases]
+    assets = making.make(run, jobs, at_once=config.assets_at_once, record=run.folder / _CAPTIONS)
+    run.facts["backbone"] = making.backbone_of(assets, run.folder)
     return assets
-
-
-def backbone_of(assets: Sequence[Asset], out: Path) -> dict[str, Any]:
-    """What the reports say about the backbone; UserError when it was trained on between two assets."""
-    told = [asset.report["backbone"] for asset in assets if asset.report is not None]
-    if any(one != told[0] for one in told):
-        raise UserError(
-            f"backbone {told[0]['name']!r} has other weights than when {out} was begun, and some assets are of the "
-            "old ones; choose another out=DIR, or overwrite=true to make all again"
-        )
-    return told[0]
-
-
-def _load_clip(config: Config, run: Run) -> tuple[Backbone | None, str]:
-    """The backbone with the CLIP towers, or None, and what to say about it."""
-    wanted = config.backbone
-    if config.clip is not None:
-        wanted = BackboneConfig(name=config.clip, offline=wanted.offline)
-    try:
-        loaded = wanted.build(run.device)
-        loaded.embed_text(["a"])
-        if loaded.image_encoder is None:
-            raise BackboneError(f"backbone {loaded.name!r} has no image_encoder")
-    except (BackboneError, OSError) as error:
-        run.note(f"R-precision is not measured: {one_line(error, 200)}")
-        return None, f"not measured ({one_line(error, 200)})"
-    about = f"CLIP of {describe(loaded, wanted)['name']}, {retrieval.NUM_VIEWS} views, among all captions of the set"
-    return loaded, about
 
 
 def _score(
@@ -184,8 +132,8 @@ def _score(
         if index + 1 < len(cases):
             following = Truth(cases[index + 1].caption, config.scoring)
 
-        scores_of = partial(_measure, truth=truth, case=case, clip=clip, captions=captions)
-        entry, images = _score_asset(case, asset, scores_of, with_clip=clip is not None)
+        scores_of = partial(measuring.measure, truth=truth, case=case, clip=clip, captions=captions)
+        entry, images = measuring.score_asset(case, asset, scores_of, with_clip=clip is not None)
         oracle, truth_images = scores_of(truth.mesh)
         entry["controls"] = {
             "oracle": oracle,
@@ -215,45 +163,3 @@ def _samples(asset: Asset, like: Tensor) -> Tensor | None:
         return None
     images = F.interpolate(read_row(path), size=like.shape[-2:], mode="bilinear", antialias=True)
     return images if len(images) == len(like) else None
-
-
-def _measure(
-    mesh: Mesh, *, truth: Truth, case: Case, clip: Backbone | None, captions: Tensor | None
-) -> tuple[dict[str, Any], Tensor]:
-    """All scores of one mesh, generated or control, and its pictures [V, 3, S, S]."""
-    scores, images = score_mesh(mesh, truth, case), retrieval.views(mesh)
-    scores["sharpness"] = sharpness(images, truth.views)
-    if clip is not None and captions is not None:
-        embedding = retrieval.embed_views(clip, images)
-        scores["r_precision"] = retrieval.retrieved(embedding, captions, case.index)
-    return scores, images
-
-
-def _score_asset(
-    case: Case, asset: Asset, scores_of: Callable[[Mesh], tuple[dict[str, Any], Tensor]], *, with_clip: bool
-) -> tuple[dict[str, Any], Tensor | None]:
-    scores, images, reason = failed_scores(case), None, asset.reason
-    if with_clip:
-        scores["r_precision"] = False
-    report = asset.report or {}
-    if asset.report is not None:
-        try:
-            scores, images = scores_of(load_mesh_file(asset.folder / MESH))
-        except (ValueError, OSError) as error:  # a mesh that cannot be read or measured is a failed asset
-            reason = f"{MESH} cannot be scored: {one_line(error, 200)}"
-    costs = {
-        "psnr_db": asset.psnr_db,
-        "seconds": report.get("seconds_total"),
-        "wall_seconds": asset.wall_seconds,
-        "peak_memory_mb": report.get("peak_memory_mb"),
-        "peak_gpu_memory_mb": report.get("peak_gpu_memory_mb"),
-    }
-    entry = {
-        "index": case.index,
-        "caption": case.caption,
-        "group": case.group,
-        "reason": reason,
-        "scores": scores,
-        "costs": costs,
-    }
-    return entry, images

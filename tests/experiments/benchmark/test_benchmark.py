@@ -16,13 +16,13 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from experiments.benchmark.assets import Asset, make_assets
+from experiments.benchmark.assets import Asset, Job, make_assets
 from experiments.benchmark.cases import Case
 from experiments.benchmark.config import ScoreConfig
+from experiments.benchmark.making import backbone_of
 from experiments.benchmark.truth import Truth
 from experiments.errors import UserError
 from experiments.run.provenance import SOURCE
-from experiments.tasks.benchmark_text_to_3d import backbone_of
 from gen3d.export import save_glb
 
 BENCHMARK = "experiment=benchmark/text_to_3d"
@@ -142,7 +142,9 @@ def test_assets_made_at_once_come_in_order(tmp_path: Path) -> None:
     for case in (cases[0], cases[2]):
         finished_asset(tmp_path / "assets" / f"{case.index:03d}", case.caption)
     settings = ["experiment=text_to_3d/quickstart", "budget=smoke", "recipe.nonsense=3"]
-    made = list(make_assets(cases, tmp_path, settings, at_once=2))
+    made = list(
+        make_assets([Job(case=case, out=tmp_path, settings=tuple(settings)) for case in cases], at_once=2)
+    )
     assert [asset.folder.name for asset in made] == ["000", "001", "002", "003"]
     assert [asset.refused for asset in made] == [False, True, False, True]
     assert "nonsense" in made[1].reason
