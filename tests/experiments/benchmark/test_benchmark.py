@@ -74,11 +74,11 @@ def test_bad_settings_are_one_line(galatea: Galatea, tmp_path: Path, setting: st
     assert not (tmp_path / "made").exists()
 
 
-def finished_asset(folder: Path, caption: str) -> None:
-    """A run folder as a finished asset leaves it, with the world's own mesh in it."""
+def finished_asset(folder: Path, caption: str, prompt: str | None = None) -> None:
+    """A run folder as a finished asset leaves it, with the world's own mesh of `caption` in it, whatever was asked."""
     folder.mkdir(parents=True)
     save_glb(Truth(caption, ScoreConfig(mesh_resolution=40)).mesh, folder / "mesh.glb")
-    (folder / "config.yaml").write_text(yaml.safe_dump({"task": "text_to_3d", "prompt": caption}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"task": "text_to_3d", "prompt": prompt or caption}))
     report = {
         "artefacts": [{"file": "mesh.glb", "kind": "mesh"}],
         "generated_by_ai": True,
