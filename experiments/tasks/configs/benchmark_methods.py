@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from diffusion.limits import check_least, check_range
 from experiments.benchmark.config import ScoreConfig
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import BackboneName, Settings, Text
@@ -41,8 +42,7 @@ class Method:
     seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.evaluations <= 1e6:
-            raise ValueError(f"evaluations is {self.evaluations:g}; it must lie above 0 and up to 1000000")
+        check_range(self, 0.0, 1e6, "evaluations", ends="(]")
         if bool(self.sweep) != bool(self.sweep_values):
             raise ValueError(
                 "sweep and sweep_values go together: a setting's name, and the numbers to try for it"
@@ -98,11 +98,9 @@ class Config(Settings):
         unknown = [name for name in self.only if name not in self.methods]
         if unknown:
             raise ValueError(f"only names {unknown[0]!r}; there are {', '.join(self.methods)}")
-        for name in ("num_things", "num_pairs", "num_heads", "num_sweep", "num_seeded", "evaluations"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if self.assets_at_once < 1:
-            raise ValueError(f"assets_at_once is {self.assets_at_once}; it must be at least 1")
+        counts = ("num_things", "num_pairs", "num_heads", "num_sweep", "num_seeded", "evaluations")
+        check_least(self, 0, *counts)
+        check_least(self, 1, "assets_at_once")
         if not self.num_things + self.num_pairs + self.num_heads:
             raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
         for name, one in self.chosen.items():

@@ -42,7 +42,7 @@ def test_methods_have_the_same_number_of_evaluations() -> None:
         ({"only": ("sd",)}, "only names 'sd'; there are sds, slow"),
         ({"evaluations": 9}, "too few for one step of 'slow'"),
         ({"num_things": 0}, "at least one must be more"),
-        ({"num_sweep": -1}, "num_sweep is -1"),
+        ({"num_sweep": -1}, "num_sweep must not be negative, got -1"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, Any], part: str) -> None:
@@ -53,7 +53,7 @@ def test_bad_settings_are_named(settings: dict[str, Any], part: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "part"),
     [
-        ({"evaluations": 0.0}, "evaluations is 0"),
+        ({"evaluations": 0.0}, "evaluations must lie above 0"),
         ({"sweep": "distillation.guidance_scale"}, "go together"),
         ({"sweep_values": (1.0,)}, "go together"),
         ({"seeds": (1, 1)}, "each number once"),
