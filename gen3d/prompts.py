@@ -193,12 +193,18 @@ def say(prompt: str, shorten: Shorten, *, background: str = "auto", num_views: i
 
 def say_source(source: str, suffix: str, said: Said, shorten: Shorten, *, num_views: int = 1) -> Said:
     """What a prompt that is said as `said` shall be told from: `source`, on the same background; where that is "", the
-    prompt's own text with `suffix` behind it. As `say`, but the clauses are kept however little room they leave."""
-    end = suffix
+    prompt's own text with as many words of `suffix` behind it as there is room for. The background and the view are
+    said whatever room they leave; of a suffix, what is left out counts only where it is all of it."""
+    views = _view_clauses(num_views)
     if source:
-        end = "" if speaks_of_background(source) else said.clause
-    body, left_out = _shortest(source or said.text, end, _view_clauses(num_views), shorten)
-    return Said(text=body + end, left_out=left_out, clause=end if source else said.clause)
+        clause = "" if speaks_of_background(source) else said.clause
+        body, left_out = _shortest(source, clause, views, shorten)
+        return Said(text=body + clause, left_out=left_out, clause=clause)
+    text, left_out = _shortest(said.text + suffix, "", views, shorten)
+    text = text.rstrip(", ")
+    if len(text) <= len(said.text):
+        return Said(text=said.text, left_out=suffix, clause=said.clause)
+    return Said(text=text, left_out="", clause=said.clause)
 
 
 def _view_clauses(num_views: int) -> list[str]:

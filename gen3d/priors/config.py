@@ -45,7 +45,8 @@ class TextPriorConfig(PriorConfig):
         a time, each view is alone, and words say which it is (", front view" and so on).
     perp_neg: views that are alone are steered away from the neighbouring views' words (Perp-Neg, arXiv 2304.04968).
     source_prompt: the condition "source" of losses that ask for it: what the pictures show or what is wrong with them;
-        on the prompt's background. "" is the prompt with `source_suffix` behind it (SDS-Bridge, arXiv 2406.09417).
+        on the prompt's background. "" is the prompt with as many words of `source_suffix` behind it as the text encoder
+        has room for (SDS-Bridge, arXiv 2406.09417).
     """
 
     name: Literal["text"] = "text"

@@ -76,12 +76,14 @@ class TextPrior(ScoringPrior):
         )
 
     def check_source(self) -> None:
-        if self._source.left_out:
-            name = "source_prompt" if self.config.source_prompt else "prompt with source_suffix behind it"
-            raise ValueError(
-                f"prior {name} is longer than the {self.backbone.max_tokens} tokens that the text encoder reads; "
-                "give a shorter source_prompt"
-            )
+        room = f"the {self.backbone.max_tokens} tokens that the text encoder reads"
+        if not self._source.left_out:
+            return
+        if self.config.source_prompt:
+            raise ValueError(f"prior source_prompt is longer than {room}; say it in fewer words")
+        raise ValueError(
+            f"the prompt leaves no room for source_suffix in {room}; give prior source_prompt instead"
+        )
 
     def check_start(self, timestep: int | None) -> None:
         self.rules.check_start(timestep)
