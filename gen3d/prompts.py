@@ -166,10 +166,11 @@ def on_background(prompt: str, background: str = "auto") -> str:
 @dataclass(frozen=True, kw_only=True)
 class Said:
     """text: what a model is told, with the clause for its background. left_out: the end of the prompt that it had no
-    room for; "" where all of it is in the text."""
+    room for; "" where all of it is in the text. clause: that for the background, "" where there is none."""
 
     text: str
     left_out: str
+    clause: str = ""
 
 
 def say(prompt: str, shorten: Shorten, *, background: str = "auto", num_views: int = 1) -> Said:
@@ -178,7 +179,7 @@ def say(prompt: str, shorten: Shorten, *, background: str = "auto", num_views: i
 
     Where they leave no room for any of it, the prompt is said without them.
     """
-    views = [""] if num_views > 1 else [view_clause(view) for view in get_args(Direction)]
+    views = _view_clauses(num_views)
     clause = background_clause(prompt, background)
     body, left_out = _shortest(prompt, clause, views, shorten)
     if left_out and not clause and background_clause(body, background):
@@ -187,7 +188,27 @@ def say(prompt: str, shorten: Shorten, *, background: str = "auto", num_views: i
         body, left_out = _shortest(prompt, clause, views, shorten)
     if is_blank(body):
         clause, (body, left_out) = "", shorten(prompt, "")
-    return Said(text=body + clause, left_out=left_out)
+    return Said(text=body + clause, left_out=left_out, clause=clause)
+
+
+def say_source(source: str, suffix: str, said: Said, shorten: Shorten, *, num_views: int = 1) -> Said:
+    """What a prompt that is said as `said` shall be told from: `source`, on the same background; where that is "", the
+    prompt's own text with as many words of `suffix` behind it as there is room for. The background and the view are
+    said whatever room they leave; of a suffix, what is left out counts only where it is all of it."""
+    views = _view_clauses(num_views)
+    if source:
+        clause = "" if speaks_of_background(source) else said.clause
+        body, left_out = _shortest(source, clause, views, shorten)
+        return Said(text=body + clause, left_out=left_out, clause=clause)
+    text, left_out = _shortest(said.text + suffix, "", views, shorten)
+    text = text.rstrip(", ")
+    if len(text) <= len(said.text):
+        return Said(text=said.text, left_out=suffix, clause=said.clause)
+    return Said(text=text, left_out="", clause=said.clause)
+
+
+def _view_clauses(num_views: int) -> list[str]:
+    return [""] if num_views > 1 else [view_clause(view) for view in get_args(Direction)]
 
 
 def _shortest(prompt: str, clause: str, views: Sequence[str], shorten: Shorten) -> tuple[str, str]:

@@ -36,8 +36,8 @@ def quickstart() -> dict[str, StageConfig]:
 
 
 def check_recipe(recipe: Recipe, chosen: Chosen, *, init_mesh: bool = False) -> None:
-    """Refuse, with a ValueError, a recipe without stages, one that lacks a component, and a loss that no stage uses; or
-    a mesh to begin with, where `init_mesh` says that there is one."""
+    """Refuse, with a ValueError, a recipe without stages, one that lacks a component, and a loss or words that no stage
+    uses; or a mesh to begin with, where `init_mesh` says that there is one."""
     if not used_stages(recipe):
         raise ValueError("recipe has no stage with something to do; choose a recipe or add stages")
     needed: set[str] = set()
@@ -49,12 +49,28 @@ def check_recipe(recipe: Recipe, chosen: Chosen, *, init_mesh: bool = False) -> 
             stage.check(chosen)
     if not any(stage.samples for stage in used_stages(recipe).values()):
         chosen.prior.check_unsampled()
+    _check_heeded(recipe, chosen)
     if init_mesh and "init_mesh" not in needed:
         raise ValueError(
             "no stage of the recipe begins with init_mesh; leave it out, or choose another recipe, such as distill"
         )
     if chosen.distillation is not None and "distillation" not in needed:
         raise ValueError("no stage of the recipe uses distillation; leave it out, or choose another recipe")
+
+
+def _check_heeded(recipe: Recipe, chosen: Chosen) -> None:
+    """Refuse, with a ValueError, words beside the prompt that nothing follows."""
+    stages = used_stages(recipe).values()
+    heeded = {each for stage in stages for each in stage.heeds(chosen)}
+    for prior in dict.fromkeys([chosen.prior, *(each for stage in stages for each in stage.priors(chosen))]):
+        if (prior, "source") not in heeded:
+            prior.check_unsourced()
+    if chosen.negative_prompt and "negative" not in {word for _, word in heeded}:
+        loss = getattr(chosen.distillation, "name", "")
+        raise ValueError(
+            f"negative_prompt has no effect, for distillation {loss!r} does not look at it; leave it out, or choose "
+            "another loss"
+        )
 
 
 def check_order(recipe: Recipe) -> None:

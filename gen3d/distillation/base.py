@@ -53,12 +53,13 @@ class Scores:
             self._predicted.update(zip(wanted, made, strict=True))
         return self._predicted[which]
 
-    def guided_prediction(self, scale: float) -> Tensor:
-        """Classifier-free guidance in the prior's own parameterisation: unconditional + scale x direction."""
+    def guided_prediction(self, scale: float, toward: str = "cond") -> Tensor:
+        """Classifier-free guidance in the prior's own parameterisation: unconditional + scale x direction. toward: the
+        condition that takes the place of the prompt."""
         first, *others = self.prior.guidance_conditions(self.cameras)
         if scale == 1.0 and not any(name != "cond" for name in others):
-            return self.prediction("cond")
-        predictions = {name: self.prediction(name) for name in (first, *others)}
+            return self.prediction(toward)
+        predictions = {name: self.prediction(toward if name == "cond" else name) for name in (first, *others)}
         return predictions[first] + scale * self.prior.direction(predictions, self.cameras)
 
     def eps(self, which: str = "cond") -> Tensor:
@@ -69,9 +70,9 @@ class Scores:
         """The clean latents as one condition sees them."""
         return self.prior.schedule.to_x0(self.prediction(which), self.noisy, self.timestep)
 
-    def guided_eps(self, scale: float) -> Tensor:
+    def guided_eps(self, scale: float, toward: str = "cond") -> Tensor:
         """The noise under guidance at the standard `scale`, 1 for none."""
-        return self.prior.schedule.to_eps(self.guided_prediction(scale), self.noisy, self.timestep)
+        return self.prior.schedule.to_eps(self.guided_prediction(scale, toward), self.noisy, self.timestep)
 
     def guided_x0(self, scale: float, rescale: float = 0.0) -> Tensor:
         """The clean latents under guidance; of the contrast that it adds, the share `rescale` is undone
@@ -112,6 +113,11 @@ class Loss(ABC):
         """What it needs beside the conditions "cond" and "uncond": of "negative", "source" (conditions of the prior)
         and "source_latents" (`Scores.source`)."""
         return frozenset()
+
+    def heeds(self) -> frozenset[str]:
+        """Which words beside the prompt it follows where there are some: of "negative", which guidance leads away from,
+        and "source"."""
+        return frozenset({"negative"}) | (self.wants() & {"source"})
 
     def conditions(self, prior: ScoringPrior, cameras: Cameras) -> tuple[str, ...]:
         """What it will ask the prior for at the drawn timestep, so that it is predicted in one pass."""

@@ -74,6 +74,9 @@ class PriorConfig(ABC):
     def check_unsampled(self) -> None:  # noqa: B027
         """Refuse, with a ValueError, settings of finished pictures, which no stage of the recipe asks for."""
 
+    def check_unsourced(self) -> None:  # noqa: B027
+        """Refuse, with a ValueError, settings of source words, which no loss of the recipe asks for."""
+
     def rules(self, facts: BackboneFacts) -> Rules:
         """The rules of what `build` will make with such a backbone; ValueError where the two do not go together."""
         return NoRules()
@@ -131,9 +134,12 @@ class ScoringPrior(Prior):
         """What it predicts of noisy `latents [B, V, C, h, w]` at `timestep [B]` by B V cameras, for K conditions in one
         pass: `[K, B, V, C, h, w]`, in the parameterisation of `schedule`.
 
-        which: of "cond" (the prompt), "uncond" (no words), "negative" (the negative prompt) and what else
-        `guidance_conditions` names.
+        which: of "cond" (the prompt), "uncond" (no words), "negative" (the negative prompt), "source" (the words that a
+        loss leads away from) and what else `guidance_conditions` names.
         """
+
+    def check_source(self) -> None:
+        """Refuse, with a ValueError, to be asked for "source" if there is no room for its words."""
 
     def guidance_conditions(self, cameras: Cameras) -> tuple[str, ...]:
         """The conditions that `direction` needs for these cameras, the unconditional one first."""

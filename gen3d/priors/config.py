@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from diffusion.limits import check_range
+from gen3d.limits import check_unused
 from gen3d.priors.base import PriorConfig, Request
-from gen3d.prompts import speaks_of_background
+from gen3d.prompts import is_blank, speaks_of_background
 
 if TYPE_CHECKING:
     from diffusion.facts import BackboneFacts
@@ -39,7 +40,9 @@ class TextPriorConfig(PriorConfig):
         with, and views of one set agree far better than those of two. With 1, and of a backbone that makes one view at
         a time, each view is alone, and words say which it is (", front view" and so on).
     perp_neg: views that are alone are steered away from the neighbouring views' words (Perp-Neg, arXiv 2304.04968).
-    source_suffix: what is put behind the prompt for the condition "source" (SDS-Bridge, arXiv 2406.09417).
+    source_prompt: the condition "source" of losses that ask for it: what the pictures show or what is wrong with them;
+        on the prompt's background. "" is the prompt with as many words of `source_suffix` behind it as the text encoder
+        has room for (SDS-Bridge, arXiv 2406.09417).
     """
 
     name: Literal["text"] = "text"
@@ -47,15 +50,29 @@ class TextPriorConfig(PriorConfig):
     background: Annotated[str, "text"] = "auto"
     joint_views: int = 8
     perp_neg: bool = False
+    source_prompt: Annotated[str, "text"] = ""
     source_suffix: Annotated[str, "text"] = (
         ", oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, malformed"
     )
 
     def __post_init__(self) -> None:
         check_range(self, 1, 64, "joint_views", of="prior")
+        if self.source_prompt:
+            if is_blank(self.source_prompt):
+                raise ValueError("prior source_prompt shows nothing; say what it is, or leave it out")
+            check_unused("prior", self, ["source_suffix"], "source_prompt is given")
+        elif is_blank(self.source_suffix):
+            raise ValueError(
+                "prior source_suffix shows nothing, so that the source would be the prompt; give a source_prompt, or "
+                "leave it out"
+            )
 
     def conditions(self, negative_prompt: str) -> frozenset[str]:
         return super().conditions(negative_prompt) | {"source"}
+
+    def check_unsourced(self) -> None:
+        unasked = "no loss of the recipe asks for source words, as sds_bridge and dds do"
+        check_unused("prior", self, ["source_prompt", "source_suffix"], unasked)
 
     def check_words(self, prompt: str, negative_prompt: str) -> None:
         check_background(self.background, prompt)

@@ -26,6 +26,7 @@ from gen3d.prompts import (
     direction,
     is_blank,
     say,
+    say_source,
     speaks_of_background,
     view_clause,
 )
@@ -60,10 +61,29 @@ class TextPrior(ScoringPrior):
                 f"{backbone.max_tokens} tokens that the text encoder reads; describe it in fewer words"
             )
         self._encoded: dict[str, Conditioning] = {}
+        if config.source_prompt:
+            self.check_source()
 
     @cached_property
     def background(self) -> Color | None:
         return background_of(self.prompt)
+
+    @cached_property
+    def _source(self) -> Said:
+        config, shorten = self.config, self.backbone.shorten
+        return say_source(
+            config.source_prompt, config.source_suffix, self.said, shorten, num_views=self.num_views
+        )
+
+    def check_source(self) -> None:
+        room = f"the {self.backbone.max_tokens} tokens that the text encoder reads"
+        if not self._source.left_out:
+            return
+        if self.config.source_prompt:
+            raise ValueError(f"prior source_prompt is longer than {room}; say it in fewer words")
+        raise ValueError(
+            f"the prompt leaves no room for source_suffix in {room}; give prior source_prompt instead"
+        )
 
     def check_start(self, timestep: int | None) -> None:
         self.rules.check_start(timestep)
@@ -139,7 +159,7 @@ class TextPrior(ScoringPrior):
             return self._encode("")
         if name == "negative":
             return self._encode(self.request.negative_prompt)
-        prompt = self.prompt + (self.config.source_suffix if name == "source" else "")
+        prompt = self._source.text if name == "source" else self.prompt
         if name in _PERPENDICULAR:
             return self._negative_words(prompt, cameras, _PERPENDICULAR.index(name))
         if name not in ("cond", "source"):

@@ -84,6 +84,10 @@ class StageConfig(ABC):
         """Those that it asks."""
         return [chosen.prior] if "prior" in self.uses else []
 
+    def heeds(self, chosen: Chosen) -> set[tuple[PriorConfig, str]]:
+        """Which words of which priors it follows where there are some, beside the prompt: "negative" and "source"."""
+        return {(chosen.prior, "negative")} if self.samples else set()
+
     def check(self, chosen: Chosen) -> None:  # noqa: B027
         """Refuse what does not go together, with a ValueError, before any model is loaded."""
 

@@ -69,6 +69,8 @@ class Distill(Fit):
                 raise ValueError(
                     f"guidance {name!r} needs a prior that predicts and a loss: choose distillation"
                 )
+            if "source" in loss.wants():
+                prior.check_source()
             self.opinions[name] = _Opinion(prior=prior, loss=loss, weight=one.weight)
         self.wants_source = any("source_latents" in one.loss.wants() for one in self.opinions.values())
         self.views_together = config.views_together(given.prior)

@@ -50,6 +50,7 @@ class Small(Known):
         }
 
     def predict(self, latents: Tensor, timestep: Tensor, cameras: Cameras, which: Sequence[str]) -> Tensor:
+        self.passes.append(tuple(which))
         inputs = [Inputs(conditioning=self.words[name]) for name in which]
         return torch.stack(predict_together(self.denoiser, latents, timestep, inputs))
 

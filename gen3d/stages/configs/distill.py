@@ -118,6 +118,12 @@ class DistillConfig(StageConfig):
     def priors(self, chosen: Chosen) -> list[PriorConfig]:
         return [one.prior or chosen.prior for one in self.opinions().values()]
 
+    def heeds(self, chosen: Chosen) -> set[tuple[PriorConfig, str]]:
+        opinions = [
+            (one.prior or chosen.prior, one.loss or chosen.distillation) for one in self.opinions().values()
+        ]
+        return {(prior, word) for prior, loss in opinions if loss is not None for word in loss.heeds()}
+
     def needs(self) -> frozenset[str]:
         opinions = self.opinions().values()
         named = {
