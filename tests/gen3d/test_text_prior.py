@@ -87,7 +87,7 @@ def test_views_of_one_set_see_each_other_and_sets_do_not(backbone: Backbone) -> 
 
 def test_conditions_in_one_pass_are_what_they_are_one_by_one(backbone: Backbone) -> None:
     request = Request(backbone=backbone, prompt="a red mushroom", negative_prompt="a blue cube")
-    asked = CONFIG.build(request)
+    asked = replace(CONFIG, source_prompt="a dog").build(request)
     cameras, t = orbit(torch.arange(8) * 45.0, 10.0), torch.tensor([300, 800])
     latents = torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     which = ["cond", "uncond", "negative", "source"]
