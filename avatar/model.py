@@ -150,7 +150,7 @@ class TalkingModel(nn.Module):
             latents: [B, F, C, h, w].
             timestep: int, [], [B] or [B, F], long.
             conditions: of the same B clips (or of one, where a bank is concerned) and F frames.
-            still: leave audio and motion modules out, as in the first training stage, where frames are pictures
+            still: leave audio and motion modules out, as in the first lesson, where frames are pictures
                 of their own.
         """
         batch, frames = self._check_latents(latents, "F")

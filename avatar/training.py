@@ -1,4 +1,4 @@
-"""The loss of a talking model in each of EMO's stages (arXiv 2402.17485, section 3.3).
+"""The loss of a talking model in a lesson (see `avatar.lessons`).
 
 Shapes: B clips, F frames, M motion frames, K audio branches, W frames of a window of sound; C, h, w of latents; H, W of
 pictures.
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avatar.conditions import Conditions, dropout_rows
+from avatar.lessons.base import Lesson
 from avatar.model import TalkingModel
-from avatar.settings import StageConfig
 from diffusion.schedule import Schedule
 
 
@@ -38,11 +38,11 @@ class TalkingBatch:
     blink: Tensor
 
 
-def stage_loss(
+def lesson_loss(
     model: TalkingModel,
     schedule: Schedule,
     batch: TalkingBatch,
-    config: StageConfig,
+    lesson: Lesson,
     *,
     channel_weights: Tensor | None = None,
     generator: torch.Generator,
@@ -55,22 +55,22 @@ def stage_loss(
     x0 = batch.latents
     count = len(x0)
     t = schedule.sample_timesteps(count, generator=generator).to(x0.device)
-    noise = offset_noise(x0.shape, config.noise_offset, generator=generator).to(x0)
-    conditions = conditions_of(model, batch, config, generator=generator)
-    prediction = model(schedule.add_noise(x0, noise, t), t, conditions, still=config.stage == "image")
+    noise = offset_noise(x0.shape, lesson.noise_offset, generator=generator).to(x0)
+    conditions = conditions_of(model, batch, lesson, generator=generator)
+    prediction = model(schedule.add_noise(x0, noise, t), t, conditions, still=lesson.still)
     error = (prediction.float() - schedule.target(x0, noise, t)).square()
     if channel_weights is not None:
         error = error * channel_weights[:, None, None].to(error)
-    error = (error * _importance(model, batch, config).to(error)).flatten(1).mean(1)
-    return error if config.min_snr_gamma is None else error * schedule.min_snr_weight(t, config.min_snr_gamma)
+    error = (error * _importance(model, batch, lesson).to(error)).flatten(1).mean(1)
+    return error if lesson.min_snr_gamma is None else error * schedule.min_snr_weight(t, lesson.min_snr_gamma)
 
 
 def conditions_of(
-    model: TalkingModel, batch: TalkingBatch, config: StageConfig, *, generator: torch.Generator
+    model: TalkingModel, batch: TalkingBatch, lesson: Lesson, *, generator: torch.Generator
 ) -> Conditions:
-    """The conditions a stage trains with, some of them dropped."""
+    """The conditions of a lesson, some of them dropped."""
     count, height, width = len(batch.latents), *batch.latents.shape[-2:]
-    moves = config.stage != "image"
+    moves = not lesson.still
     conditions = Conditions(
         reference=model.encode_reference(batch.reference, batch.identity),
         identity=batch.identity,
@@ -78,24 +78,21 @@ def conditions_of(
         audio=model.encode_audio(batch.windows) if moves else None,
         masks=model.encode_masks(batch.regions, height, width) if moves else None,
         motion=model.encode_motion(batch.past, batch.identity) if moves and batch.past.shape[1] else None,
-        speed=batch.speed if config.stage == "motion" else None,
-        blink=batch.blink if config.stage == "motion" else None,
+        speed=batch.speed if lesson.steered else None,
+        blink=batch.blink if lesson.steered else None,
     )
-    return conditions.drop(
-        reference=dropout_rows(count, config.drop_reference, generator),
-        audio=dropout_rows(count, config.drop_audio, generator),
-        motion=dropout_rows(count, config.drop_motion, generator),
-    )
+    reference, audio, motion = (dropout_rows(count, share, generator) for share in lesson.dropped())
+    return conditions.drop(reference=reference, audio=audio, motion=motion)
 
 
-def _importance(model: TalkingModel, batch: TalkingBatch, config: StageConfig) -> Tensor:
+def _importance(model: TalkingModel, batch: TalkingBatch, lesson: Lesson) -> Tensor:
     """[B, 1, 1, h, w], 1 on average over a picture."""
     size = (batch.latents.shape[-2], batch.latents.shape[-1])
     branches = model.config.audio.branches
-    if config.lip_weight == 0.0 or "lip" not in branches:
+    if lesson.lip_weight == 0.0 or "lip" not in branches:
         return torch.ones(len(batch.latents), 1, 1, *size)
     lips = F.adaptive_avg_pool2d(batch.regions[:, branches.index("lip")], size)
-    weight = 1.0 + config.lip_weight * lips
+    weight = 1.0 + lesson.lip_weight * lips
     return (weight / weight.mean((1, 2), keepdim=True))[:, None, None]
 
 

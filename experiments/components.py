@@ -45,6 +45,7 @@ GROUPS: dict[str, str] = {
     "distillation": "gen3d.distillation.base:Loss",
     "cameras": "gen3d.camera_sampling.base:CameraSampler",
     "stage": "gen3d.stages.base:StageConfig",
+    "lesson": "avatar.lessons.base:Lesson",
 }
 # Further packages of a group, for components that need what the package of the base must not know.
 FURTHER: dict[str, tuple[str, ...]] = {"prior": ("experiments.priors",)}
@@ -131,9 +132,13 @@ def how_to_choose(annotation: Any, place: str) -> str:
 
 
 def offered(choices: Mapping[str, Any]) -> dict[str, str]:
-    """Of Hydra's choices, those that a user is offered: what stands before `=` -> the chosen name."""
+    """Of Hydra's choices, those that a user is offered: what stands before `=` -> the chosen name, ??? for none yet."""
     known = (RECIPE, *GROUPS, "backbone", "budget")
-    found = [(key, str(name)) for key, name in choices.items() if key.partition("@")[0] in known]
+    found = [
+        (key, "???" if name is None else str(name))
+        for key, name in choices.items()
+        if key.partition("@")[0] in known
+    ]
     found.reverse()  # of one group, Hydra lists them backwards
     return dict(sorted(found, key=lambda item: known.index(item[0].partition("@")[0])))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments import components
+from experiments import catalog, components
 from experiments.errors import UnknownKey, did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ def of(error: BaseException, typed: Sequence[str]) -> str | None:
         override = re.match(r"Error merging override \+*([^=]+)=", str(error))
         if override and not override[1].startswith(key or " "):
             key = override[1]
-        line = _no_component(key, text) or _list_form(key, typed) or (f"{key}: {text}" if key else text)
+        line = (
+            _no_component(key, text)
+            or _not_chosen(key, cause.parent_node)
+            or _list_form(key, typed)
+            or (f"{key}: {text}" if key else text)
+        )
     file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
     return f"{file[1]}.yaml: {line}" if file else line
 
@@ -99,6 +105,11 @@ def _unknown_key(key: str, node: DictConfig) -> str:
         if cls is dict and parent:
             known = [f"{parent}.{each}" for each in siblings]
         listing = f" Keys{' of ' + parent if parent else ''}: {', '.join(siblings)}" if siblings else ""
+        if not parent and key in getattr(cls, "RENAMED", {}):
+            return f"unknown key {key!r}: write {cls.RENAMED[key]}"
+        others = [] if parent else _experiments_with(key, str(root.get("task")))
+        if others:
+            return f"unknown key {key!r}: it belongs to {', '.join(others)}.{listing}"
         return f"unknown key {key!r}.{did_you_mean(key, known)}{listing}"
     if name is None:
         above, _, own = parent.rpartition(".")
@@ -117,6 +128,33 @@ def _unknown_key(key: str, node: DictConfig) -> str:
         return f"{line} {last} belongs to {chosen}"
     near = did_you_mean(last, settings)
     return f"{line}{near}"
+
+
+def _experiments_with(key: str, task: str) -> list[str]:
+    """The shipped experiments that have a setting of that name, of the family that those of `task` belong to."""
+    from experiments import tasks
+
+    known = {name: catalog.task_of(name) for name in catalog.experiments()}
+    families = {name.partition("/")[0] for name, each in known.items() if each == task}
+    return [
+        f"experiment={name}"
+        for name, each in known.items()
+        if name.partition("/")[0] in families
+        and key in {field.name for field in dataclasses.fields(tasks.config(each))}
+    ]
+
+
+def _not_chosen(key: str | None, parent: DictConfig | None) -> str | None:
+    """What to say of a setting of the component at the dotted key `key`, none being chosen; None for all others."""
+    from omegaconf import OmegaConf
+
+    from experiments.run.schema import class_of
+
+    cls, name = class_of(OmegaConf.get_type(parent)), str(key).rpartition(".")[2]
+    annotation = typing.get_type_hints(cls).get(name) if dataclasses.is_dataclass(cls) else None
+    if annotation is None or not components.is_choice(annotation) or not OmegaConf.is_missing(parent, name):
+        return None
+    return f"{key} is missing; {components.how_to_choose(annotation, str(key))}"
 
 
 def _no_component(key: str | None, text: str) -> str | None:

@@ -162,7 +162,7 @@ def write_talk(
         metadata=run.media_tags(),
         audio=sound.track(),
     )
-    run.end_stage()
+    run.end_phase()
     save_png(grid(torch.stack([face.image, *shown])[None]), run.artefact("talk.png", kind="image"))
     run.metrics["frames"] = features.num_frames
     shutil.rmtree(run.folder / _CLIPS)
@@ -209,7 +209,7 @@ def _frames(
     done = 0
     while _clip_file(folder, done).is_file():
         done += 1
-    run.begin_stage(
+    run.begin_phase(
         "animate", features.num_frames, min(done * config.animate.clip_frames, features.num_frames)
     )
     past = None

@@ -29,7 +29,7 @@ def make(
     run's beginning, which goes with a refusal, so that the folder is free for a corrected command.
     """
     assets: list[Asset] = []
-    run.begin_stage(name, len(jobs))
+    run.begin_phase(name, len(jobs))
     with closing(make_assets(jobs, at_once=at_once)) as made:
         for done, (job, asset) in enumerate(zip(jobs, made, strict=True), start=begun + 1):
             if asset.refused and done == begun + 1:
@@ -45,7 +45,7 @@ def make(
                 run.save(done, {"done": torch.tensor(done)})
             spent = f"{asset.report['seconds_total']:.0f} s" if asset.report else f"failed: {asset.reason}"
             run.say(f"{job.label} {job.case.caption}: {spent}")
-    run.end_stage()
+    run.end_phase()
     if all(asset.report is None for asset in assets):
         raise RunFailed(f"no asset could be made; the first: {assets[0].reason}")
     return assets

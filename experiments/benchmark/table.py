@@ -42,7 +42,7 @@ _EXPLAINED = (
     "Volume IoU, Chamfer distance and F-score are measured without any alignment, against the world's canonical shape "
     "of each caption. Albedo error is a mean absolute difference in linear [0, 1] over the mesh's surface. "
     f"{sharpness.EXPLAINED} Of the mesh's shaded views. Janus is "
-    "the share of heads with a face on the back. Seconds are those of the run's stages, then of the whole process; "
+    "the share of heads with a face on the back. Seconds are those of the run's phases, then of the whole process; "
     "memory is its peak. A failed asset counts with the worst scores."
 )
 

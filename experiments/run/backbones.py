@@ -49,14 +49,14 @@ class BackboneConfig:
 
 
 def load_into(run: Run, config: BackboneConfig) -> Backbone:
-    """Load the backbone as a timed stage of `run`, and record its id, revision and weights there.
+    """Load the backbone as a timed phase of `run`, and record its id, revision and weights there.
 
     UserError when the run was begun with other weights of that name.
     """
     from experiments.run.fingerprint import fingerprint
 
     announce_slowness(run, config)
-    with run.stage("load"):
+    with run.phase("load"):
         loaded = config.build(run.device)
         weights = fingerprint(loaded)
     run.made_with(f"backbone {loaded.name!r}", weights)

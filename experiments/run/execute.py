@@ -88,7 +88,7 @@ def _execute_locked(
             run.say(f"continuing {folder} from step {run.resumed.step}")
             run.notes.append(f"continued from step {run.resumed.step}")
         module.run(config, run)
-        run.end_stage()
+        run.end_phase()
         missing = [name for name in run.artefacts if not (folder / name).is_file()]
         if missing:
             raise RunFailed(f"the task ended without writing {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""What a run tells the terminal: a bar with stage, step, loss and time left, or plain lines in a log."""
+"""What a run tells the terminal: a bar with phase, step, loss and time left, or plain lines in a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-# Without a terminal a line is printed at most this often, and at the end of each stage.
+# Without a terminal a line is printed at most this often, and at the end of each phase.
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -21,7 +21,7 @@ def format_metrics(metrics: Mapping[str, float], limit: int = 3) -> str:
 
 
 class ProgressDisplay:
-    """One display per run. `steps` of a stage may be unknown (None): then only time is shown."""
+    """One display per run. `steps` of a phase may be unknown (None): then only time is shown."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
@@ -53,7 +53,7 @@ class ProgressDisplay:
             print(text, file=self.stream, flush=True)
 
     def begin(self, name: str, steps: int | None, done: int = 0) -> None:
-        """A stage begins (or, after a resume, goes on with `done` steps behind it)."""
+        """A phase begins (or, after a resume, goes on with `done` steps behind it)."""
         self._name, self._steps, self._step, self._first = name, steps, done, done
         self._started = self._last_line = time.monotonic()
         if self._bar is not None:
@@ -62,7 +62,7 @@ class ProgressDisplay:
             self._task = self._bar.add_task(name, total=steps or 1, completed=done, metrics="")
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """`step` steps of the stage are done."""
+        """`step` steps of the phase are done."""
         self._step = step
         shown = format_metrics(metrics)
         if self._bar is not None and self._task is not None:
@@ -80,7 +80,7 @@ class ProgressDisplay:
             self.say(f"{self._name}  {step}{total}  {shown}{left}")
 
     def end(self) -> None:
-        """The stage is done."""
+        """The phase is done."""
         seconds = time.monotonic() - self._started
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)

@@ -92,8 +92,8 @@ def _curves(folder: Path) -> str:
     by_series: dict[tuple[str, str], list[float]] = {}
     for record in read_log(folder / folders.METRICS):
         for name, value in record.items():
-            if name not in ("stage", "step"):
-                by_series.setdefault((str(record.get("stage", "")), name), []).append(float(value))
+            if name not in ("phase", "step"):
+                by_series.setdefault((str(record.get("phase", "")), name), []).append(float(value))
     return "".join(curve_svg(v, " ".join(filter(None, key))) for key, v in by_series.items() if len(v) > 1)
 
 

@@ -55,7 +55,7 @@ class Run:
         self.notes: list[str] = []
         self._log: io.FileIO | None = None
         self._lines = 0
-        self._stage, self._stage_began = "", 0.0
+        self._phase, self._phase_began = "", 0.0
         if self.resumed is not None:
             self.seconds = json.loads(self.resumed.metadata.get(_SECONDS, "{}"))
             self.notes = json.loads(self.resumed.metadata.get(_NOTES, "[]"))
@@ -84,42 +84,42 @@ class Run:
         self.say(text)
 
     @contextlib.contextmanager
-    def stage(self, name: str, steps: int | None = None, done: int = 0) -> Iterator[None]:
-        """Time a part of the run and show its progress. `done` steps lie behind a resumed stage."""
-        self.begin_stage(name, steps, done)
+    def phase(self, name: str, steps: int | None = None, done: int = 0) -> Iterator[None]:
+        """Time a part of the run and show its progress. `done` steps lie behind a resumed phase."""
+        self.begin_phase(name, steps, done)
         yield
-        self.end_stage()
+        self.end_phase()
 
     def collect(self, name: str, items: Iterable[T], count: int) -> list[T]:
-        """All of `count` items that are made one by one, as a stage of the run."""
+        """All of `count` items that are made one by one, as a phase of the run."""
         found = []
-        with self.stage(name, count):
+        with self.phase(name, count):
             for item in items:
                 found.append(item)
                 self.display.update(len(found), {})
         return found
 
-    def begin_stage(self, name: str, steps: int | None = None, done: int = 0) -> None:
-        """As `stage`, for loops that tell of their stages by a callback."""
-        if self._stage:
-            self.end_stage()
-        self._stage, self._stage_began = name, time.monotonic()
+    def begin_phase(self, name: str, steps: int | None = None, done: int = 0) -> None:
+        """As `phase`, for loops that tell of their parts by a callback."""
+        if self._phase:
+            self.end_phase()
+        self._phase, self._phase_began = name, time.monotonic()
         self.display.begin(name, steps, done)
 
-    def end_stage(self) -> None:
-        """The current stage is done."""
-        if self._stage:
+    def end_phase(self) -> None:
+        """The current phase is done."""
+        if self._phase:
             self._count_seconds()
-            self._stage = ""
+            self._phase = ""
             self.display.end()
 
     def _count_seconds(self) -> None:
         now = time.monotonic()
-        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._stage_began
-        self._stage_began = now
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._phase_began
+        self._phase_began = now
 
     def log(self, step: int, metrics: Mapping[str, float] | None = None, **more: float) -> None:
-        """`step` steps of the current stage are done; write the metrics to metrics.jsonl and show them.
+        """`step` steps of the current phase are done; write the metrics to metrics.jsonl and show them.
 
         A metric that is not finite stops the run.
         """
@@ -127,10 +127,10 @@ class Run:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise RunFailed(
-                    f"{name} is {value} in stage {self._stage or 'run'!r} at step {step}; {self.kept()}"
+                    f"{name} is {value} in phase {self._phase or 'run'!r} at step {step}; {self.kept()}"
                 )
         assert self._log is not None
-        line = (json.dumps({"stage": self._stage, "step": step, **values}) + "\n").encode()
+        line = (json.dumps({"phase": self._phase, "step": step, **values}) + "\n").encode()
         try:
             # On a disk that is nearly full a part of it is written, and the rest is refused.
             while line:
@@ -149,7 +149,7 @@ class Run:
         self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
     ) -> None:
         """Write a checkpoint that this run can be continued from. `step` counts all steps of the run."""
-        if self._stage:
+        if self._phase:
             self._count_seconds()
         own = {_SECONDS: json.dumps(self.seconds), _LINES: str(self._lines), _NOTES: json.dumps(self.notes)}
         self.checkpoints.save(step, tensors, {**(metadata or {}), **own})

@@ -24,7 +24,7 @@ How to add one. Write its settings and its work, add a line to `TASKS`, and writ
     learning_rate: 3.0e-4
 
 What `run` offers (see `Run`): `run.folder`, `run.device`, `run.generator("name")`; `run.checkpoints.latest()` and
-`run.save(step, tensors, metadata)`; `run.resumed`, the newest good checkpoint or None; `with run.stage("fit", 400):`
+`run.save(step, tensors, metadata)`; `run.resumed`, the newest good checkpoint or None; `with run.phase("fit", 400):`
 around timed parts, `run.log(step, loss=...)` inside; `run.artefact("mesh.glb", kind="mesh")` to record what was
 written; `run.inputs[...]`, `run.facts[...]`, `run.metrics[...]` for the report; `run.generated_by_ai = True` where a
 generative model takes part in what the run makes, and `run.media_tags()` for a video; `run.say("...")` for the user.
@@ -57,9 +57,13 @@ TASKS: dict[str, str] = {
     "text_to_talk": "experiments.tasks.text_to_talk",
     "talk": "experiments.tasks.talk",
     "sample": "experiments.tasks.sample",
+    "train_clip": "experiments.tasks.train_clip",
+    "train_vae": "experiments.tasks.train_vae",
+    "train_multiview": "experiments.tasks.train_multiview",
     "train_decoder": "experiments.tasks.train_decoder",
-    "train_talking": "experiments.tasks.train_talking",
-    "train": "experiments.tasks.train",
+    "train_talk": "experiments.tasks.train_talk",
+    "train_sound": "experiments.tasks.train_sound",
+    "train_measure": "experiments.tasks.train_measure",
 }
 
 

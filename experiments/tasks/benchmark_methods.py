@@ -56,16 +56,16 @@ def run(config: Config, run: Run) -> None:
             forget_assets(folder)
     load_average = circumstances.load_average()
     announce_slowness(run, config.backbone)
-    with run.stage("check"):
+    with run.phase("check"):
         _check_methods(config)
-    with run.stage("clip"):
+    with run.phase("clip"):
         clip, about_clip = measuring.load_clip(config.backbone, config.clip, run)
     bench = _Bench(config, run, cases, sweep_cases, clip)
     swept = bench.sweep()
     rows = bench.table({name: one["best"] for name, one in swept.items()})
     for name, row in rows.items():
         row["sweep"] = swept.get(name)
-    with run.stage("write"):
+    with run.phase("write"):
         run.facts["backbone"] = making.backbone_of(bench.made, run.folder)
         run.generated_by_ai = any(asset.report["generated_by_ai"] for asset in bench.made if asset.report)
         plain = Config(task=config.task, backbone=BackboneConfig(name="tiny"), methods=config.methods)
@@ -264,7 +264,7 @@ class _Bench:
         at_once = self.config.assets_at_once
         assets = making.make(self.run, jobs, name=name, at_once=at_once, begun=len(self.made))
         self.made += assets
-        self.run.begin_stage(f"score {name}", len(jobs))
+        self.run.begin_phase(f"score {name}", len(jobs))
         entries = []
         for done, (job, asset) in enumerate(zip(jobs, assets, strict=True), start=1):
             entry, images = measuring.score_asset(
@@ -274,7 +274,7 @@ class _Bench:
                 self.pictures[job.out.parent.name, job.case.index] = images
             entries.append(entry)
             self.run.display.update(done, {"iou": entry["scores"]["iou"]})
-        self.run.end_stage()
+        self.run.end_phase()
         return entries
 
     def _measure(self, case: Case, *, with_clip: bool = True) -> Any:

@@ -70,10 +70,10 @@ def run(config: Config, run: Run) -> None:
     clips = _clips(config, run)
     boxes = [_found(clip) for clip in clips]
     made, about_found, seconds = _animate(config, run, backbone, model, clips, boxes, folder)
-    with run.stage("score", len(clips)):
+    with run.phase("score", len(clips)):
         entries = _score(config, run, judge, clips, made)
         found = _score_found(config, judge, clips, boxes, about_found, entries)
-    with run.stage("wait"):
+    with run.phase("wait"):
         waiting = waited(clips[0], _as_typed(config, backbone), folder / "waited")
     settings = config.animate
     result = {
@@ -97,7 +97,7 @@ def run(config: Config, run: Run) -> None:
         "found": found,
         "clips": entries,
     }
-    with run.stage("write"):
+    with run.phase("write"):
         run.metrics.update(
             {name: result[name] for name in ("scores", "found", "controls", "frames_per_second", "waiting")}
         )
@@ -156,7 +156,7 @@ def _animate(
     and the seconds that the first take; kept ones are read back."""
     made, about_found, seconds = [], {}, 0.0
     again = [index for index, box in enumerate(boxes[: config.num_found]) if box is not None]
-    with run.stage("animate", len(clips) + len(again)):
+    with run.phase("animate", len(clips) + len(again)):
         for index, clip in enumerate(clips):
             window = slice(clip.first_frame, clip.first_frame + config.num_frames)
             make = partial(_frames, config, run, backbone, model, clip, index)

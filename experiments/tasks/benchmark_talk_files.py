@@ -63,14 +63,14 @@ def run(config: Config, run: Run) -> None:
     for remark in remarks:
         run.note(remark)
     frames, seconds = [], 0.0
-    with run.stage("animate", len(speakers)):
+    with run.phase("animate", len(speakers)):
         for index, speaker in enumerate(speakers):
             make = partial(_frames, config, run, backbone, model, speaker, index)
             made, spent = kept(folder / f"{index:04d}.safetensors", make)
             frames.append(from_uint8(made))
             seconds += spent
             run.display.update(index + 1, {})
-    with run.stage("score", len(speakers)):
+    with run.phase("score", len(speakers)):
         entries = _score(config, run, FilesJudge(reader=reader, backbone=backbone), speakers, frames)
     result = {
         **circumstances.head(
@@ -89,7 +89,7 @@ def run(config: Config, run: Run) -> None:
         "pairs": entries,
         "left_out": left_out,
     }  # fmt: skip
-    with run.stage("write"):
+    with run.phase("write"):
         run.metrics.update({name: result[name] for name in ("scores", "controls", "frames_per_second")})
         write_json(run.artefact("talk_files.json", kind="table"), result)
         write_text(run.artefact("talk_files.md", kind="table"), talk_files_table.markdown(result))

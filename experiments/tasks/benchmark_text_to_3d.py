@@ -54,10 +54,10 @@ def run(config: Config, run: Run) -> None:
     load_average = circumstances.load_average()
     assets = _make(config, run, cases)
     run.generated_by_ai = any(asset.report["generated_by_ai"] for asset in assets if asset.report)
-    with run.stage("clip"):
+    with run.phase("clip"):
         clip, about_clip = measuring.load_clip(config.backbone, config.clip, run)
     scored, rows = _score(config, run, cases, assets, clip)
-    with run.stage("write"):
+    with run.phase("write"):
         made = [asset for asset in assets if asset.report is not None]
         validator, issues = gltf.validate([asset.folder / MESH for asset in made])
         found = dict(zip((asset.folder for asset in made), issues, strict=False))
@@ -124,7 +124,7 @@ def _score(
     """An entry and a row of the contact sheet for every case, controls included."""
     captions = retrieval.embed_captions(clip, [case.caption for case in cases]) if clip else None
     scored, rows = [], []
-    run.begin_stage("score", len(cases))
+    run.begin_phase("score", len(cases))
     following = Truth(cases[0].caption, config.scoring)
     first = following
     for index, (case, asset) in enumerate(zip(cases, assets, strict=True)):
@@ -152,7 +152,7 @@ def _score(
             )
         )
         run.display.update(index + 1, {"iou": entry["scores"]["iou"]})
-    run.end_stage()
+    run.end_phase()
     return scored, rows
 
 

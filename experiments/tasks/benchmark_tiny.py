@@ -56,7 +56,7 @@ def run(config: Config, run: Run) -> None:
     reader = Reader(clip)
     pictures = _pictures(config, run, backbone.image_size)
     album = _gather(config, run, backbone, cases, prompts)
-    with run.stage("score", len(cases)):
+    with run.phase("score", len(cases)):
         vae, retrieval = _measure_towers(config, backbone, reader, pictures)
         judge = Judge(reader, prompts, ring(backbone.num_views))
         scored, embeddings = _score(run, judge, cases, album, backbone)
@@ -80,7 +80,7 @@ def run(config: Config, run: Run) -> None:
         "groups": groups,
         "captions": scored,
     }
-    with run.stage("write"):
+    with run.phase("write"):
         run.metrics.update({"vae": vae["scores"], "retrieval": retrieval})
         run.metrics.update(
             {name: {**group["scores"], "controls": group["controls"]} for name, group in groups.items()}
@@ -140,7 +140,7 @@ def _gather(
     for step, (name, rows) in enumerate(jobs[done:], start=done):
         first = names.index(name)
         if step in (done, first):
-            run.begin_stage(name, names.count(name), step - first)
+            run.begin_phase(name, names.count(name), step - first)
         if name == "truth":
             _render_world(album, rows[0], prompts[rows[0]], cameras, backbone.image_size)
         else:
@@ -152,7 +152,7 @@ def _gather(
         run.display.update(step - first + 1, {})
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == len(jobs):
             run.save(step + 1, album.tensors)
-    run.end_stage()
+    run.end_phase()
     return album
 
 

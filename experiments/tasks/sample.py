@@ -44,7 +44,7 @@ def run(config: Config, run: Run) -> None:
         prompt=backbone.shorten(config.prompt)[1],
         negative_prompt=backbone.shorten(config.negative_prompt)[1],
     )
-    with run.stage("sample", config.sampling.num_steps):
+    with run.phase("sample", config.sampling.num_steps):
         views = sample_views(
             backbone,
             [config.prompt] * config.num_objects,
@@ -56,7 +56,7 @@ def run(config: Config, run: Run) -> None:
             negative_prompt=config.negative_prompt,
             callback=lambda at: run.display.update(at.step + 1, {}),
         )
-    with run.stage("write"):
+    with run.phase("write"):
         if backbone.image_encoder is not None:
             similarity = backbone.image_text_similarity(views.flatten(0, 1), [config.prompt])
             run.metrics["image_text_similarity"] = round(float(similarity.mean()), 4)

@@ -120,14 +120,14 @@ def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
     index = int(run.resumed.metadata["stage_index"]) if run.resumed else 0
     if index < len(stages):
         done = int(run.resumed.metadata["step"]) if run.resumed else 0
-        run.begin_stage(stages[index].name, steps_of(stages[index]), done)
+        run.begin_phase(stages[index].name, steps_of(stages[index]), done)
 
     def on_step(progress: Progress) -> None:
         run.log(progress.step, progress.metrics)
         if progress.step == progress.stage_steps and progress.stage_index + 1 < len(stages):
             # At once, so that what a stage prepares before its first step counts as its own time.
             following = stages[progress.stage_index + 1]
-            run.begin_stage(following.name, steps_of(following))
+            run.begin_phase(following.name, steps_of(following))
 
     state = optimize(
         stages,
@@ -138,12 +138,12 @@ def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
         checkpoint_every=config.checkpoint_every,
         resume=resume,
     )
-    run.end_stage()
+    run.end_phase()
     return state
 
 
 def _write(config: Config, run: Run, backbone: Backbone, mesh: Mesh) -> None:
-    with run.stage("export"):
+    with run.phase("export"):
         extras = {"generator": f"Galatea {version()}", "prompt": config.prompt, "seed": config.seed}
         for suffix, kind in _KINDS.items():  # noted before they are there: a run may be killed in between
             folders.remember(run.folder, artefacts={f"mesh{suffix}": kind})
@@ -157,14 +157,14 @@ def _write(config: Config, run: Run, backbone: Backbone, mesh: Mesh) -> None:
             "watertight": is_watertight(mesh),
         }
         run.metrics["rerender_psnr_db"] = {name: _decibel(one["psnr"]) for name, one in exported.items()}
-    with run.stage("pictures"):
+    with run.phase("pictures"):
         write_preview(mesh, run.artefact("preview.png", kind="image"), config.turntable)
         views = write_views(mesh, run.artefact("views.png", kind="image"), config.turntable)
         if backbone.image_encoder is not None:
             with torch.no_grad():
                 similarity = backbone.image_text_similarity(views.to(backbone.device), [config.prompt])
             run.metrics["image_text_similarity"] = round(float(similarity.mean()), 4)
-    with run.stage("turntable"):
+    with run.phase("turntable"):
         write_turntable(
             mesh, run.artefact("turntable.mp4", kind="video"), config.turntable, run.media_tags(config.prompt)
         )

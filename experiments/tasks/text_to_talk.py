@@ -35,7 +35,7 @@ def run(config: Config, run: Run) -> None:
     backbone = load_into(run, config.backbone)
     model = load_talking(backbone, config.talking, config.animate)  # before minutes are spent on the mesh
     mesh = text_to_3d.make_and_write(config, run, backbone)
-    with run.stage("portrait"):
+    with run.phase("portrait"):
         path = run.artefact("portrait.png", kind="image")
         save_png(portrait_of(mesh, config.portrait_size, config.background), path)
         # From the file, so that what speaks is what the file shows.

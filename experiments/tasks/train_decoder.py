@@ -126,7 +126,7 @@ def _made(
     of: list[str | Tensor] = [fingerprint(backbone), str(config.seed)]
     if backbone.has_camera:
         scenes = scenes.first(config.decoder.made_scenes)
-        with run.stage("make views"):
+        with run.phase("make views"):
             latents = cached_latents(backbone, scenes.images, cache)
             make = partial(made_views, backbone, scenes, latents, run.generator("made views"))
             views = kept_latents(cache, "made_views", [*of, scenes.images], make)
@@ -137,7 +137,7 @@ def _made(
     file = (backbone.folder or Path()) / ADAPTERS
     if file.is_file():
         model, data = load_talking(backbone, None, AnimateConfig()), clips.data
-        with run.stage("make frames"):
+        with run.phase("make frames"):
             make = partial(made_frames, backbone, model, clips, run.generator("made frames"))
             frames = kept_latents(cache, "made_frames", [*of, sha256_of_file(file), data.images], make)
         images = data.images[:, -frames.shape[1] :].flatten(0, 1)
@@ -177,7 +177,7 @@ def _scenes(config: Config, run: Run, name: str, wanted: DatasetConfig) -> Shard
 def _clips(config: Config, run: Run, backbone: Backbone, name: str, wanted: TalkingConfig) -> EncodedClips:
     making = make_talking(Path(config.data_folder) / name, wanted, workers=config.workers)
     data = TalkingData(TalkingClips(run.collect(f"data/{name}", making, wanted.num_shards)))
-    with run.stage(f"encode {name}"):
+    with run.phase(f"encode {name}"):
         return EncodedClips.of(backbone, data, _cache(config))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diffusion.limits import check_least, check_range
+from gen3d.limits import check_unused
 
 Weighting = Literal["pixels", "equal"]
 
@@ -54,6 +55,8 @@ class LoopConfig:
                 f"batch_size is {self.batch_size}, which {self.processes} processes cannot share evenly; "
                 "make it a multiple of processes"
             )
+        if self.optimizer != "muon":
+            check_unused("loop", self, ("muon_scale",), f"loop optimizer is {self.optimizer}")
         check_range(self, 0, 1, "ema_decay", ends="[)")
 
     def rate(self, step: int) -> float:
@@ -97,7 +100,7 @@ def check_channels(channels: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """What the decoder learns from (part decoder).
+    """What the decoder learns from.
 
     pyramid_weight: how much the error of edges counts beside the mean absolute error of pixels. critic_weight: how
         much the critic's opinion counts, from step critic_from on; it learns from the first step. 0 leaves it out.
@@ -123,6 +126,8 @@ class DecoderConfig:
         check_least(self, 0, "critic_from", of="decoder")
         check_least(self, 1, "made_scenes", "closeups", of="decoder")
         check_range(self, 0, 1, "portrait_share", "made_share", ends="[)", of="decoder")
+        if self.made_share == 0:
+            check_unused("decoder", self, ("made_weight", "made_scenes"), "decoder made_share is 0")
         low, high = self.fovy_deg
         if not 0 < low <= high < 180:
             raise ValueError(

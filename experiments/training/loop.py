@@ -100,7 +100,7 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
         learner.load(run.resumed.tensors)
         average = {name: run.resumed.tensors[f"average.{name}"].to(p.device) for name, p in weights.items()}
 
-    run.begin_stage("train", config.steps, first)
+    run.begin_phase("train", config.steps, first)
     with group(processes, _work, recipe, config, learner.state(), first) as members:
         for step in range(first, config.steps):
             metrics = learner.step(step, members)
@@ -126,7 +126,7 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
             if done % run.config.checkpoint_every == 0 or done == config.steps:
                 state = learner.state() | {f"average.{name}": value for name, value in average.items()}
                 run.save(done, state, {"measured": json.dumps(measured)})
-    run.end_stage()
+    run.end_phase()
     with torch.no_grad():
         for name, p in weights.items():
             p.copy_(average[name])

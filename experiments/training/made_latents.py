@@ -13,8 +13,9 @@ from torch import Tensor
 
 from avatar.conditions import Conditions
 from avatar.guidance import predict_guided
+from avatar.lessons.config import Motion
 from avatar.model import TalkingModel
-from avatar.settings import AnimateConfig, StageConfig
+from avatar.settings import AnimateConfig
 from avatar.training import conditions_of
 from diffusion.backbone import Backbone
 from diffusion.conditioning import Inputs
@@ -66,7 +67,7 @@ def made_frames(
     scheduler, config = make_scheduler(backbone.scheduler), AnimateConfig()
     starts = plan_timesteps(scheduler, config.num_steps)[1:]
     past = model.config.motion.motion_frames
-    known = StageConfig(stage="motion", drop_reference=0.0, drop_audio=0.0, drop_motion=0.0)
+    known = Motion().undisturbed()
     made = []
     for index in range(len(clips.data)):
         start = int(starts[index % len(starts)])

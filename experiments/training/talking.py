@@ -1,4 +1,4 @@
-"""Recipes of the talking portrait: its adapters, stage by stage, and the two small networks that measure it."""
+"""Recipes of the talking portrait: its adapters, lesson by lesson, and the two small networks that measure it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from avatar.audio_frames import read_windows
 from avatar.face import face_box_of
 from avatar.face_box import FaceBox
 from avatar.face_regions import face_mask, regions
+from avatar.lessons.base import Lesson
 from avatar.model import TalkingModel
 from avatar.mouth import MouthReader, mouth_region
-from avatar.settings import StageConfig
 from avatar.syncnet import WINDOW, SyncNet, contrast
-from avatar.training import TalkingBatch, stage_loss
-from avatar.training_stages import groups_of, set_trainable
+from avatar.trainable import set_trainable
+from avatar.training import TalkingBatch, lesson_loss
 from diffusion.backbone import Backbone
 from experiments.training.channels import pixel_weights
 from experiments.training.multiview import cached_latents
@@ -82,7 +82,7 @@ def sound_windows(clip: Clip) -> Tensor:
 
 
 class TalkRecipe:
-    """One stage of the adapters; the backbone stays as it is (unless the architecture says otherwise).
+    """One lesson of the adapters; the backbone stays as it is (unless the architecture says otherwise).
 
     cache: folder where latents are kept, so that a continued run need not encode the pictures again.
     """
@@ -93,22 +93,20 @@ class TalkRecipe:
         model: TalkingModel,
         train: TalkingData,
         held_out: TalkingData,
-        stage: StageConfig,
+        lesson: Lesson,
         *,
-        num_frames: int,
         cache: Path | None = None,
     ) -> None:
-        """model: lives on the backbone's UNet. num_frames: frames of each clip trained on; the motion frames come
-        before them."""
+        """model: lives on the backbone's UNet."""
         self.model = model.float()
-        set_trainable(self.model, groups_of(stage.stage, freeze_sound=stage.freeze_sound))
+        set_trainable(self.model, lesson.groups())
         self.modules = nn.ModuleDict({"talking": self.model})
-        self.schedule, self.stage = backbone.schedule, stage
+        self.schedule, self.lesson = backbone.schedule, lesson
         self.past = model.config.motion.motion_frames
-        self.num_frames = 1 if stage.stage == "image" else num_frames
+        self.num_frames = lesson.frames()
         if self.past + self.num_frames > train.num_frames:
             raise ValueError(
-                f"num_frames is {num_frames}, but with {self.past} motion frames before them the clips of "
+                f"num_frames is {self.num_frames}, but with {self.past} motion frames before them the clips of "
                 f"{train.num_frames} frames are too short; make num_frames at most {train.num_frames - self.past}"
             )
         self.weights = pixel_weights(backbone, from_uint8(train.portraits[:32]))
@@ -120,7 +118,7 @@ class TalkRecipe:
         last = self.train.data.num_frames - self.num_frames
         starts = torch.randint(self.past, last + 1, (batch_size,), generator=generator)
         batch = self._batch(self.train, rows, starts)
-        return self._error(batch, self.stage, generator).mean(), {}
+        return self._error(batch, self.lesson, generator).mean(), {}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -128,25 +126,22 @@ class TalkRecipe:
 
         `v_error_other_sound`: the same with the next clip's sound; what lies between them is what the sound tells.
         """
-        stage = StageConfig(
-            stage=self.stage.stage, min_snr_gamma=None, noise_offset=0.0, lip_weight=self.stage.lip_weight,
-            drop_reference=0.0, drop_audio=0.0, drop_motion=0.0,
-        )  # fmt: skip
+        lesson = self.lesson.undisturbed()
         errors: dict[str, list[Tensor]] = {"v_error": [], "v_error_other_sound": []}
         for rows in torch.arange(len(self.held_out.data)).split(8):
             batch = self._batch(self.held_out, rows, torch.full((len(rows),), self.past))
             other = torch.roll(batch.windows, 1, dims=0)
             for name, windows in (("v_error", batch.windows), ("v_error_other_sound", other)):
-                if name != "v_error" and self.stage.stage == "image":
+                if name != "v_error" and lesson.still:
                     continue
                 generator = torch.Generator().manual_seed(int(rows[0]))
                 changed = replace(batch, windows=windows)
-                errors[name].append(self._error(changed, stage, generator))
+                errors[name].append(self._error(changed, lesson, generator))
         return {name: float(torch.cat(values).mean()) for name, values in errors.items() if values}
 
-    def _error(self, batch: TalkingBatch, stage: StageConfig, generator: torch.Generator) -> Tensor:
-        return stage_loss(
-            self.model, self.schedule, batch, stage, channel_weights=self.weights, generator=generator
+    def _error(self, batch: TalkingBatch, lesson: Lesson, generator: torch.Generator) -> Tensor:
+        return lesson_loss(
+            self.model, self.schedule, batch, lesson, channel_weights=self.weights, generator=generator
         )
 
     def _batch(self, inputs: EncodedClips, rows: Tensor, starts: Tensor) -> TalkingBatch:

@@ -12,7 +12,7 @@ from torch import nn
 
 from avatar.config import SD15, TINY, Config
 from avatar.model import TalkingModel
-from avatar.training_stages import parameter_groups
+from avatar.trainable import parameter_groups
 from diffusion.backbone import load
 
 MILLION = 1e6

@@ -11,8 +11,10 @@ import torch
 
 from avatar.conditions import Conditions
 from avatar.config import TINY
+from avatar.lessons.base import Lesson
+from avatar.lessons.config import Image, Video
 from avatar.model import TalkingModel
-from avatar.training_stages import STAGES, set_trainable
+from avatar.trainable import set_trainable
 from diffusion.adapters.bank import KVBank
 from diffusion.attention import add_context_attention
 from diffusion.backbone import Backbone, load
@@ -210,7 +212,7 @@ def test_checkpointing_changes_neither_results_nor_gradients(training: bool) -> 
 def test_half_precision() -> None:
     """Mixed, as in training, and whole, as on a GPU: close to single precision, gradients everywhere."""
     model = make_model()
-    chosen = set_trainable(model, STAGES["video"])
+    chosen = set_trainable(model, Video().groups())
     with torch.no_grad():
         expected = model(clips(), 300, make_conditions(model))
     with torch.autocast("cpu", torch.bfloat16):
@@ -283,22 +285,22 @@ def test_wrong_shapes(model: TalkingModel) -> None:
         make_model(use_speed=False)(clips(), 300, conditions)
 
 
-@pytest.mark.parametrize("stage", ["image", "video"])
-def test_it_learns_two_clips_by_heart(stage: str) -> None:
+@pytest.mark.parametrize("lesson", [Image(), Video()])
+def test_it_learns_two_clips_by_heart(lesson: Lesson) -> None:
     """60 steps with fixed noise; the targets differ between clips, so conditions have to be used."""
-    model = make_model(trained=False, unet=make_flat_unet(), tune_unet="all" if stage == "image" else "none")
-    optimiser = torch.optim.Adam(set_trainable(model, STAGES[stage]).values(), lr=1e-2)
+    model = make_model(trained=False, unet=make_flat_unet(), tune_unet="all" if lesson.still else "none")
+    optimiser = torch.optim.Adam(set_trainable(model, lesson.groups()).values(), lr=1e-2)
     latents, target = clips(2, 2, height=4, width=4), noise(2, 2, 4, 4, 4, seed=8)
     with torch.no_grad():
         fixed = make_conditions(model, 2, 2, height=4, width=4)
     losses = []
     for _ in range(60):
-        if stage == "image":
+        if lesson.still:
             reference = model.encode_reference(noise(2, 1, 4, 4, 4, seed=3), fixed.identity)
             conditions = replace(fixed, reference=reference)
         else:
             conditions = replace(fixed, audio=model.encode_audio(noise(2, 2, 5, 2, 3, seed=4)))
-        loss = (model(latents, 300, conditions, still=stage == "image") - target).square().mean()
+        loss = (model(latents, 300, conditions, still=lesson.still) - target).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

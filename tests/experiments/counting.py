@@ -53,7 +53,7 @@ def run(config: Config, run: Run) -> None:
         x, done = run.resumed.tensors["x"], run.resumed.step
         generator.set_state(run.resumed.tensors["rng"])
     target = torch.tensor(config.target)
-    with run.stage("fit", config.num_steps, done):
+    with run.phase("fit", config.num_steps, done):
         for step in range(done + 1, config.num_steps + 1):
             error = x - target + 0.01 * torch.randn(3, generator=generator)
             x = x - config.optimiser.learning_rate * error

@@ -192,7 +192,7 @@ _FIGURE = ("experiment=text_to_3d/quickstart", "prompt=a duck")
             "recipe.reconstruct.timesteps must be a list of whole numbers, such as [800,600,450,300,200], got '4'",
         ),
         (
-            ("experiment=train/tiny_vae", "model=m", "channels=8"),
+            ("experiment=train/tiny_multiview", "model=m", "channels=8"),
             "channels must be a list of whole numbers, such as [64,128,128], got '8'",
         ),
     ],

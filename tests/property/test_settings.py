@@ -62,12 +62,12 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "train/tiny_multiview": _TRAIN,
     "train/tiny_sound": _TALKING,
     "train/tiny_sync": _TALKING,
-    "train/tiny_talk": (*_TALKING, "training.stage=video"),
+    "train/tiny_talk": (*_TALKING, "lesson=video"),
     "train/tiny_vae": _TRAIN,
 }
 # Neither a matter of legal values, nor of this machine.
 _LEFT_ALONE = {"task", "experiment", "budget", "device", "threads", "out", "overwrite", "seed", "workers", "speech",
-               "processes", "dtype", "offline", "face", "part", "stage", "held_out", "text", "keep_unet_valid",
+               "processes", "dtype", "offline", "face", "part", "held_out", "text", "keep_unet_valid",
                "anew", "new_unet", "tune_unet"}  # fmt: skip
 _WHOLE = (-1, 0, 1, 2, 3, 4, 5, 8, 17, 64, 1001)
 _REAL = (-1e30, -1.0, 0.0, 1e-30, 1e-3, 0.5, 0.999, 1.0, 3.0, 10.0, 90.0, 180.0, 1e3, 1e30)

@@ -106,7 +106,7 @@ def test_quickstart_mesh_is_bit_identical(
 
     def stage_reached(name: str) -> bool:
         path = killed / "metrics.jsonl"
-        return path.is_file() and f'"stage": "{name}"' in path.read_text()
+        return path.is_file() and f'"phase": "{name}"' in path.read_text()
 
     moments: list[Callable[[], bool]] = [
         lambda: lines(killed) >= 2,

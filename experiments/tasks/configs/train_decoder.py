@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 from diffusion.limits import check_least
 from experiments.run.backbones import BackboneConfig
-from experiments.run.settings import FolderPath, Settings
-from experiments.training.config import DecoderConfig, LoopConfig
+from experiments.run.settings import FolderPath
+from experiments.tasks.configs.training import TrainSettings
+from experiments.training.config import DecoderConfig
 from experiments.world.config import DatasetConfig, TalkingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class Config(TrainSettings):
     """backbone: whose decoder learns; its latents, and so all that was trained on them, stay as they are.
 
     model: the folder that gets the trained decoder, begun as a copy of the backbone's.
@@ -25,7 +26,6 @@ class Config(Settings):
     backbone: BackboneConfig
     model: FolderPath = "outputs/tiny"
     data_folder: FolderPath = "data/decoder"
-    workers: int = 2
     held_out_scenes: int = 24
     held_out_closeups: int = 40
     held_out_clips: int = 30
@@ -36,17 +36,11 @@ class Config(Settings):
             num_clips=600, clips_per_shard=10, num_frames=6, speech="formants"
         )
     )
-    loop: LoopConfig
-    checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("data", "people"):
-            if getattr(self, name).held_out:
-                raise ValueError(
-                    f"{name}.held_out is true; training never sees held-out captions and people: leave it false"
-                )
-        check_least(self, 1, "workers", "held_out_scenes", "held_out_closeups", "held_out_clips")
+        self.check_not_held_out("data", "people")
+        check_least(self, 1, "held_out_scenes", "held_out_closeups", "held_out_clips")
         if self.data.size != self.people.size:
             raise ValueError(
                 f"data.size is {self.data.size} and people.size {self.people.size}; they must be the same"

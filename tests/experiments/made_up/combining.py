@@ -22,7 +22,7 @@ class Config(Settings):
 def run(config: Config, run: Run) -> None:
     lines = []
     for name, step in config.recipe.items():
-        with run.stage(name):
+        with run.phase(name):
             guidances = step.guidances.values() if isinstance(step, Walk) else ()
             lines.append(f"{name} {sum(each.weight * each.loss(2.0) for each in guidances)}\n")
     write_text(run.artefact("steps.txt", kind="text"), "".join(lines))

@@ -24,13 +24,20 @@ from gen3d.cameras import ring
 
 SMALL = (
     "budget=smoke", "data.num_scenes=3", "data.scenes_per_shard=3", "held_out_scenes=2", "workers=1", "threads=1",
-    "loop.batch_size=2", "checkpoint_every=2", "channels=[32,32]",
+    "loop.batch_size=2", "checkpoint_every=2",
 )  # fmt: skip
 
 
 def _train(galatea: Callable[..., Any], part: str, out: str, *more: str) -> Any:
+    narrow = ("channels=[32,32]",) if part == "multiview" else ()
     return galatea(
-        f"experiment=train/tiny_{part}", f"out={out}", "model=tiny", "data_folder=data", *SMALL, *more
+        f"experiment=train/tiny_{part}",
+        f"out={out}",
+        "model=tiny",
+        "data_folder=data",
+        *SMALL,
+        *narrow,
+        *more,
     )
 
 

@@ -1,4 +1,4 @@
-"""Training the talking portrait: three stages into one file of adapters, exact resume, and the two measures."""
+"""Training the talking portrait: three lessons into one file of adapters, exact resume, and the two measures."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from avatar.storage import load_adapters
 from avatar.syncnet import SyncNet
 from diffusion.backbone import load
 from diffusion.registry import find
-from experiments.speaking import ADAPTERS
-from experiments.tasks.train_talking import MOUTH, SYNC
+from experiments.speaking import ADAPTERS, MOUTH, SYNC
 from experiments.training.talking import TalkingData, portrait_box, sound_windows
 from experiments.world.config import TalkingConfig
 from experiments.world.talking import make_clip
@@ -44,42 +43,49 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_stages_go_on_from_one_another(galatea: Galatea, tmp_path: Path, model: Path, data: str) -> None:
+def test_lessons_go_on_from_one_another(galatea: Galatea, tmp_path: Path, model: Path, data: str) -> None:
     assert galatea("experiment=train/tiny_sound", *SMALL, data, "out=sound").status == 0
     before = load_file(model / ADAPTERS)
-    for stage in ("image", "video", "motion"):
-        outcome = galatea(
-            "experiment=train/tiny_talk", *SMALL, data, f"training.stage={stage}", f"out={stage}"
-        )
+    for lesson in ("image", "video", "motion"):
+        outcome = galatea("experiment=train/tiny_talk", *SMALL, data, f"lesson={lesson}", f"out={lesson}")
         assert outcome.status == 0, outcome.err
         weights = load_file(model / ADAPTERS)
         changed = {n.split(".")[0] for n, value in weights.items() if not torch.equal(value, before[n])}
-        if stage == "image":
+        if lesson == "image":
             assert changed == {"unet", "reference_projection", "identity", "locator"}
-        if stage == "video":
+        if lesson == "video":
             assert changed == {"audio", "motion"}
-        if stage == "motion":
+        if lesson == "motion":
             # Blinks come through a layer that starts at zero: two steps hardly move them.
             assert {"motion"} <= changed <= {"motion", "speed", "blink"}
         before = weights
-        held_out = json.loads((tmp_path / stage / "report.json").read_text())["metrics"]["held_out"]
-        assert held_out.keys() == ({"v_error"} if stage == "image" else {"v_error", "v_error_other_sound"})
+        held_out = json.loads((tmp_path / lesson / "report.json").read_text())["metrics"]["held_out"]
+        assert held_out.keys() == ({"v_error"} if lesson == "image" else {"v_error", "v_error_other_sound"})
     assert load_adapters(model / ADAPTERS, load(model).unet).config.reference_net == "shared"
     # As if killed after its first step: the second ends in the same weights.
     folder = tmp_path / "motion"
     for name in ("report.json", "report.html", "provenance.json"):
         (folder / name).unlink()
     shutil.rmtree(folder / "checkpoints" / "step_00000002")
-    outcome = galatea("experiment=train/tiny_talk", *SMALL, data, "training.stage=motion", "out=motion")
+    outcome = galatea("experiment=train/tiny_talk", *SMALL, data, "lesson=motion", "out=motion")
     assert outcome.status == 0, outcome.err
     again = load_file(model / ADAPTERS)
     assert all(torch.equal(again[name], value) for name, value in before.items())
+    # Adapters that are there keep to what they have a copy of.
+    outcome = galatea(
+        "experiment=train/tiny_talk", *SMALL, data, "lesson=image", "tune_unet=all", "out=refused"
+    )
+    assert outcome.status == 2
+    assert (
+        "tune_unet is all, and model/talking/model.safetensors has adapters that were begun with attention"
+        in (outcome.err[-1])
+    )
     # A UNet that was trained further needs to be asked for.
     file = model / "unet/diffusion_pytorch_model.safetensors"
     weights = load_file(file)
     save_file({**weights, "conv_in.weight": weights["conv_in.weight"] + 0.1}, file)
-    onto = ("experiment=train/tiny_talk", *SMALL, data, "training.stage=image")
-    outcome = galatea(*onto, "out=refused")
+    onto = ("experiment=train/tiny_talk", *SMALL, data, "lesson=image")
+    outcome = galatea(*onto, "out=refused_too")
     assert outcome.status != 0
     assert "another UNet" in "\n".join(outcome.err)
     assert "new_unet=true" in "\n".join(outcome.err)
@@ -91,7 +97,7 @@ def test_stages_go_on_from_one_another(galatea: Galatea, tmp_path: Path, model: 
 def test_accelerate_launch_trains_as_processes_of_our_own_do(
     galatea: Galatea, tmp_path: Path, model: Path, data: str, subprocess_environment: dict[str, str]
 ) -> None:
-    command = ["experiment=train/tiny_talk", *SMALL, data, "training.stage=image", "threads=2"]
+    command = ["experiment=train/tiny_talk", *SMALL, data, "lesson=image", "threads=2"]
     assert galatea(*command, "loop.processes=2", "out=ours").status == 0
     ours = load_file(model / ADAPTERS)
     shutil.rmtree((model / ADAPTERS).parent)
@@ -131,22 +137,20 @@ def test_what_is_refused(galatea: Galatea, tmp_path: Path, model: Path) -> None:
     for setting, words in (
         ("backbone.name=tiny", "must be a folder"),
         ("data.held_out=true", "data.held_out is true"),
-        ("training.stage=sound", "training.stage"),
+        ("lesson.drop_audio=0.1", "drop_audio belongs to lesson=motion or lesson=video"),
         ("held_out_clips=0", "held_out_clips is 0"),
-        ("data.num_frames=2", "num_frames is 1, and 2 motion frames come before"),
+        ("data.num_frames=2", "data.num_frames is 2; this lesson sees 1 and, before it, 2 motion frames"),
         ("data.augment.reverb_seconds=[0,0.5]", "reverb_seconds must rise within 0.02 ... 10"),
         ("loop.learning_rate=1e30", "learning_rate is 1e+30"),
     ):
-        outcome = galatea("experiment=train/tiny_talk", *SMALL, "training.stage=image", setting, "out=made")
+        outcome = galatea("experiment=train/tiny_talk", *SMALL, "lesson=image", setting, "out=made")
         assert outcome.status == 2
         assert words in "\n".join(outcome.err)
         assert not (tmp_path / "made").exists()
 
 
 def test_a_new_unet_begins_with_pictures(galatea: Galatea, model: Path) -> None:
-    outcome = galatea(
-        "experiment=train/tiny_talk", *SMALL, "training.stage=video", "new_unet=true", "out=made"
-    )
+    outcome = galatea("experiment=train/tiny_talk", *SMALL, "lesson=video", "new_unet=true", "out=made")
     assert outcome.status == 2
     assert "new_unet is true" in "\n".join(outcome.err)
 

@@ -1,4 +1,4 @@
-"""What trains when: EMO's three stages (arXiv 2402.17485, section 3.3) as groups of parameters."""
+"""The parameters of a talking model in groups, some of which train while all else stays (see `avatar.lessons`)."""
 
 from __future__ import annotations
 
@@ -22,19 +22,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "speed": ("speed.", "blink."),
 }
 
-# Pictures first; then sound and motion; then motion and speed alone, since training sound together with
-# speed weakens what sound controls.
-STAGES: dict[str, tuple[str, ...]] = {
-    "image": ("unet", "reference", "identity", "locator"),
-    "video": ("sound", "audio", "motion"),
-    "motion": ("motion", "speed"),
-}
-
-
-def groups_of(stage: str, *, freeze_sound: bool = False) -> tuple[str, ...]:
-    """The groups that train in a stage. freeze_sound: but for the projection of the sound."""
-    return tuple(group for group in STAGES[stage] if not (freeze_sound and group == "sound"))
-
 
 def parameter_groups(model: TalkingModel) -> dict[str, dict[str, nn.Parameter]]:
     """Group -> name -> parameter, of all that can train.
@@ -55,7 +42,7 @@ def parameter_groups(model: TalkingModel) -> dict[str, dict[str, nn.Parameter]]:
 
 
 def set_trainable(model: TalkingModel, groups: Iterable[str]) -> dict[str, nn.Parameter]:
-    """Lets `groups`, such as `STAGES["video"]`, train and freezes all else; returns their parameters by name."""
+    """Lets `groups`, such as those of a lesson, train and freezes all else; returns their parameters by name."""
     wanted = tuple(groups)
     unknown = [group for group in wanted if group not in GROUPS]
     if unknown:

@@ -1,13 +1,16 @@
-"""Which parameters train in which stage, and that gradients go there and nowhere else."""
+"""Which parameters train in which lesson, and that gradients go there and nowhere else."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from avatar.training_stages import GROUPS, STAGES, groups_of, parameter_groups, set_trainable
+from avatar.lessons.base import Lesson
+from avatar.lessons.config import Image, Motion, Video
+from avatar.trainable import GROUPS, parameter_groups, set_trainable
 from tests.avatar.talking import clips, make_conditions, make_model
 
+LESSONS = (Image(), Video(), Motion())
 COPIES = {"reference_net": "copy", "tune_unet": "all"}
 
 
@@ -28,7 +31,7 @@ def test_groups_hold_every_parameter_once() -> None:
 def test_a_shared_unet_never_trains() -> None:
     model = make_model()
     assert not parameter_groups(model)["unet"]
-    chosen = set_trainable(model, STAGES["image"])
+    chosen = set_trainable(model, Image().groups())
     assert not any(name.startswith("unet.") for name in chosen)
     assert {name.split(".")[0] for name in chosen} == {"reference_projection", "identity", "locator"}
 
@@ -41,11 +44,11 @@ def test_attention_layers_train_alone() -> None:
 
 
 @pytest.mark.parametrize("copies", [False, True])
-@pytest.mark.parametrize("stage", list(STAGES))
-def test_gradients_reach_the_parameters_of_the_stage_and_no_others(stage: str, copies: bool) -> None:
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_gradients_reach_the_parameters_of_the_lesson_and_no_others(lesson: Lesson, copies: bool) -> None:
     model = make_model(**(COPIES if copies else {}))
-    chosen = set_trainable(model, STAGES[stage])
-    out = model(clips(), 300, make_conditions(model), still=stage == "image")
+    chosen = set_trainable(model, lesson.groups())
+    out = model(clips(), 300, make_conditions(model), still=lesson.still)
     out.square().mean().backward()
     with_grad = {
         name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
@@ -53,19 +56,18 @@ def test_gradients_reach_the_parameters_of_the_stage_and_no_others(stage: str, c
     assert with_grad == set(chosen)
 
 
-def test_the_stages_of_emo() -> None:
+def test_the_lessons_of_emo() -> None:
     model = make_model(**COPIES)
     tops = {
-        stage: {name.split(".")[0] for name in set_trainable(model, groups)}
-        for stage, groups in STAGES.items()
+        lesson.name: {name.split(".")[0] for name in set_trainable(model, lesson.groups())}
+        for lesson in LESSONS
     }
     assert tops["image"] == {"unet", "reference_net", "reference_projection", "identity", "locator"}
     assert tops["video"] == {"audio", "audio_projection", "motion"}
     assert tops["motion"] == {"motion", "speed", "blink"}
-    assert not any(".speed." in name for name in set_trainable(model, STAGES["video"]))
-    assert any(".speed." in name for name in set_trainable(model, STAGES["motion"]))
-    assert set(groups_of("video")) - set(groups_of("video", freeze_sound=True)) == {"sound"}
-    assert groups_of("motion", freeze_sound=True) == STAGES["motion"]
+    assert not any(".speed." in name for name in set_trainable(model, Video().groups()))
+    assert any(".speed." in name for name in set_trainable(model, Motion().groups()))
+    assert set(Video().groups()) - set(Video(freeze_sound=True).groups()) == {"sound"}
     both = set_trainable(model, ("audio", "unet"))
     assert {name for name, p in model.named_parameters() if p.requires_grad} == set(both)
     with pytest.raises(ValueError, match="there is no group 'lips'; the groups are unet, reference"):
@@ -74,7 +76,7 @@ def test_the_stages_of_emo() -> None:
 
 def test_conditions_made_without_gradient_stay_without() -> None:
     model = make_model()
-    set_trainable(model, STAGES["motion"])
+    set_trainable(model, Motion().groups())
     conditions = make_conditions(model)
     assert conditions.audio is not None
     assert not conditions.audio.requires_grad

@@ -1,0 +1,1 @@
+"""What a talking model is taught, one lesson after another."""
