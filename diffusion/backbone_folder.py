@@ -44,9 +44,10 @@ from transformers.utils import logging as transformers_logging
 
 from diffusion.errors import BackboneError
 from diffusion.facts import BackboneFacts, facts_from
-from diffusion.files import as_os_error, write_bytes, write_error
+from diffusion.files import as_os_error
 from diffusion.finite import non_finite_name
 from diffusion.kinds import refuse_other_kinds
+from files.atomic import write_bytes, write_error
 
 MODEL_INDEX = "model_index.json"
 

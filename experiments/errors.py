@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from diffusion.files import NO_ROOM
+from files.atomic import NO_ROOM
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

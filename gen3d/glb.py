@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffusion.files import write_bytes
+from files.atomic import write_bytes
 from gen3d.asset import Mesh
 from gen3d.color import srgb_to_linear
 from gen3d.files import encode_png

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion.files import write_bytes
+from files.atomic import write_bytes
 from gen3d.asset import Mesh
 from gen3d.files import encode_png
 from gen3d.meshing import merge_positions, with_normals

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("avatar", "configs", "diffusion", "experiments", "gen3d", "video")
+PACKAGES = ("avatar", "configs", "diffusion", "experiments", "files", "gen3d", "video")
 
 
 # What settings build by a late import knows them in turn.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain
@@ -15,6 +13,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from files.atomic import atomic_path
 from video.colour import BT709, LIMITED, to_yuv420p
 from video.config import EncodeConfig
 from video.sound import Samples, SoundTrack
@@ -54,24 +53,8 @@ def encode(
     if first is None:
         raise ValueError("frames is empty; a video needs at least one frame")
     _check_size(first)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
-    try:
-        with _container(temporary, metadata or {}, audio) as container:
-            count = _write(container, chain([first], remaining), rate, config.crf, audio)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if str(error.filename) != str(temporary):
-            raise  # of another file: frames and sound may come from some
-        written = temporary.stat().st_size if temporary.exists() else 0
-        temporary.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        words = f"{error.strerror} (over {written:,} bytes are needed, {free:,} are free)"
-        raise OSError(error.errno, words, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    with atomic_path(path) as temporary, _container(temporary, metadata or {}, audio) as container:
+        return _write(container, chain([first], remaining), rate, config.crf, audio)
 
 
 def _check_rate(fps: Fraction | int) -> Fraction:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffusion.files import write_bytes
+from files.atomic import write_bytes
 from gen3d.files import png_bytes
 from video.pixels import to_uint8
 

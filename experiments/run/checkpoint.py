@@ -17,7 +17,8 @@ import torch
 from safetensors import safe_open
 
 from diffusion.files import save_tensors
-from experiments.run.files import fsync, sha256_of_file, write_text
+from experiments.run.files import sha256_of_file, write_text
+from files.atomic import fsync
 
 STATE, DIGEST = "state.safetensors", "state.sha256"
 _FOLDER = re.compile(r"step_(\d{8,})")

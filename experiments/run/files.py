@@ -1,4 +1,4 @@
-"""Text, JSON and checksums of files. Files appear whole or not at all, see `diffusion.files`."""
+"""Text, JSON and checksums of files. Files appear whole or not at all, see `files.atomic`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from diffusion.files import atomic_path, fsync, write_bytes
-
-__all__ = ["atomic_path", "fsync", "sha256_of_file", "sha256_of_text", "write_json", "write_text"]
+from files.atomic import write_bytes
 
 
 def expand_home(path: str, name: str) -> str:

@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from diffusion.files import is_temporary
 from experiments.errors import UserError, one_line
 from experiments.run.files import write_json, write_text
 from experiments.run.settings import differences, flatten, identity_hash
+from files.atomic import is_temporary
 
 CONFIG, METRICS, REPORT, PAGE, PROVENANCE = (
     "config.yaml",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffusion.files import write_bytes
+from files.atomic import write_bytes
 from gen3d.files import encode_png
 from video.pixels import from_uint8
 

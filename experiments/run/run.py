@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import torch
 
-from diffusion.files import write_error
 from experiments.errors import RunFailed, UserError
 from experiments.run import folder as folders
 from experiments.run import inputs, seeding
@@ -22,6 +21,7 @@ from experiments.run.machine import describe_device
 from experiments.run.progress import ProgressDisplay
 from experiments.run.provenance import media_tags
 from experiments.run.settings import Settings
+from files.atomic import write_error
 
 T = TypeVar("T")
 

@@ -26,7 +26,6 @@ from experiments.benchmark.talk_frames import kept, made_folder, until
 from experiments.benchmark.talk_measures import load_measures
 from experiments.benchmark.talk_scores import TalkJudge
 from experiments.benchmark.talk_wait import waited
-from experiments.errors import UserError
 from experiments.run.backbones import BackboneConfig, load_into
 from experiments.run.files import write_json, write_text
 from experiments.run.machine import peak_memory_mb
@@ -35,7 +34,7 @@ from experiments.speaking import Sitter, adapters_file, beside_backbone, load_ta
 from experiments.tasks.configs.benchmark_talk import Config
 from experiments.training.talking import portrait_box
 from experiments.world.config import TalkingConfig
-from experiments.world.espeak import espeak_available
+from experiments.world.espeak import check_voice
 from experiments.world.talking import Clip
 from experiments.world.talking_shards import TalkingClips, make_talking
 from video.compose import stream_side_by_side
@@ -52,10 +51,7 @@ inputs = beside_backbone
 
 def validate(config: Config) -> None:
     """Find out whether there is a voice before anything is made."""
-    if config.speech == "espeak" and not espeak_available():
-        raise UserError(
-            "speech=espeak needs the extra 'world' (pip install 'galatea[world]'); speech=formants babbles without it"
-        )
+    check_voice("speech", config.speech)
 
 
 def run(config: Config, run: Run) -> None:

@@ -19,18 +19,14 @@ from experiments.speaking import ADAPTERS
 from experiments.tasks.configs.training import AdapterSettings, TalkingSettings
 from experiments.training.loop import Recipe, processes_of, train
 from experiments.training.talking import TalkingData
-from experiments.world.espeak import espeak_available
+from experiments.world.espeak import check_voice
 from experiments.world.talking_shards import TalkingClips, make_talking
 
 
 def check(config: TalkingSettings) -> None:
     """Find out whether there is a voice, and a folder to write to, before anything is made."""
     processes_of(config.loop, resolve_device(config.device))
-    if config.data.speech == "espeak" and not espeak_available():
-        raise UserError(
-            "data.speech=espeak needs the extra 'world' (pip install 'galatea[world]'); data.speech=formants babbles "
-            "without it"
-        )
+    check_voice("data.speech", config.data.speech)
     if not (Path(config.backbone.name) / "model_index.json").is_file():
         raise UserError(
             f"backbone.name is {config.backbone.name!r}; weights are put into its folder, so it must be a folder in "

@@ -17,6 +17,7 @@ import numpy as np
 import soxr
 import torch
 
+from experiments.errors import UserError
 from experiments.world.speech_sound import SAMPLE_RATE, Speech
 from experiments.world.visemes import Phone, visemes_of
 
@@ -79,6 +80,14 @@ class EspeakRequest:
 def espeak_available() -> bool:
     """True when the extra 'world' is installed."""
     return importlib.util.find_spec("espeakng_loader") is not None
+
+
+def check_voice(name: str, speech: str) -> None:
+    """Refuse the value `speech` of the setting `name` where it asks for a voice that is not installed."""
+    if speech == "espeak" and not espeak_available():
+        raise UserError(
+            f"{name}=espeak needs the extra 'world' (pip install 'galatea[world]'); {name}=formants babbles without it"
+        )
 
 
 def held_out_voice(variant: str) -> bool:

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from diffusion.files import save_tensors, write_bytes
+from diffusion.files import save_tensors
 from experiments.errors import RunFailed
+from files.atomic import write_bytes
 
 
 def make_shards(

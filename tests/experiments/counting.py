@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save
 
-from experiments.run.files import atomic_path
 from experiments.run.provenance import describe_text
 from experiments.run.run import Run
 from experiments.run.settings import Settings, Text
+from files.atomic import atomic_path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ import torch
 
 from experiments.run import provenance
 from experiments.run.backbones import BackboneConfig, announce_slowness
-from experiments.run.files import atomic_path, write_json
+from experiments.run.files import write_json
 from experiments.run.images import grid, read_row, save_png
 from experiments.run.inputs import without_places
 from experiments.run.report import curve_svg, page, read_log
 from experiments.run.run import Run
+from files.atomic import atomic_path
 from tests.experiments.counting import Config
 
 COUNT = "experiment=test/counting"

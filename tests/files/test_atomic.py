@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from diffusion.files import atomic_path, is_temporary, save_tensors, write_bytes
+from diffusion.files import save_tensors
 from experiments.errors import describe
+from files.atomic import atomic_path, is_temporary, write_bytes
 
 resource = pytest.importorskip("resource")
 LIMIT = 50_000
@@ -27,7 +28,8 @@ from avatar.config import TINY
 from avatar.model import TalkingModel
 from avatar.storage import save_adapters
 from diffusion.backbone import load, save_backbone
-from diffusion.files import save_tensors, write_bytes
+from diffusion.files import save_tensors
+from files.atomic import write_bytes
 from experiments.errors import describe
 from experiments.run.checkpoint import CheckpointStore
 from experiments.run.files import write_json, write_text

@@ -1,0 +1,1 @@
+"""What all packages need of the file system; imports none of them."""
