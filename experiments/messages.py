@@ -105,8 +105,9 @@ def _unknown_key(key: str, node: DictConfig) -> str:
         if cls is dict and parent:
             known = [f"{parent}.{each}" for each in siblings]
         listing = f" Keys{' of ' + parent if parent else ''}: {', '.join(siblings)}" if siblings else ""
-        if not parent and key in getattr(cls, "RENAMED", {}):
-            return f"unknown key {key!r}: write {cls.RENAMED[key]}"
+        renamed: dict[str, str] = getattr(cls, "RENAMED", {})
+        if key in renamed:
+            return f"unknown key {key!r}: write {renamed[key]}"
         others = [] if parent else _experiments_with(key, str(root.get("task")))
         if others:
             return f"unknown key {key!r}: it belongs to {', '.join(others)}.{listing}"
