@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
-from gen3d.distillation.two_times import check_share, later, noised, shares
+from gen3d.distillation.two_times import later, noised, shares
 from gen3d.distillation.weighting import Weighting, weight
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class ASD(Loss):
 
     def __post_init__(self) -> None:
         check_guidance_scale("asd", self.guidance_scale)
-        check_share("asd plus", self.plus)
+        check_range(self, 0, 1, "plus", of="asd")
 
     def __call__(
         self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gen3d.distillation.base import Loss, Scores
 from gen3d.distillation.ddim import along
-from gen3d.distillation.two_times import check_share, keep_noise, kept_noise, later, noised, shares
+from gen3d.distillation.two_times import keep_noise, kept_noise, later, noised, shares
 from gen3d.schedules import Points, check_points, value_at
 
 if TYPE_CHECKING:
@@ -36,11 +36,10 @@ class CDS(Loss):
 
     def __post_init__(self) -> None:
         check_points("cds guidance_scale", self.guidance_scale, 0.0, 1000.0)
-        for share in self.gap:
-            check_share("cds gap", share)
-        if self.gap[0] > self.gap[1]:
+        if not 0.0 <= self.gap[0] <= self.gap[1] <= 1.0:
             raise ValueError(
-                f"cds gap must be the least and the greatest, in that order, got {list(self.gap)}"
+                "cds gap must be the least and the greatest share of the schedule, in that order, within 0..1, got "
+                f"{list(self.gap)}"
             )
 
     def start(

@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
 from gen3d.distillation.ddim import along, strides
 from gen3d.distillation.linear import asked
-from gen3d.distillation.two_times import check_share, keep_noise, kept_noise, later, noised, shares
+from gen3d.distillation.two_times import keep_noise, kept_noise, later, noised, shares
 from gen3d.distillation.weighting import Weighting, weight
 
 if TYPE_CHECKING:
@@ -41,11 +42,9 @@ class DSD(Loss):
 
     def __post_init__(self) -> None:
         check_guidance_scale("dsd", self.guidance_scale)
-        if not 0.0 <= self.second_scale <= 1000.0:
-            raise ValueError(f"dsd second_scale must lie in 0..1000, got {self.second_scale:g}")
-        check_share("dsd plus", self.plus)
-        if not 1 <= self.num_steps <= 100:
-            raise ValueError(f"dsd num_steps must lie in 1..100, got {self.num_steps}")
+        check_range(self, 0, 1000, "second_scale", of="dsd")
+        check_range(self, 0, 1, "plus", of="dsd")
+        check_range(self, 1, 100, "num_steps", of="dsd")
 
     def start(
         self, memory: Memory, prior: ScoringPrior, shape: tuple[int, ...], generator: torch.Generator

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
 from gen3d.distillation.ddim import along, strides
 from gen3d.distillation.two_times import later, noised
@@ -37,10 +38,7 @@ class ISM(Loss):
     def __post_init__(self) -> None:
         check_guidance_scale("ism", self.guidance_scale)
         check_points("ism gap", self.gap, 0.0, 1.0)
-        if not 0.01 <= self.stride <= 1.0:
-            raise ValueError(
-                f"ism stride is a share of the schedule and must lie in 0.01..1, got {self.stride:g}"
-            )
+        check_range(self, 0.01, 1, "stride", of="ism")
 
     def __call__(
         self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
 from gen3d.distillation.linear import asked, linear
 from gen3d.distillation.weighting import Weighting, weight
@@ -37,8 +38,7 @@ class NFSD(Loss):
 
     def __post_init__(self) -> None:
         check_guidance_scale("nfsd", self.guidance_scale)
-        if not 0.0 <= self.low_noise <= 1.0:
-            raise ValueError(f"nfsd low_noise must lie in 0..1, got {self.low_noise:g}")
+        check_range(self, 0, 1, "low_noise", of="nfsd")
 
     def wants(self) -> frozenset[str]:
         return frozenset({"negative"} if self.low_noise < 1.0 else ())

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
 from gen3d.distillation.ddim import along, strides
 from gen3d.distillation.two_times import later, noised, shares
@@ -38,12 +39,9 @@ class SDI(Loss):
 
     def __post_init__(self) -> None:
         check_guidance_scale("sdi", self.guidance_scale)
-        if not -1000.0 <= self.inversion_scale <= 1000.0:
-            raise ValueError(f"sdi inversion_scale must lie in -1000..1000, got {self.inversion_scale:g}")
-        if not 1 <= self.num_steps <= 100:
-            raise ValueError(f"sdi num_steps must lie in 1..100, got {self.num_steps}")
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"sdi eta must lie in 0..1, got {self.eta:g}")
+        check_range(self, -1000, 1000, "inversion_scale", of="sdi")
+        check_range(self, 1, 100, "num_steps", of="sdi")
+        check_range(self, 0, 1, "eta", of="sdi")
 
     def __call__(
         self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
 from gen3d.distillation.linear import NOISE, asked, linear
 from gen3d.distillation.weighting import Weighting, weight
@@ -43,12 +44,8 @@ class SDSBridge(Loss):
 
     def __post_init__(self) -> None:
         check_guidance_scale("sds_bridge", self.guidance_scale)
-        if not 0.0 < self.bridge_scale <= 1000.0:
-            raise ValueError(
-                f"sds_bridge bridge_scale must lie above 0 and up to 1000, got {self.bridge_scale:g}"
-            )
-        if not 0.0 <= self.switch <= 1.0:
-            raise ValueError(f"sds_bridge switch must lie in 0..1, got {self.switch:g}")
+        check_range(self, 0, 1000, "bridge_scale", of="sds_bridge", ends="(]")
+        check_range(self, 0, 1, "switch", of="sds_bridge")
         if self.switch == 0.0:
             check_unused("sds_bridge", self, ["guidance_scale"], "switch is 0, so that there is one phase")
         if self.switch == 1.0:

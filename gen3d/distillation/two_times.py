@@ -45,9 +45,3 @@ def keep_noise(memory: Memory, shape: tuple[int, ...], generator: torch.Generato
 def kept_noise(memory: Memory, like: Tensor) -> Tensor:
     """The one noise of a run for each object of `like [B, V, C, h, w]`."""
     return memory[_FIXED].to(like).expand_as(like)
-
-
-def check_share(name: str, value: float) -> None:
-    """Refuse, with a ValueError that begins with `name`, what is no share of the schedule."""
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} is a share of the schedule and must lie in 0..1, got {value:g}")
