@@ -30,8 +30,8 @@ def check_unused(name: str, settings: Any, unused: Sequence[str], why: str) -> N
         value = getattr(settings, each.name)
         if each.name in unused and value != each.default:
             raise ValueError(
-                f"{name} {each.name} is {value}, which has no effect while {why}; leave it at {each.default}, or "
-                "change that"
+                f"{name} {each.name} is {value}, which has no effect while {why}; leave it at "
+                f"{each.default if each.default != '' else repr('')}, or change that"
             )
 
 
