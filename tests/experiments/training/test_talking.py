@@ -138,7 +138,7 @@ def test_what_is_refused(galatea: Galatea, tmp_path: Path, model: Path) -> None:
         ("backbone.name=tiny", "must be a folder"),
         ("data.held_out=true", "data.held_out is true"),
         ("lesson.drop_audio=0.1", "drop_audio belongs to lesson=motion or lesson=video"),
-        ("held_out_clips=0", "held_out_clips is 0"),
+        ("held_out_clips=0", "held_out_clips must be at least 1, got 0"),
         ("data.num_frames=2", "data.num_frames is 2; this lesson sees 1 and, before it, 2 motion frames"),
         ("data.augment.reverb_seconds=[0,0.5]", "reverb_seconds must rise within 0.02 ... 10"),
         ("loop.learning_rate=1e30", "learning_rate must lie above 0 and up to 10, got 1e+30"),
