@@ -15,6 +15,11 @@ from torch import Tensor
 
 from diffusion.limits import check_range
 
+# Share of the unit sphere's radius that is the body's where something sticks out; the rest is for what does.
+_BODY = 0.95
+# What reaches farther than this, in multiples of the sphere that the body needs, sticks out.
+_STICKS_OUT = 1.1
+
 
 def _check_tensor(name: str, value: Tensor, shape: tuple[int | None, ...], floating: bool = True) -> None:
     wanted = "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"
@@ -118,12 +123,34 @@ class Mesh:
         return float(vertices.norm(dim=-1).max()) if len(vertices) else 0.0
 
     def in_unit_sphere(self) -> Mesh:
-        """The mesh, made smaller about the origin if it reaches beyond the unit sphere; else the same object."""
+        """The mesh, made smaller about the origin if it reaches beyond the unit sphere; else the same object.
+
+        Where only a spike or two reach far beyond the rest, they are pushed together lengthwise, and the rest keeps
+        its size as far as that fits: no stray spike decides how large a thing is.
+        """
         radius = self.radius
         if radius <= 1.0:
             return self
+        vertices = self.vertices.double()
+        outer = max(1.0, self._body_radius() / _BODY)
+        if radius > _STICKS_OUT * outer:
+            inner = _BODY * outer
+            reach = vertices.norm(dim=-1, keepdim=True)
+            # From inner..radius to inner..outer, in the order that they have: nothing folds.
+            pushed = inner + (reach - inner) * ((outer - inner) / (radius - inner))
+            vertices = vertices * torch.where(reach > inner, pushed / reach, 1.0)
+            radius = outer
         # A little more than needed, so that rounding puts no vertex outside again.
-        return self.replace(vertices=(self.vertices.double() / (radius * (1.0 + 1e-6))).float())
+        return self.replace(vertices=(vertices / (radius * (1.0 + 1e-6))).float())
+
+    def _body_radius(self) -> float:
+        """Radius of the sphere about the origin that holds nine tenths of the surface."""
+        corners = self.vertices.double()[self.faces]
+        sides = corners[:, 1:] - corners[:, :1]
+        area = torch.linalg.cross(sides[:, 0], sides[:, 1]).norm(dim=-1)
+        reach, order = corners.norm(dim=-1).amax(dim=-1).sort()
+        held = area[order].cumsum(dim=0)
+        return float(reach[held >= 0.9 * held[-1]][0]) if len(held) else 0.0
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Mesh:
         def optional(value: Tensor | None) -> Tensor | None:

@@ -102,5 +102,5 @@ def test_bad_configs() -> None:
         Config.from_dict({"audio": 3})
     with pytest.raises(ValueError, match="reference_net must be 'shared' or 'copy', got 'none'"):
         Config.from_dict({"reference_net": "none"})
-    with pytest.raises(ValueError, match="reference_expansion must be at least 0"):
+    with pytest.raises(ValueError, match="reference_expansion must not be negative"):
         Config(reference_expansion=-1.0)

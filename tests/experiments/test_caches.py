@@ -99,7 +99,6 @@ def test_no_temporary_folder_either(places: Path, monkeypatch: pytest.MonkeyPatc
         caches.prepare()
 
 
-@pytest.mark.slow
 def test_a_mesh_is_rendered_without_a_home(tmp_path: Path, subprocess_environment: dict[str, str]) -> None:
     """Warp compiles into the temporary folder, and is silent about the GPU that is not there."""
     (tmp_path / "file").write_text("no folder")

@@ -140,7 +140,7 @@ def test_help_is_quick_and_imports_nothing_heavy(
         ([COUNT, "prompt=x", "seed=-1"], ["seed is -1"]),
         ([COUNT, "prompt=x", "device=tpu"], ["device is 'tpu'", "cpu, cuda"]),
         ([COUNT, "prompt=x", "device=cuda:99"], ["device is 'cuda:99'"]),
-        ([COUNT, "prompt=x", "checkpoint_every=0"], ["checkpoint_every is 0"]),
+        ([COUNT, "prompt=x", "checkpoint_every=0"], ["checkpoint_every must be at least 1, got 0"]),
         ([COUNT, "prompt=x", "backbone=nope"], ["unknown backbone 'nope'", "tiny"]),
         ([COUNT, "prompt=x", "extra=${nokey}"], ["extra", "nokey"]),
         ([COUNT, "prompt=x", "+unknown=3"], ["unknown key 'unknown'", "Keys: "]),

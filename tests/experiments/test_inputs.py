@@ -148,7 +148,6 @@ def stop_after(galatea: Galatea, command: tuple[str, ...]) -> None:
     assert outcome.status == 130, outcome.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("state", ["stopped", "finished"])
 def test_another_file_under_the_same_name_is_refused(
     galatea: Galatea, tmp_path: Path, talk: tuple[str, ...], tiny_weights: Path, state: str

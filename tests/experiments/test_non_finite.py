@@ -87,7 +87,6 @@ def test_a_part_that_makes_nan_stops_the_run(
 
 
 @pytest.mark.parametrize("experiment", ["text_to_3d/quickstart", "benchmark/tiny"])
-@pytest.mark.slow
 def test_so_do_the_tasks_that_sample_views(
     galatea: Galatea, tmp_path: Path, tiny_weights: Path, experiment: str
 ) -> None:
@@ -154,7 +153,6 @@ def test_a_reader_of_mouths_that_fails_is_not_a_score_left_out() -> None:
         read_mouths(reader, torch.rand(2, 3, 48, 48))
 
 
-@pytest.mark.slow
 def test_a_training_that_diverges_says_what_to_try(galatea: Galatea, tmp_path: Path) -> None:
     outcome = galatea(
         "experiment=train/tiny_vae", "budget=smoke", "threads=1", "model=tiny", "data_folder=data",

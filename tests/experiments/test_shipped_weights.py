@@ -46,8 +46,8 @@ def test_the_latents_are_those_that_unet_and_talking_model_know() -> None:
 def test_mouths_follow_the_sound(galatea: Callable[..., Any], tmp_path: Path) -> None:
     """Held-out people, with voices that only babble, so that nothing but the installed package is needed."""
     outcome = galatea(
-        "experiment=benchmark/talk", "speech=formants", "num_clips=2", "num_frames=30", "num_videos=0", "threads=2",
-        "out=made",
+        "experiment=benchmark/talk", "speech=formants", "num_clips=2", "num_frames=30", "num_videos=0",
+        "num_found=0", "threads=2", "out=made",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     result = json.loads((tmp_path / "made/talk.json").read_text())

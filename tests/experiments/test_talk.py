@@ -230,9 +230,9 @@ def _first_clip(galatea: Galatea, settings: tuple[str, ...], inputs: Path) -> Pa
         ("face_model=none.tflite", "face_model: there is no MediaPipe face model none.tflite"),
         ("talking=none.safetensors", "has no talking adapters"),
         ("talking=speech.wav", "cannot be read as safetensors"),
-        ("animate.lip_weight=-1", "lip_weight is -1"),
+        ("animate.lip_weight=-1", "lip_weight must lie in 0..5, got -1"),
         ("animate.clip_frames=31", "the talking model makes at most 30 frames at once"),
-        ("animate.num_steps=1001", "num_steps is 1001"),
+        ("animate.num_steps=1001", "num_steps must lie in 1..1000, got 1001"),
     ],
 )
 def test_what_is_refused(galatea: Galatea, inputs: Path, setting: str, words: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import trimesh
 
-from gen3d import export, meshing, texture
+from gen3d import export, meshing, metrics, texture
 from gen3d.asset import Material, Mesh
 from gen3d.cameras import orbit
 from gen3d.color import linear_to_srgb, srgb_to_linear
@@ -210,7 +210,7 @@ def test_color_curves_are_inverse_and_smooth() -> None:
 
 
 def test_material_is_checked() -> None:
-    with pytest.raises(ValueError, match="roughness must be in"):
+    with pytest.raises(ValueError, match="roughness must lie in"):
         Material(roughness=1.5)
     with pytest.raises(ValueError, match="base_color must be"):
         Material(base_color=(1.0, 2.0, 0.0))
@@ -332,3 +332,21 @@ def test_a_mesh_in_the_unit_sphere_is_there_in_every_format(
     torch.testing.assert_close(fitted.vertices, mesh.vertices / max(1.0, mesh.radius), atol=1e-5, rtol=0.0)
     export.export_asset(fitted, tmp_path, cameras=orbit(0.0, 0.0), formats=[kind], size=16)
     assert load_mesh_file(tmp_path / f"mesh.{kind}").radius <= 1.0
+
+
+@pytest.mark.parametrize(("size", "length"), [(0.6, 1.6), (0.6, 1.2), (1.2, 1.6)])
+def test_a_spike_does_not_decide_how_large_a_thing_is(size: float, length: float) -> None:
+    """A ball with one thin spike; a ball that is itself too large is made smaller as far as it needs."""
+    axis = torch.linspace(-1.7, 1.7, 48)
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+    ball, along = points.norm(dim=-1) - size, torch.tensor([0.0, 0.6, 0.8])
+    spike = (points - (points @ along).clamp(0.0, length)[..., None] * along).norm(dim=-1) - 0.08
+    mesh = meshing.extract_mesh(torch.minimum(ball, spike), inside="below", bounds=1.7)
+    fitted = mesh.in_unit_sphere()
+    assert mesh.radius > length
+    assert 0.99 < fitted.radius <= 1.0
+    assert meshing.is_watertight(fitted)
+    assert metrics.volume_iou(fitted, lambda at: at.norm(dim=-1) - min(size, 0.95)) > 0.95
+    # Nothing folds: what was farther out still is.
+    order = mesh.vertices.norm(dim=-1).argsort()
+    assert float(fitted.vertices.norm(dim=-1)[order].diff().min()) > -1e-6

@@ -95,13 +95,15 @@ def test_a_damaged_newest_checkpoint_costs_steps_not_the_result(
 
 @pytest.mark.slow
 def test_quickstart_mesh_is_bit_identical(
-    tiny_weights: Path, tmp_path: Path, subprocess_environment: dict[str, str]
+    galatea: Callable[..., Any], tiny_weights: Path, tmp_path: Path, subprocess_environment: dict[str, str]
 ) -> None:
     """Three kills of one run: early in the reconstruction, in its middle, and in the refinement of the mesh."""
-    command = [
-        *(sys.executable, "-m", "experiments", "experiment=text_to_3d/quickstart", "prompt=a red mushroom"),
-        *("budget=smoke", f"backbone={tiny_weights}", "threads=1", "checkpoint_every=4"),
+    arguments = [
+        *("experiment=text_to_3d/quickstart", "prompt=a red mushroom", "budget=smoke"),
+        *(f"backbone={tiny_weights}", "threads=1", "checkpoint_every=4"),
+        *("turntable.num_frames=3", "turntable.size=64", "turntable.preview_size=64"),
     ]
+    command = [sys.executable, "-m", "experiments", *arguments]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
 
     def stage_reached(name: str) -> bool:
@@ -116,54 +118,42 @@ def test_quickstart_mesh_is_bit_identical(
     for ready in moments:
         kill_when([*command, f"out={killed}"], subprocess_environment, tmp_path, ready)
     for folder in (killed, whole):
-        done = subprocess.run(
-            [*command, f"out={folder}"],
-            env=subprocess_environment,
-            cwd=tmp_path,
-            capture_output=True,
-            timeout=900,
-        )
-        assert done.returncode == EXIT_OK, done.stderr.decode()
+        done = galatea(*arguments, f"out={folder}", own_configs=False)
+        assert done.status == EXIT_OK, done.err
     for name in ("mesh.glb", "mesh.obj", "mesh.ply", "mesh.stl", "preview.png", "turntable.mp4"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 @pytest.mark.slow
 def test_a_killed_portrait_is_not_continued_with_another_recording(
-    tiny_weights: Path, tmp_path: Path, subprocess_environment: dict[str, str]
+    galatea: Callable[..., Any], tiny_weights: Path, tmp_path: Path, subprocess_environment: dict[str, str]
 ) -> None:
     """Killed behind its first clip; another sound of the same name is refused, and the first one ends as ever."""
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "face.png")
     first, other = (0.1 * rng.standard_normal(8_000) for _ in range(2))
     soundfile.write(tmp_path / "speech.wav", first, 16_000)
-    command = [
+    arguments = [
         *(
-            sys.executable,
-            "-m",
-            "experiments",
             "experiment=talk/quickstart",
             "portrait=face.png",
             "audio=speech.wav",
+            "face=center",
+            "budget=smoke",
         ),
-        *("face=center", "budget=smoke", f"backbone={tiny_weights}", "threads=1", "animate.clip_frames=3"),
+        *(f"backbone={tiny_weights}", "threads=1", "animate.clip_frames=3"),
     ]
+    command = [sys.executable, "-m", "experiments", *arguments]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     ready = (killed / "checkpoints/clips/000000.safetensors").is_file
     kill_when([*command, f"out={killed}"], subprocess_environment, tmp_path, ready)
 
-    def again(folder: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, f"out={folder}"],
-            env=subprocess_environment, cwd=tmp_path, capture_output=True, text=True, timeout=900,
-        )  # fmt: skip
-
     soundfile.write(tmp_path / "speech.wav", other, 16_000)
-    refused = again(killed)
-    assert refused.returncode == 2
-    assert "audio (speech.wav) has other content than when" in refused.stderr
+    refused = galatea(*arguments, f"out={killed}", own_configs=False)
+    assert refused.status == 2
+    assert "audio (speech.wav) has other content than when" in refused.err[-1]
     soundfile.write(tmp_path / "speech.wav", first, 16_000)
     for folder in (killed, whole):
-        done = again(folder)
-        assert done.returncode == EXIT_OK, done.stderr
+        done = galatea(*arguments, f"out={folder}", own_configs=False)
+        assert done.status == EXIT_OK, done.err
     assert (killed / "talk.mp4").read_bytes() == (whole / "talk.mp4").read_bytes()

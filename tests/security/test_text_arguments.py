@@ -129,6 +129,7 @@ def test_a_shuffled_sweep_has_the_same_texts(swept: Callable[..., Any]) -> None:
     assert sorted(run["out"] for run in swept(f"out=shuffle({elements})")) == sorted(texts)
 
 
+@settings(max_examples=25)
 @given(texts=st.lists(st.one_of(TEXT, NASTY), max_size=4), mark=st.sampled_from("'\""))
 def test_any_text_survives_in_a_list(composed: Callable[..., Any], texts: list[str], mark: str) -> None:
     config = composed(f"files=[{', '.join(listed(text, mark) for text in texts)}]")

@@ -60,11 +60,11 @@ def test_a_bad_file_of_captions_is_one_line(
 @pytest.mark.parametrize(
     ("setting", "part"),
     [
-        ("num_things=-1", "num_things is -1"),
-        ("assets_at_once=0", "assets_at_once is 0"),
+        ("num_things=-1", "num_things must not be negative, got -1"),
+        ("assets_at_once=0", "assets_at_once must be at least 1, got 0"),
         ("method=text_to_3d/quick", "unknown experiment 'text_to_3d/quick'"),
         ('asset_settings=["seed=3"]', "asset_settings holds 'seed=3'"),
-        ("scoring.resolution=2", "scoring: resolution is 2"),
+        ("scoring.resolution=2", "scoring: resolution must lie in 8..512, got 2"),
     ],
 )
 def test_bad_settings_are_one_line(galatea: Galatea, tmp_path: Path, setting: str, part: str) -> None:

@@ -106,9 +106,9 @@ def test_a_run_is_not_continued_with_other_weights(galatea: Galatea, tmp_path: P
 @pytest.mark.parametrize(
     ("setting", "part"),
     [
-        ("num_things=-1", "num_things is -1"),
+        ("num_things=-1", "num_things must not be negative, got -1"),
         ("num_things=40", "only 32 distinct held-out captions"),
-        ("batch_size=0", "batch_size is 0"),
+        ("batch_size=0", "batch_size must be at least 1, got 0"),
         ("background=mauve", "background is 'mauve'"),
         ("sampling.num_steps=0", "num_steps"),
         ("num_cats=3", "unknown key 'num_cats'"),

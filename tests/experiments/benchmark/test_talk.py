@@ -78,9 +78,9 @@ def test_what_is_refused(galatea: Callable[..., Any], tmp_path: Path, talking: P
     (talking / "mouth.safetensors").unlink()
     for setting, words in (
         ("measures=talking", "no mouth can be read"),
-        ("num_clips=0", "num_clips is 0"),
-        ("num_frames=3", "num_frames is 3"),
-        ("num_found=-1", "num_found is -1"),
+        ("num_clips=0", "num_clips must be at least 1, got 0"),
+        ("num_frames=3", "num_frames must be at least 6, got 3"),
+        ("num_found=-1", "num_found must not be negative, got -1"),
         ("talking=none.safetensors", "has no talking adapters"),
     ):
         outcome = galatea(*BENCHMARK, *MODEL, setting, "out=made")

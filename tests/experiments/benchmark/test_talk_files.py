@@ -119,7 +119,7 @@ def test_what_is_refused(galatea: Callable[..., Any], files: Path, talking: Path
     outcome = galatea(*BENCHMARK, *MODEL, FOLDERS[0], "audio_dir=texts")
     assert (outcome.status, "notes.txt" in "\n".join(outcome.err)) == (2, True)
     outcome = galatea(*BENCHMARK, *MODEL, *FOLDERS, "seconds=0.1")
-    assert (outcome.status, "seconds is 0.1" in "\n".join(outcome.err)) == (2, True)
+    assert (outcome.status, "seconds must lie in 0.4..600, got 0.1" in "\n".join(outcome.err)) == (2, True)
     outcome = galatea(*BENCHMARK, *MODEL, *FOLDERS, "face=center", "seconds=0.4", "fps=1")
     assert (outcome.status, "makes a single frame" in "\n".join(outcome.err)) == (2, True)
     assert not (files / "made").exists()

@@ -77,8 +77,10 @@ def test_text_to_3d_refuses_what_has_no_true_views(
 def test_the_benchmark_from_true_views(galatea: Galatea, tmp_path: Path, tiny_weights: Path) -> None:
     (tmp_path / "mine.txt").write_text("a red mushroom\n", encoding="utf-8")
     outcome = galatea(
-        "experiment=benchmark/text_to_3d", "prompts=mine.txt", "asset_prior=truth", "budget=smoke", "out=made"
-    )
+        "experiment=benchmark/text_to_3d", "prompts=mine.txt", "asset_prior=truth", "budget=smoke", "threads=1",
+        "scoring.mesh_resolution=48", "scoring.resolution=48", "scoring.num_points=4000",
+        'asset_settings=["turntable.num_frames=2","turntable.size=64"]', "out=made",
+    )  # fmt: skip
     assert outcome.status == 0, outcome.err
     made = json.loads((tmp_path / "made" / "benchmark.json").read_text())
     assert made["prior"] == "truth"
