@@ -1,0 +1,85 @@
+"""A radiance field on a multiresolution hash grid (Instant-NGP, arXiv 2201.05989).
+
+    sigma(x) = act(density_scale (f(x) + blob(x))),   c(x) = sigmoid(g(x)),   (f, g)(x) = MLP(encoding(x))
+
+It may begin as Magic3D's blob (arXiv 2211.10440), b (1 - |x| / r), or DreamFusion's (arXiv 2209.14988),
+b exp(-|x|^2 / (2 r^2)). Colour does not depend on the direction: a mesh could not show it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gen3d.representations.neural import NeuralConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gen3d.asset import Mesh
+    from gen3d.representations.hash_field import HashField
+
+SOLID = 25.0  # optical density per unit length inside a field that becomes a given shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashgridConfig(NeuralConfig):
+    """A hash grid of density and colour.
+
+    density_activation: from raw to optical density per unit length. density_scale: multiplies what the network and the
+        blob say; larger makes sharper surfaces for the same learning rate.
+    blob, blob_radius, blob_strength: what it begins with: `magic3d` falls linearly from `blob_strength` at the centre
+        through zero at `blob_radius`, `dreamfusion` is a bell of that height and standard deviation.
+    smoothness: weight of the mean squared difference of the field (before `density_scale`) between points half a finest
+        cell apart on either side, at random places.
+    """
+
+    name: Literal["hashgrid"] = "hashgrid"
+    density_activation: Literal["softplus", "exp"] = "softplus"
+    density_scale: float = 20.0
+    blob: Literal["magic3d", "dreamfusion"] = "magic3d"
+    blob_radius: float = 0.5
+    blob_strength: float = 0.5
+    smoothness: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("density_scale", "blob_radius", "blob_strength"):
+            if not 1e-3 <= getattr(self, name) <= 1000:
+                raise ValueError(f"hashgrid {name} must lie in 0.001..1000, got {getattr(self, name):g}")
+        if not 0 <= self.smoothness <= 1000:
+            raise ValueError(
+                f"hashgrid smoothness is a weight and must lie in 0..1000, got {self.smoothness:g}"
+            )
+
+    def begin(self, device: torch.device | str = "cpu") -> HashField:
+        """The blob these settings describe."""
+        from gen3d.representations.hash_field import HashField
+
+        return HashField.fresh(self, device)
+
+    def begin_from(self, mesh: Mesh, device: torch.device | str = "cpu") -> HashField:
+        """The mesh's solid with the colours of its surface, learnt from points in and around it."""
+        from gen3d.representations.voxelize import solid_of_mesh
+
+        field = self.begin(device)
+        field.become(*solid_of_mesh(mesh, self.fit_resolution))
+        return field
+
+    def load(self, tensors: Mapping[str, Tensor]) -> HashField:
+        from gen3d.representations.hash_field import HashField
+
+        return HashField(tensors, self)
+
+    def check_level(self, level: float) -> None:
+        raw = min(self.density_scale * self.blob_strength, 700.0)
+        blob = math.exp(raw) if self.density_activation == "exp" else math.log1p(math.exp(raw))
+        most = min(SOLID, blob)
+        if not level < most:
+            raise ValueError(
+                f"extract level must lie below {most:g}, the density that representation.density_scale and "
+                f"blob_strength begin with, got {level:g}: what a fit begins with would be empty"
+            )
