@@ -112,6 +112,9 @@ class _Encode(torch.autograd.Function):
         gradient = gradients[0].contiguous().view(len(points), len(ctx.levels), ctx.features)
         found = []
         for index, level in enumerate(ctx.levels):
+            if not ctx.needs_input_grad[2 + index]:  # it does not learn yet
+                found.append(None)
+                continue
             grad_table = gradient.new_zeros(level.rows, ctx.features)
             about = level.resolution, int(level.dense), index
             launch(

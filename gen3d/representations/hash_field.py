@@ -60,12 +60,13 @@ class HashField(NeuralField[HashgridConfig]):
     def target(self, solid: Tensor) -> Tensor:
         return max(self.value_of(SOLID), 5.0 / self.settings.density_scale) * (2.0 * solid - 1.0)
 
-    def surface_grid(self, resolution: int, level: float) -> tuple[np.ndarray, float]:
+    def surface_grid(self, resolution: int, level: float | None) -> tuple[np.ndarray, float]:
+        assert level is not None
         return self.value_grid(resolution), self.value_of(level)
 
     def regularisers(self, generator: torch.Generator) -> dict[str, Tensor]:
         losses = super().regularisers(generator)
         if self.settings.smoothness:
-            slope = self.gradient_at(self._anywhere(_SMOOTH_POINTS, generator)) * (2.0 * self.detail)
-            losses["smoothness"] = self.settings.smoothness * slope.square().mean()
+            low, high = self.around(self._anywhere(_SMOOTH_POINTS, generator))
+            losses["smoothness"] = self.settings.smoothness * (high - low).square().mean()
         return losses

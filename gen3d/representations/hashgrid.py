@@ -41,7 +41,7 @@ class HashgridConfig(NeuralConfig):
     density_activation: Literal["softplus", "exp"] = "softplus"
     density_scale: float = 20.0
     blob: Literal["magic3d", "dreamfusion"] = "magic3d"
-    blob_radius: float = 0.5
+    blob_radius: float = 0.8
     blob_strength: float = 0.5
     smoothness: float = 0.0
 
@@ -74,7 +74,11 @@ class HashgridConfig(NeuralConfig):
 
         return HashField(tensors, self)
 
-    def check_level(self, level: float) -> None:
+    def check_level(self, level: float | None) -> None:
+        if level is None:
+            raise ValueError(
+                "extract level must be a density, for a hash grid has no surface without one, such as 10"
+            )
         raw = min(self.density_scale * self.blob_strength, 700.0)
         blob = math.exp(raw) if self.density_activation == "exp" else math.log1p(math.exp(raw))
         most = min(SOLID, blob)

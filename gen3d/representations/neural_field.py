@@ -149,17 +149,17 @@ class NeuralField(Field, Generic[Settings]):
         raw = self.network(points)
         return self.density_of(self.value(raw[:, 0], points)), torch.sigmoid(raw[:, 1:])
 
-    def gradient_at(self, points: Tensor) -> Tensor:
-        """`[K, 3]`: where `value` rises, per unit length, by central differences over half a finest cell either way
-        (as in Neuralangelo, arXiv 2306.03092: it reaches every corner that the difference spans). Differentiable."""
-        step = self.detail
-        offsets = torch.eye(3, device=points.device, dtype=points.dtype) * step
-        around = (points[:, None, None] + torch.stack([-offsets, offsets])).reshape(-1, 3)
-        low, high = self.value_at(around).view(-1, 2, 3).unbind(1)
-        return (high - low) / (2.0 * step)
+    def around(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """`value` half a finest cell below and above points `[K, 3]` along each axis: `[K, 3]` and `[K, 3]`,
+        differentiable. Differences of these reach every corner that they span (Neuralangelo, arXiv 2306.03092)."""
+        offsets = torch.eye(3, device=points.device, dtype=points.dtype) * self.detail
+        places = (points[:, None, None] + torch.stack([-offsets, offsets])).reshape(-1, 3)
+        low, high = self.value_at(places).view(-1, 2, 3).unbind(1)
+        return low, high
 
     def normals_at(self, points: Tensor) -> Tensor:
-        return F.normalize(-self.gradient_at(points), dim=-1)
+        low, high = self.around(points)
+        return F.normalize(low - high, dim=-1)
 
     @property
     def detail(self) -> float:

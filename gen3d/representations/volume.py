@@ -217,7 +217,8 @@ class Volume(Field):
     def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:
         return mesh_of_field(self, settings, views)
 
-    def surface_grid(self, resolution: int, level: float) -> tuple[np.ndarray, float]:
+    def surface_grid(self, resolution: int, level: float | None) -> tuple[np.ndarray, float]:
+        assert level is not None
         return self.density_grid(max(resolution, self.resolution)), self.raw_of(level)
 
     @property
