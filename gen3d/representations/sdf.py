@@ -44,7 +44,9 @@ class SdfConfig(NeuralConfig):
     name: Literal["sdf"] = "sdf"
     density: Literal["neus", "volsdf"] = "neus"
     encoding: Literal["hashgrid", "grid"] = "hashgrid"
-    sphere_radius: float = 0.5
+    sphere_radius: float = 0.8
+    table_rate: float = 0.1
+    network_rate: float = 0.02
     sharpness: float = 40.0
     sharpness_rate: float = 0.02
     eikonal: float = 0.1
