@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.representations.neural import NeuralConfig
 
 if TYPE_CHECKING:
@@ -47,13 +48,8 @@ class HashgridConfig(NeuralConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("density_scale", "blob_radius", "blob_strength"):
-            if not 1e-3 <= getattr(self, name) <= 1000:
-                raise ValueError(f"hashgrid {name} must lie in 0.001..1000, got {getattr(self, name):g}")
-        if not 0 <= self.smoothness <= 1000:
-            raise ValueError(
-                f"hashgrid smoothness is a weight and must lie in 0..1000, got {self.smoothness:g}"
-            )
+        check_range(self, 1e-3, 1000, "density_scale", "blob_radius", "blob_strength", of="hashgrid")
+        check_range(self, 0, 1000, "smoothness", of="hashgrid")
 
     def begin(self, device: torch.device | str = "cpu") -> HashField:
         """The blob these settings describe."""

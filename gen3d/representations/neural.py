@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from diffusion.limits import check_range
 from gen3d.representations.base import RepresentationConfig
 from gen3d.schedules import Points, check_points, value_at
 
@@ -50,14 +51,17 @@ class NeuralConfig(RepresentationConfig):
 
     def __post_init__(self) -> None:
         kind = getattr(self, "name", "field")
-        for name, low, high in (
-            ("num_levels", 1, 32), ("log2_hashmap_size", 4, 24), ("base_resolution", 1, 512),
-            ("finest_resolution", 1, 8192), ("hidden_width", 1, 1024), ("hidden_layers", 1, 8),
-            ("num_samples", 1, 4096), ("occupancy_resolution", 4, 256), ("table_rate", 0, 100),
-            ("network_rate", 0, 100), ("table_decay", 0, 1000),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{kind} {name} must lie in {low}..{high}, got {getattr(self, name):g}")
+        check_range(self, 1, 32, "num_levels", of=kind)
+        check_range(self, 4, 24, "log2_hashmap_size", of=kind)
+        check_range(self, 1, 512, "base_resolution", of=kind)
+        check_range(self, 1, 8192, "finest_resolution", of=kind)
+        check_range(self, 1, 1024, "hidden_width", of=kind)
+        check_range(self, 1, 8, "hidden_layers", of=kind)
+        check_range(self, 1, 4096, "num_samples", of=kind)
+        check_range(self, 4, 256, "occupancy_resolution", of=kind)
+        check_range(self, 0, 1, "occupancy_decay", ends="[)", of=kind)
+        check_range(self, 0, 100, "table_rate", "network_rate", of=kind)
+        check_range(self, 0, 1000, "table_decay", of=kind)
         if self.features not in (1, 2, 4, 8):
             raise ValueError(f"{kind} features must be 1, 2, 4 or 8, got {self.features}")
         if self.finest_resolution < self.base_resolution:
@@ -65,8 +69,6 @@ class NeuralConfig(RepresentationConfig):
                 f"{kind} finest_resolution must be at least base_resolution, {self.base_resolution}, got "
                 f"{self.finest_resolution}"
             )
-        if not 0 <= self.occupancy_decay < 1:
-            raise ValueError(f"{kind} occupancy_decay must lie in [0, 1), got {self.occupancy_decay:g}")
         check_points(f"{kind} active_levels", self.active_levels, 0.0, 1.0)
 
     def num_active(self, progress: float) -> int:

@@ -220,14 +220,15 @@ class NeuralField(Field, Generic[Settings]):
         *,
         generator: torch.Generator | None = None,
         shade: Shade | None = None,
+        normals: bool = False,
     ) -> Rendered:
+        look: dict[str, Any] = {"shade": shade, "normals": normals}
         if generator is not None:
-            return render_field(self, cameras, size, background, generator=generator, shade=shade)
+            return render_field(self, cameras, size, background, generator=generator, **look)
         looks = torch.stack([self._look(turn) for turn in range(_PICTURE_LOOKS)])
         self._note(looks.amin(dim=0), looks.amax(dim=0))
         samples = min(max(self.levels[-1].resolution, self.num_samples), 4 * self.num_samples)
-        images, opacity = picture(self, cameras, size, background, num_samples=samples)
-        return Rendered(images=images, opacity=opacity)
+        return picture(self, cameras, size, background, num_samples=samples, **look)
 
     def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:
         return mesh_of_field(self, settings, views)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.limits import check_unused
 from gen3d.representations.neural import NeuralConfig
 
@@ -54,12 +55,10 @@ class SdfConfig(NeuralConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, low, high in (
-            ("sphere_radius", 0.01, 1), ("sharpness", 1, 1e4), ("sharpness_rate", 0, 100),
-            ("eikonal", 0, 1000), ("curvature", 0, 1000),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"sdf {name} must lie in {low:g}..{high:g}, got {getattr(self, name):g}")
+        check_range(self, 0.01, 1, "sphere_radius", of="sdf")
+        check_range(self, 1, 1e4, "sharpness", of="sdf")
+        check_range(self, 0, 100, "sharpness_rate", of="sdf")
+        check_range(self, 0, 1000, "eikonal", "curvature", of="sdf")
         if self.encoding == "grid":
             unused = ["num_levels", "log2_hashmap_size", "base_resolution", "active_levels"]
             check_unused("sdf", self, unused, "encoding is grid")

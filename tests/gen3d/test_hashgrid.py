@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from gen3d.surface import SurfaceConfig
 from gen3d.views import Views
 from tests.gen3d import analytic
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "num_levels": 3, "base_resolution": 3, "finest_resolution": 11, "log2_hashmap_size": 7,
     "hidden_width": 8, "occupancy_resolution": 16,
 }  # fmt: skip
@@ -294,7 +295,7 @@ def test_carves_a_hull() -> None:
         ({"table_decay": -1.0}, "table_decay must lie in 0..1000, got -1"),
     ],
 )
-def test_wrong_settings_are_refused(wrong: dict[str, float], message: str) -> None:
+def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     for kind in (HashgridConfig, SdfConfig):
         with pytest.raises(ValueError, match=message):
             kind(**wrong)
@@ -303,7 +304,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, float], message: str) -> No
 def test_wrong_settings_of_each_are_refused() -> None:
     with pytest.raises(ValueError, match="blob_radius must lie in"):
         HashgridConfig(blob_radius=0.0)
-    with pytest.raises(ValueError, match="smoothness is a weight"):
+    with pytest.raises(ValueError, match="smoothness must lie in"):
         HashgridConfig(smoothness=-1.0)
     with pytest.raises(ValueError, match=r"sharpness must lie in 1\.\.10000, got 0"):
         SdfConfig(sharpness=0.0)

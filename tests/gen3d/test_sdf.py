@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from gen3d.render.rays import render_rays
 from gen3d.representations.sdf import SdfConfig
 from gen3d.surface import SurfaceConfig
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "num_levels": 3,
     "base_resolution": 4,
     "finest_resolution": 16,
