@@ -52,19 +52,19 @@ class NeuralField(Field, Generic[Settings]):
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], settings: Settings) -> None:
-        self.settings, self.all = settings, dict(tensors)
+        self.settings, self.named = settings, dict(tensors)
         self.num_samples, self.levels = settings.num_samples, settings.levels()
         count, layers = len(self.levels), settings.hidden_layers + 1
         names = [f"table_{i}" for i in range(count)] + [
             f"{what}_{i}" for what in ("weight", "bias") for i in range(layers)
         ]
-        missing = [name for name in (*names, "occupancy", "cell_density", "looks") if name not in self.all]
+        missing = [name for name in (*names, "occupancy", "cell_density", "looks") if name not in self.named]
         if missing:
             raise ValueError(
                 f"the state holds no {getattr(settings, 'name', 'field')} of these settings; missing: {missing}"
             )
         for index, level in enumerate(self.levels):
-            wanted, got = (level.rows, settings.features), tuple(self.all[f"table_{index}"].shape)
+            wanted, got = (level.rows, settings.features), tuple(self.named[f"table_{index}"].shape)
             if got != wanted:
                 raise ValueError(
                     f"the state's table_{index} has shape {list(got)} and these settings ask for {list(wanted)}; use "
@@ -122,24 +122,24 @@ class NeuralField(Field, Generic[Settings]):
 
     @property
     def device(self) -> torch.device:
-        return self.all["table_0"].device
+        return self.named["table_0"].device
 
     def tensors(self) -> dict[str, Tensor]:
-        return dict(self.all)
+        return dict(self.named)
 
     def rates(self, progress: float = 0.0) -> dict[str, float]:
         settings = self.settings
         tables = {f"table_{index}": settings.table_rate for index in range(settings.num_active(progress))}
-        network = [name for name in self.all if name.startswith(("weight_", "bias_"))]
+        network = [name for name in self.named if name.startswith(("weight_", "bias_"))]
         return tables | dict.fromkeys(network, settings.network_rate)
 
     def network(self, points: Tensor) -> Tensor:
         """The network's outputs `[K, 4]`, differentiable in its tensors: raw value, raw colour."""
-        hidden = encode(points, [self.all[f"table_{i}"] for i in range(len(self.levels))], self.levels)
+        hidden = encode(points, [self.named[f"table_{i}"] for i in range(len(self.levels))], self.levels)
         last = self.settings.hidden_layers
         for index in range(last):
-            hidden = F.linear(hidden, self.all[f"weight_{index}"], self.all[f"bias_{index}"]).relu_()
-        return F.linear(hidden, self.all[f"weight_{last}"], self.all[f"bias_{last}"])
+            hidden = F.linear(hidden, self.named[f"weight_{index}"], self.named[f"bias_{index}"]).relu_()
+        return F.linear(hidden, self.named[f"weight_{last}"], self.named[f"bias_{last}"])
 
     def value_at(self, points: Tensor) -> Tensor:
         """`value` at points `[K, 3]`, differentiable."""
@@ -167,32 +167,32 @@ class NeuralField(Field, Generic[Settings]):
 
     def density_bounds(self, points: Tensor) -> tuple[Tensor, Tensor]:
         rows = rows_of(points, self.settings.occupancy_resolution)
-        least, greatest = self.all["cell_density"][rows].unbind(-1)
+        least, greatest = self.named["cell_density"][rows].unbind(-1)
         return least, greatest
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         if self._bounds is None:
             n = self.settings.occupancy_resolution
-            self._bounds = box_of((self.all["cell_density"][:, 1] > EMPTY).view(n, n, n))
+            self._bounds = box_of((self.named["cell_density"][:, 1] > EMPTY).view(n, n, n))
         return self._bounds
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Look into every cell, each time elsewhere. What was denser before fades (Instant-NGP's occupancy grid); a
         cell next to a dense one counts as dense, for what lies between two looks or grows before the next."""
-        looks = int(self.all["looks"])
+        looks = int(self.named["looks"])
         found = self._look(looks)
-        kept = self.all["occupancy"] * self.settings.occupancy_decay if looks else found
-        self.all["occupancy"] = torch.maximum(found, kept)
-        self.all["looks"] = self.all["looks"] + 1
-        self._note(found, self.all["occupancy"])
+        kept = self.named["occupancy"] * self.settings.occupancy_decay if looks else found
+        self.named["occupancy"] = torch.maximum(found, kept)
+        self.named["looks"] = self.named["looks"] + 1
+        self._note(found, self.named["occupancy"])
 
     @torch.no_grad()
     def _note(self, least: Tensor, greatest: Tensor) -> None:
         n = self.settings.occupancy_resolution
         around = torch.stack([-least, greatest]).view(2, 1, n, n, n)
         least, greatest = F.max_pool3d(around, 3, stride=1, padding=1).view(2, -1)
-        self.all["cell_density"] = torch.stack([-_LEAST * least, greatest], dim=1)
+        self.named["cell_density"] = torch.stack([-_LEAST * least, greatest], dim=1)
         self._bounds = None
 
     @torch.no_grad()
@@ -201,7 +201,7 @@ class NeuralField(Field, Generic[Settings]):
         n = self.settings.occupancy_resolution
         offsets = [math.fmod(0.5 + turn * each, 1.0) for each in _TURN]
         axes = [
-            ((torch.arange(n, device=self.device) + offset) * (2.0 / n) - 1.0).to(self.all["table_0"].dtype)
+            ((torch.arange(n, device=self.device) + offset) * (2.0 / n) - 1.0).to(self.named["table_0"].dtype)
             for offset in offsets
         ]
         return self._over(axes, lambda points: self.density_of(self.value_at(points)))
@@ -236,14 +236,14 @@ class NeuralField(Field, Generic[Settings]):
     @torch.no_grad()
     def value_grid(self, resolution: int) -> np.ndarray:
         """`value` on a grid `[n, n, n]` float32 indexed `[x, y, z]`, the first on -1 and the last on 1."""
-        axis = torch.linspace(-1.0, 1.0, resolution, device=self.device, dtype=self.all["table_0"].dtype)
+        axis = torch.linspace(-1.0, 1.0, resolution, device=self.device, dtype=self.named["table_0"].dtype)
         values = self._over([axis] * 3, self.value_at)
         return values.view(resolution, resolution, resolution).cpu().numpy().astype(np.float32)
 
     def regularisers(self, generator: torch.Generator) -> dict[str, Tensor]:
         if not self.settings.table_decay:
             return {}
-        squares = [self.all[f"table_{index}"].square().mean() for index in range(len(self.levels))]
+        squares = [self.named[f"table_{index}"].square().mean() for index in range(len(self.levels))]
         return {"decay": self.settings.table_decay * torch.stack(squares).sum()}
 
     def _anywhere(self, count: int, generator: torch.Generator) -> Tensor:
@@ -265,14 +265,14 @@ class NeuralField(Field, Generic[Settings]):
         """Learn a solid `[n, n, n]`, in [0, 1] with one half on the surface, and colours `[n, n, n, 3]`, both on a grid
         over the cube, from random points: half of them anywhere, half near the surface."""
         generator = torch.Generator().manual_seed(_SEED)
-        n, kind = solid.shape[0], self.all["table_0"]
+        n, kind = solid.shape[0], self.named["table_0"]
         wanted = torch.cat([self.target(solid)[..., None], colors.clamp(0.02, 0.98)], dim=-1).to(kind)
         channels = wanted.permute(3, 2, 1, 0)[None]
         near = (
             ((F.max_pool3d(solid[None, None].float(), 3, 1, 1) > 0.5)[0, 0] & (solid < 1.0)).nonzero().cpu()
         )
         learning = {name: rate for name, rate in self.rates(1.0).items() if rate}
-        state = State({name: self.all[name].detach() for name in learning})
+        state = State({name: self.named[name].detach() for name in learning})
         for step in range(_FIT_STEPS):
             points = torch.rand(_FIT_POINTS, 3, generator=generator) * 2 - 1
             if len(near):
@@ -282,7 +282,7 @@ class NeuralField(Field, Generic[Settings]):
             points = points.clamp(-1.0, 1.0).to(kind)
             sought = F.grid_sample(channels, points.view(1, 1, 1, -1, 3), align_corners=True)[0, :, 0, 0].T
             for name in learning:
-                self.all[name] = state[name].requires_grad_(True)
+                self.named[name] = state[name].requires_grad_(True)
             raw = self.network(points)
             missed = (self.value(raw[:, 0], points) - sought[:, 0]).square().mean()
             missed = missed + (torch.sigmoid(raw[:, 1:]) - sought[:, 1:]).square().mean()
@@ -290,6 +290,6 @@ class NeuralField(Field, Generic[Settings]):
             rate: float = _FIT_RATE * 0.05 ** (step / _FIT_STEPS)
             adam_step(state, dict.fromkeys(learning, rate), Adam())
         for name in learning:
-            self.all[name] = state[name].detach()
-        self.all["looks"] = torch.zeros_like(self.all["looks"])
+            self.named[name] = state[name].detach()
+        self.named["looks"] = torch.zeros_like(self.named["looks"])
         self.refresh()

@@ -30,7 +30,7 @@ class SdfField(NeuralField[SdfConfig]):
     @property
     def sharpness(self) -> Tensor:
         """s `[1]`, differentiable."""
-        return torch.exp(self.all["log_sharpness"] * _SHARPNESS_UNIT)
+        return torch.exp(self.named["log_sharpness"] * _SHARPNESS_UNIT)
 
     def value(self, raw: Tensor, points: Tensor) -> Tensor:
         return self.settings.sphere_radius - points.norm(dim=-1) - raw

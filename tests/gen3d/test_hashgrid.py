@@ -43,14 +43,14 @@ FIELDS: list[HashgridConfig | SdfConfig] = [
 
 def rough(settings: HashgridConfig | SdfConfig, dtype: torch.dtype = torch.float32) -> HashField | SdfField:
     """A field whose tables say something, with the density bounds that belong to it."""
-    kind = HashField if isinstance(settings, HashgridConfig) else SdfField
+    kind: Any = HashField if isinstance(settings, HashgridConfig) else SdfField
     field: HashField | SdfField = kind.fresh(settings, dtype=dtype)
     generator = torch.Generator().manual_seed(5)
-    for name, tensor in field.all.items():
+    for name, tensor in field.named.items():
         if name.startswith("table_"):
             drawn = torch.randn(tensor.shape, generator=generator)
-            field.all[name] = (drawn * 0.1).to(dtype)
-    field.all["looks"].zero_()
+            field.named[name] = (drawn * 0.1).to(dtype)
+    field.named["looks"].zero_()
     field.refresh()
     return field
 
@@ -125,32 +125,32 @@ def test_gradient_of_a_picture_matches_finite_differences(settings: HashgridConf
 
     learning = list(field.rates(1.0))
     for name in learning:
-        field.all[name].requires_grad_(True)
+        field.named[name].requires_grad_(True)
     value().backward()
     for name in learning:
-        tensor, gradient = field.all[name].requires_grad_(False), field.all[name].grad
+        tensor, gradient = field.named[name].requires_grad_(False), field.named[name].grad
         assert gradient is not None
         # Along the gradient: a single number of a table may touch no pixel.
         step = 1e-5 * gradient / gradient.norm()
         results = []
         for sign in (1, -1):
-            field.all[name] = tensor + sign * step
+            field.named[name] = tensor + sign * step
             results.append(float(value().detach()))
-        field.all[name] = tensor
+        field.named[name] = tensor
         slope = (results[0] - results[1]) / 2e-5
         assert math.isclose(slope, float(gradient.norm()), rel_tol=1e-3), name
 
 
 @pytest.mark.parametrize("settings", FIELDS)
 def test_normals_have_a_gradient_and_face_away_from_the_middle(settings: HashgridConfig | SdfConfig) -> None:
-    kind = HashField if isinstance(settings, HashgridConfig) else SdfField
+    kind: Any = HashField if isinstance(settings, HashgridConfig) else SdfField
     field = kind.fresh(settings)
     points = F.normalize(torch.randn(30, 3, generator=torch.Generator().manual_seed(0)), dim=-1) * 0.5
     normals = field.normals_at(points)
     assert ((normals * F.normalize(points, dim=-1)).sum(dim=-1) > 0.99).all()
-    field.all["table_0"].requires_grad_(True)
+    field.named["table_0"].requires_grad_(True)
     (field.normals_at(points) * points.flip(0)).sum().backward()
-    gradient = field.all["table_0"].grad
+    gradient = field.named["table_0"].grad
     assert gradient is not None
     assert float(gradient.abs().max()) > 0.0
 
@@ -187,11 +187,11 @@ def test_what_grows_is_found_and_what_goes_fades() -> None:
     inside, outside = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[0.7, 0.7, 0.7]])
     assert float(field.density_bounds(inside)[1]) > 1.0
     assert float(field.density_bounds(outside)[1]) < 1e-2
-    field.all["bias_1"] = field.all["bias_1"] + torch.tensor([2.0, 0.0, 0.0, 0.0])
+    field.named["bias_1"] = field.named["bias_1"] + torch.tensor([2.0, 0.0, 0.0, 0.0])
     field.refresh()
     assert float(field.density_bounds(outside)[1]) > 1.0
     before = float(field.density_bounds(outside)[1])
-    field.all["bias_1"] = field.all["bias_1"] - torch.tensor([9.0, 0.0, 0.0, 0.0])
+    field.named["bias_1"] = field.named["bias_1"] - torch.tensor([9.0, 0.0, 0.0, 0.0])
     field.refresh()
     assert float(field.density_bounds(outside)[1]) == pytest.approx(0.5 * before)
     for _ in range(20):
@@ -237,7 +237,7 @@ def test_a_state_holds_all_of_it(settings: HashgridConfig | SdfConfig) -> None:
     resumed = fit(rough(settings), range(4), stored)
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
-    assert not torch.equal(straight["representation/table_0"], rough(settings).all["table_0"])
+    assert not torch.equal(straight["representation/table_0"], rough(settings).named["table_0"])
 
 
 def test_only_active_levels_learn() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gen3d import meshing
+from gen3d.cameras import orbit
 from gen3d.metrics import volume_iou
 from gen3d.render.rays import render_rays
 from gen3d.representations.sdf import SdfConfig
@@ -69,7 +70,7 @@ def test_eikonal_and_curvature_of_a_ball() -> None:
     expected = (2.0 / points.norm(dim=-1).clamp_min(field.detail) * field.detail).square().mean()
     assert float(losses["curvature"]) == pytest.approx(float(expected), rel=0.2)
     # Twice as steep is off by one.
-    field.all["bias_1"] = field.all["bias_1"].clone()
+    field.named["bias_1"] = field.named["bias_1"].clone()
     steep = SdfConfig(**SMALL, eikonal=1.0).load(field.tensors())
     steep.value = lambda raw, points: 2.0 * (0.5 - points.norm(dim=-1))  # type: ignore[method-assign]
     assert float(steep.regularisers(generator)["eikonal"]) == pytest.approx(1.0, abs=0.05)
@@ -78,10 +79,32 @@ def test_eikonal_and_curvature_of_a_ball() -> None:
 def test_the_sharpness_learns_and_may_stay() -> None:
     field = SdfConfig(**SMALL, sharpness=40.0).begin()
     assert float(field.sharpness) == pytest.approx(40.0)
-    field.all["log_sharpness"].requires_grad_(True)
+    field.named["log_sharpness"].requires_grad_(True)
     origins, directions = torch.tensor([[0.0, 0.45, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
     render_rays(field, origins, directions, torch.zeros(3), num_samples=64).opacity.sum().backward()
-    gradient = field.all["log_sharpness"].grad
+    gradient = field.named["log_sharpness"].grad
     assert gradient is not None
     assert float(gradient.abs()) > 0.0
     assert SdfConfig(sharpness_rate=0.0).begin().rates(0.5)["log_sharpness"] == 0.0
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_depth_and_normals_of_a_ball(training: bool) -> None:
+    field = SdfConfig(sharpness=200.0, sphere_radius=0.5, num_samples=256).begin()
+    cameras = orbit([90.0], [0.0])
+    generator = torch.Generator().manual_seed(0) if training else None
+    seen = field.render(cameras, 33, torch.ones(1, 3), generator=generator, normals=True)
+    assert seen.depth is not None
+    assert seen.normals is not None
+    distance = float(cameras.positions.norm())
+    assert float(seen.depth[0, 0, 16, 16]) == pytest.approx(distance - 0.5, abs=0.02)
+    torch.testing.assert_close(seen.normals[0, :, 16, 16], torch.tensor([1.0, 0.0, 0.0]), atol=0.03, rtol=0.0)
+    assert float(seen.depth[0, 0, 0, 0]) == 0.0
+    if training:
+        field = SdfConfig(num_samples=64).begin()
+        field.named["table_0"].requires_grad_(True)
+        seen = field.render(cameras, 8, torch.ones(1, 3), generator=generator, normals=True)
+        assert seen.depth is not None
+        assert seen.normals is not None
+        (seen.depth.sum() + seen.normals[:, 1].sum()).backward()
+        assert field.named["table_0"].grad is not None
