@@ -9,7 +9,6 @@ b exp(-|x|^2 / (2 r^2)). Colour does not depend on the direction: a mesh could n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,10 +16,6 @@ from diffusion.limits import check_range
 from gen3d.representations.neural import NeuralConfig
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from gen3d.asset import Mesh
     from gen3d.representations.hash_field import HashField
 
 SOLID = 25.0  # optical density per unit length inside a field that becomes a given shape
@@ -51,24 +46,10 @@ class HashgridConfig(NeuralConfig):
         check_range(self, 1e-3, 1000, "density_scale", "blob_radius", "blob_strength", of="hashgrid")
         check_range(self, 0, 1000, "smoothness", of="hashgrid")
 
-    def begin(self, device: torch.device | str = "cpu") -> HashField:
-        """The blob these settings describe."""
+    def live(self) -> type[HashField]:
         from gen3d.representations.hash_field import HashField
 
-        return HashField.fresh(self, device)
-
-    def begin_from(self, mesh: Mesh, device: torch.device | str = "cpu") -> HashField:
-        """The mesh's solid with the colours of its surface, learnt from points in and around it."""
-        from gen3d.representations.voxelize import solid_of_mesh
-
-        field = self.begin(device)
-        field.become(*solid_of_mesh(mesh, self.fit_resolution))
-        return field
-
-    def load(self, tensors: Mapping[str, Tensor]) -> HashField:
-        from gen3d.representations.hash_field import HashField
-
-        return HashField(tensors, self)
+        return HashField
 
     def check_level(self, level: float | None) -> None:
         if level is None:

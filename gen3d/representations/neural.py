@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,12 @@ from gen3d.representations.base import RepresentationConfig
 from gen3d.schedules import Points, check_points, value_at
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gen3d.asset import Mesh
     from gen3d.representations.hash_encoding import Level
+    from gen3d.representations.neural_field import NeuralField
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,26 @@ class NeuralConfig(RepresentationConfig):
                 f"{self.finest_resolution}"
             )
         check_points(f"{kind} active_levels", self.active_levels, 0.0, 1.0)
+
+    @abstractmethod
+    def live(self) -> type[NeuralField]:
+        """The class of the field that has these settings."""
+
+    def begin(self, device: torch.device | str = "cpu") -> NeuralField:
+        """The blob or ball that these settings describe; its network begins the same every time."""
+        return self.live().fresh(self, device)
+
+    def begin_from(self, mesh: Mesh, device: torch.device | str = "cpu") -> NeuralField:
+        """The mesh's solid with the colours of its surface, learnt from points in and around it."""
+        from gen3d.representations.voxelize import solid_of_mesh
+
+        field = self.begin(device)
+        field.become(*solid_of_mesh(mesh, self.fit_resolution))
+        return field
+
+    def load(self, tensors: Mapping[str, Tensor]) -> NeuralField:
+        """The field with these tensors. ValueError for those of other settings."""
+        return self.live()(tensors, self)
 
     def num_active(self, progress: float) -> int:
         """How many levels learn when the share `progress` of the steps is done; one at least."""

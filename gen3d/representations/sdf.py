@@ -13,7 +13,6 @@ ray asks for it. Eikonal: mean (|grad f| - 1)^2, which makes f a distance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -22,10 +21,6 @@ from gen3d.limits import check_unused
 from gen3d.representations.neural import NeuralConfig
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from gen3d.asset import Mesh
     from gen3d.representations.hash_encoding import Level
     from gen3d.representations.sdf_field import SdfField
 
@@ -74,24 +69,10 @@ class SdfConfig(NeuralConfig):
 
         return [Level(resolution=self.finest_resolution, rows=(self.finest_resolution + 1) ** 3)]
 
-    def begin(self, device: torch.device | str = "cpu") -> SdfField:
-        """The ball these settings describe."""
+    def live(self) -> type[SdfField]:
         from gen3d.representations.sdf_field import SdfField
 
-        return SdfField.fresh(self, device)
-
-    def begin_from(self, mesh: Mesh, device: torch.device | str = "cpu") -> SdfField:
-        """The mesh's signed distance with the colours of its surface, learnt from points in and around it."""
-        from gen3d.representations.voxelize import solid_of_mesh
-
-        field = self.begin(device)
-        field.become(*solid_of_mesh(mesh, self.fit_resolution))
-        return field
-
-    def load(self, tensors: Mapping[str, Tensor]) -> SdfField:
-        from gen3d.representations.sdf_field import SdfField
-
-        return SdfField(tensors, self)
+        return SdfField
 
     def check_level(self, level: float | None) -> None:
         if level is not None:

@@ -13,6 +13,7 @@ from gen3d.cameras import orbit
 from gen3d.metrics import volume_iou
 from gen3d.render.rays import render_rays
 from gen3d.representations.sdf import SdfConfig
+from gen3d.representations.sdf_field import SdfField
 from gen3d.surface import SurfaceConfig
 
 SMALL: dict[str, Any] = {
@@ -78,6 +79,7 @@ def test_eikonal_and_curvature_of_a_ball() -> None:
 
 def test_the_sharpness_learns_and_may_stay() -> None:
     field = SdfConfig(**SMALL, sharpness=40.0).begin()
+    assert isinstance(field, SdfField)
     assert float(field.sharpness) == pytest.approx(40.0)
     field.named["log_sharpness"].requires_grad_(True)
     origins, directions = torch.tensor([[0.0, 0.45, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
