@@ -35,10 +35,10 @@ class HashgridConfig(NeuralConfig):
 
     name: Literal["hashgrid"] = "hashgrid"
     density_activation: Literal["softplus", "exp"] = "softplus"
-    density_scale: float = 20.0
+    density_scale: float = 10.0
     blob: Literal["magic3d", "dreamfusion"] = "magic3d"
     blob_radius: float = 0.8
-    blob_strength: float = 0.5
+    blob_strength: float = 1.0
     smoothness: float = 0.0
 
     def __post_init__(self) -> None:

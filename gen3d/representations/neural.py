@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from diffusion.limits import check_range
 from gen3d.representations.base import RepresentationConfig
@@ -41,16 +41,18 @@ class NeuralConfig(RepresentationConfig):
         a cell's density when it is looked at again and found less.
     """
 
+    is_field: ClassVar[bool] = True
+
     num_levels: int = 8
     features: int = 2
     log2_hashmap_size: int = 15
     base_resolution: int = 8
-    finest_resolution: int = 64
+    finest_resolution: int = 48
     active_levels: Points = 1.0
     hidden_width: int = 32
     hidden_layers: int = 1
-    table_rate: float = 1.0
-    network_rate: float = 0.1
+    table_rate: float = 0.1
+    network_rate: float = 0.02
     table_decay: float = 0.0
     num_samples: int = 64
     occupancy_resolution: int = 48

@@ -41,8 +41,6 @@ class SdfConfig(NeuralConfig):
     density: Literal["neus", "volsdf"] = "neus"
     encoding: Literal["hashgrid", "grid"] = "hashgrid"
     sphere_radius: float = 0.8
-    table_rate: float = 0.1
-    network_rate: float = 0.02
     sharpness: float = 40.0
     sharpness_rate: float = 0.02
     eikonal: float = 0.1
@@ -73,6 +71,9 @@ class SdfConfig(NeuralConfig):
         from gen3d.representations.sdf_field import SdfField
 
         return SdfField
+
+    def check_beginning(self, why: str) -> None:
+        check_unused("representation", self, ["sphere_radius"], why)
 
     def check_level(self, level: float | None) -> None:
         if level is not None:
