@@ -13,7 +13,8 @@ class SurfaceConfig:
 
     resolution: of the grid that is meshed.
     level: optical density per unit length at the surface; what is denser is inside. A fitted density rises within a
-        voxel or two, and thin haze outside stays below about 5.
+        voxel or two, and thin haze outside stays below about 5. None for a representation that knows its surface
+        without, such as a signed distance.
     max_gap: pieces so near each other (world units) are joined, where no view sees through between them; 0 joins none.
     min_fraction, min_extent: pieces below these shares of the largest one's volume and of its bounding box's diagonal
         go: floaters are small both ways, a sword beside a house is only thin.
@@ -21,7 +22,7 @@ class SurfaceConfig:
     """
 
     resolution: int = 96
-    level: float = 10.0
+    level: float | None = 10.0
     max_gap: float = 0.35
     min_fraction: float = 0.03
     min_extent: float = 0.4
@@ -30,7 +31,7 @@ class SurfaceConfig:
 
     def __post_init__(self) -> None:
         check_range(self, 8, 512, "resolution", of="extract")
-        if not self.level > 0:
+        if self.level is not None and not self.level > 0:
             raise ValueError(f"extract level is an optical density above 0, got {self.level}")
         check_range(self, 0, 1, "min_fraction", "min_extent", ends="[)", of="extract")
         check_range(self, 0, 4, "max_gap", of="extract")

@@ -11,10 +11,6 @@ the same bytes; on CUDA the forward pass does too (but for the order of sums in 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from functools import cache
 from typing import Any
 
 import torch
@@ -31,53 +27,12 @@ from gen3d.render.raster_types import (
     check_image,
     check_rasterize_inputs,
 )
+from gen3d.render.warp_launch import launch
 
 __all__ = ["Raster", "antialias", "interpolate", "rasterize", "sample_texture"]
 
 # Rows of one face that a GPU works on at once; a CPU runs threads one after the other.
 _GPU_STRIPS = 8
-
-
-@cache
-def _start() -> None:
-    """Get Warp ready. Where there is no GPU its native code says so on the terminal, past Warp's own log level."""
-    with nullcontext() if torch.cuda.is_available() else _unheard():
-        wp.init()
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """What native code writes to standard error goes nowhere."""
-    try:
-        heard = os.dup(2)
-    except OSError:  # closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(heard, 2)
-        os.close(nowhere)
-        os.close(heard)
-
-
-def _launch(
-    kernel: Any, dim: tuple[int, ...], device: torch.device, *arguments: tuple[Tensor, Any] | int
-) -> None:
-    """Run a kernel on torch tensors, each given with its Warp element type, in torch's own stream."""
-    if 0 in dim:
-        return
-    _start()
-    values = [
-        a
-        if isinstance(a, int)
-        else wp.from_torch(a[0].detach(), dtype=a[1], requires_grad=False, return_ctype=True)
-        for a in arguments
-    ]
-    stream = wp.stream_from_torch(device) if device.type == "cuda" else None
-    wp.launch(kernel, dim=dim, inputs=values, device=wp.device_from_torch(device), stream=stream)
 
 
 class _Rasterize(torch.autograd.Function):
@@ -90,9 +45,9 @@ class _Rasterize(torch.autograd.Function):
         barycentric = torch.zeros((views, height, width, 3), device=device)
         depth = torch.zeros((views, height, width), device=device)
         shape = (clip, wp.vec4), (faces, wp.int32)
-        _launch(kernels.draw_kernel, (views, len(faces), strips), device, *shape, strips, (keys, wp.int64))
+        launch(kernels.draw_kernel, (views, len(faces), strips), device, *shape, strips, (keys, wp.int64))
         results = (face_id, wp.int32), (barycentric, wp.vec3), (depth, wp.float32)
-        _launch(kernels.resolve_kernel, (views, height, width), device, *shape, (keys, wp.int64), *results)
+        launch(kernels.resolve_kernel, (views, height, width), device, *shape, (keys, wp.int64), *results)
         ctx.save_for_backward(clip, faces, face_id)
         ctx.mark_non_differentiable(face_id, depth, keys)
         return face_id, barycentric, depth, keys
@@ -104,7 +59,7 @@ class _Rasterize(torch.autograd.Function):
         grad_clip = torch.zeros_like(clip)
         shape = (clip, wp.vec4), (faces, wp.int32), (face_id, wp.int32)
         gradients = (grad_barycentric.contiguous(), wp.vec3), (grad_clip, wp.float32)
-        _launch(kernels.resolve_backward_kernel, tuple(face_id.shape), clip.device, *shape, *gradients)
+        launch(kernels.resolve_backward_kernel, tuple(face_id.shape), clip.device, *shape, *gradients)
         return grad_clip, None, None, None
 
 
@@ -114,7 +69,7 @@ class _Interpolate(torch.autograd.Function):
         result = attributes.new_zeros(*face_id.shape, attributes.shape[-1])
         ctx.save_for_backward(attributes, faces, face_id, barycentric)
         inputs = _Interpolate._inputs(attributes, faces, face_id, barycentric)
-        _launch(
+        launch(
             kernels.interpolate_kernel, tuple(face_id.shape), face_id.device, *inputs, (result, wp.float32)
         )
         return result
@@ -128,7 +83,7 @@ class _Interpolate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         attributes, _, face_id, barycentric = ctx.saved_tensors
         grad_attributes, grad_barycentric = torch.zeros_like(attributes), torch.zeros_like(barycentric)
-        _launch(
+        launch(
             kernels.interpolate_backward_kernel,
             tuple(face_id.shape),
             grad.device,
@@ -147,10 +102,10 @@ class _Antialias(torch.autograd.Function):
         pairs = torch.full((views, 2, height, width), EMPTY_KEY, dtype=torch.int64, device=clip.device)
         shape = (clip, wp.vec4), (edges, wp.int32)
         found = (keys, wp.int64), (pairs, wp.int64)
-        _launch(silhouettes.find_pairs_kernel, (views, len(edges)), clip.device, *shape, *found)
+        launch(silhouettes.find_pairs_kernel, (views, len(edges)), clip.device, *shape, *found)
         result = image.clone()
         images = (image, wp.float32), (result, wp.float32)
-        _launch(silhouettes.blend_kernel, tuple(pairs.shape), clip.device, *shape, (pairs, wp.int64), *images)
+        launch(silhouettes.blend_kernel, tuple(pairs.shape), clip.device, *shape, (pairs, wp.int64), *images)
         ctx.save_for_backward(image, clip, edges, pairs)
         return result
 
@@ -162,7 +117,7 @@ class _Antialias(torch.autograd.Function):
         grad_image, grad_clip = grad.clone(), torch.zeros_like(clip)
         shape = (clip, wp.vec4), (edges, wp.int32), (pairs, wp.int64)
         images = [(each, wp.float32) for each in (image, grad, grad_image, grad_clip)]
-        _launch(silhouettes.blend_backward_kernel, tuple(pairs.shape), clip.device, *shape, *images)
+        launch(silhouettes.blend_backward_kernel, tuple(pairs.shape), clip.device, *shape, *images)
         return grad_image, grad_clip, None, None
 
 

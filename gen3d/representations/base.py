@@ -43,8 +43,9 @@ class RepresentationConfig(ABC):
     def load(self, tensors: Mapping[str, Tensor]) -> Representation:
         """The representation that `Representation.tensors` described, sharing them."""
 
-    def check_level(self, level: float) -> None:  # noqa: B027
-        """Refuse a surface level at which what a fit begins with would be empty."""
+    def check_level(self, level: float | None) -> None:  # noqa: B027
+        """Refuse a surface level at which what a fit begins with would be empty, one that has no effect, and none where
+        there must be one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,9 +184,9 @@ class Field(Representation):
         """Outward unit normals [K, 3] at points [K, 3]: where density falls fastest. Differentiable."""
 
     @abstractmethod
-    def surface_grid(self, resolution: int, level: float) -> tuple[np.ndarray, float]:
+    def surface_grid(self, resolution: int, level: float | None) -> tuple[np.ndarray, float]:
         """A function of density on a grid [n, n, n] float32 indexed [x, y, z] on [-1, 1]^3, n at least `resolution`,
-        and its value where the density is `level`; inside is above."""
+        and its value on the surface: where the density is `level`, or where the field has its own. Inside is above."""
 
     @property
     @abstractmethod

@@ -80,7 +80,11 @@ class VolumeConfig(RepresentationConfig):
             raise ValueError(f"a volume needs the tensors grid and cell_density; missing: {missing}")
         return Volume(tensors["grid"], self, cell_density=tensors["cell_density"])
 
-    def check_level(self, level: float) -> None:
+    def check_level(self, level: float | None) -> None:
+        if level is None:
+            raise ValueError(
+                "extract level must be a density, for a volume has no surface without one, such as 10"
+            )
         most = 0.5 * self.density_scale  # so dense a carved volume is from the start
         if not level < most:
             raise ValueError(

@@ -20,6 +20,7 @@ from gen3d.cameras import Cameras
 from gen3d.extraction import mesh_of_field
 from gen3d.render.rays import picture, render_field
 from gen3d.representations.base import Field, Rendered, Shade
+from gen3d.representations.cells import EMPTY, box_of, rows_of
 from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import hull
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from gen3d.asset import Mesh
     from gen3d.surface import SurfaceConfig
     from gen3d.views import Views
-
-_EMPTY = 1e-2  # optical density per unit length of a cell that no ray can notice
 
 
 class _Trilinear(torch.autograd.Function):
@@ -103,17 +102,9 @@ class Volume(Field):
     @torch.no_grad()
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Corners `[3]`, `[3]` of the box around every cell that is not empty."""
-        if self._bounds is not None:
-            return self._bounds
-        n = self.resolution - 1
-        full = (self.cell_density[:, 1] > _EMPTY).view(n, n, n)
-        low, high = [], []
-        for other in ((1, 2), (0, 2), (0, 1)):
-            used = full.amax(dim=other).nonzero()
-            low.append(used.amin() if len(used) else torch.zeros((), device=self.device))
-            high.append(used.amax() + 1 if len(used) else torch.zeros((), device=self.device))
-        scale = 2.0 / n
-        self._bounds = torch.stack(low) * scale - 1.0, torch.stack(high) * scale - 1.0
+        if self._bounds is None:
+            n = self.resolution - 1
+            self._bounds = box_of((self.cell_density[:, 1] > EMPTY).view(n, n, n))
         return self._bounds
 
     def density_of(self, raw: Tensor) -> Tensor:
@@ -140,14 +131,7 @@ class Volume(Field):
 
     def cells(self, points: Tensor) -> Tensor:
         """Row of `cell_density` that holds each of `points [..., 3]`: int64 `[...]`."""
-        scaled = (
-            ((points + 1.0) * (0.5 * (self.resolution - 1)))
-            .clamp_(0, self.resolution - 1.001)
-            .to(torch.int32)
-        )
-        x, y, z = scaled.unbind(-1)
-        n = self.resolution - 1
-        return (x * n + y) * n + z
+        return rows_of(points, self.resolution - 1)
 
     def sample(self, points: Tensor) -> Tensor:
         """Raw values at `points [K, 3]`: `[K, 4]`, differentiable in the grid. Outside the cube the nearest
@@ -233,7 +217,8 @@ class Volume(Field):
     def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:
         return mesh_of_field(self, settings, views)
 
-    def surface_grid(self, resolution: int, level: float) -> tuple[np.ndarray, float]:
+    def surface_grid(self, resolution: int, level: float | None) -> tuple[np.ndarray, float]:
+        assert level is not None
         return self.density_grid(max(resolution, self.resolution)), self.raw_of(level)
 
     @property
