@@ -43,6 +43,7 @@ GROUPS: dict[str, str] = {
     "representation": "gen3d.representations.base:RepresentationConfig",
     "prior": "gen3d.priors.base:PriorConfig",
     "distillation": "gen3d.distillation.base:Loss",
+    "reward": "gen3d.rewards.base:Reward",
     "cameras": "gen3d.camera_sampling.base:CameraSampler",
     "stage": "gen3d.stages.base:StageConfig",
     "lesson": "avatar.lessons.base:Lesson",

@@ -64,6 +64,8 @@ _UNSEEN = "\u115f\u1160\u3164\uffa0\u2800"
 
 # (prompt, what comes behind it) -> as much of the prompt as the model can read then, and what is left out of it.
 Shorten = Callable[[str, str], tuple[str, str]]
+# (prompt, view) -> words and phrases of the prompt that contradict the view, such as "smiling" of the back.
+Contradicts = Callable[[str, Direction], Sequence[str]]
 
 
 def is_blank(text: str) -> bool:
@@ -95,6 +97,23 @@ def direction(
 def view_clause(view: Direction) -> str:
     """What is put behind a prompt so that a model draws this view."""
     return f", {view} view"
+
+
+def has_phrase(prompt: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `prompt` as whole words, in whatever case."""
+    return _phrase(phrase).search(prompt) is not None
+
+
+def without(prompt: str, phrases: Sequence[str]) -> str:
+    """`prompt` less every `phrase` that stands in it as whole words; the rest as it was, but for doubled spaces."""
+    for phrase in phrases:
+        prompt = _phrase(phrase).sub("", prompt)
+    return re.sub(r"\s+(?=[,.;:!?])", "", re.sub(r"\s{2,}", " ", prompt)).strip() if phrases else prompt
+
+
+def _phrase(phrase: str) -> re.Pattern[str]:
+    words = r"\s+".join(map(re.escape, phrase.split()))
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
 
 
 def contrast_background(prompt: str, options: Mapping[str, Color]) -> str:
@@ -165,8 +184,8 @@ def on_background(prompt: str, background: str = "auto") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """text: what a model is told, with the clause for its background. left_out: the end of the prompt that it had no
-    room for; "" where all of it is in the text. clause: that for the background, "" where there is none."""
+    """text: what a model is told, with the clause for its background, `clause`, at its end. left_out: the end of the
+    prompt that it had no room for; "" where all of it is in the text."""
 
     text: str
     left_out: str

@@ -41,6 +41,19 @@ def distortion(weights: Tensor, t: Tensor, step: Tensor) -> Tensor:
     return (between + within).mean()
 
 
+def z_variance(weights: Tensor, t: Tensor, opacity: Tensor) -> Tensor:
+    """HiFA's variance of depth along a ray (arXiv 2305.18766), mean over the rays with an opacity above 0.5: the
+    surface that they meet is thin. 0 where there is none.
+
+    weights, t: `[N, S]`; opacity: `[N]`, the sums of the weights.
+    """
+    solid = opacity.detach() > 0.5
+    share = weights[solid] / opacity[solid, None]
+    depth = (share * t[solid]).sum(dim=1, keepdim=True)
+    variance = (share * (t[solid] - depth).square()).sum(dim=1)
+    return variance.sum() / max(len(variance), 1)
+
+
 def laplacian(vertices: Tensor, edges: Tensor) -> Tensor:
     """mean |L v|, L v the difference of a vertex and the mean of its neighbours; edges `[E, 2]` undirected."""
     both = torch.cat([edges, edges.flip(1)])

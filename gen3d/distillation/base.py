@@ -110,14 +110,17 @@ class Loss(ABC):
     """
 
     def wants(self) -> frozenset[str]:
-        """What it needs beside the conditions "cond" and "uncond": of "negative", "source" (conditions of the prior)
-        and "source_latents" (`Scores.source`)."""
+        """What it needs beside the conditions "cond" and "uncond": of "negative", "source" (conditions of the prior),
+        "tuning" (`ScoringPrior.tuned`) and "source_latents" (`Scores.source`)."""
         return frozenset()
 
     def heeds(self) -> frozenset[str]:
         """Which words beside the prompt it follows where there are some: of "negative", which guidance leads away from,
         and "source"."""
         return frozenset({"negative"}) | (self.wants() & {"source"})
+
+    def check(self, prior: ScoringPrior) -> None:  # noqa: B027
+        """Refuse, with a ValueError, a prior that cannot give what it will ask for; before any work."""
 
     def conditions(self, prior: ScoringPrior, cameras: Cameras) -> tuple[str, ...]:
         """What it will ask the prior for at the drawn timestep, so that it is predicted in one pass."""

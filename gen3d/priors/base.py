@@ -65,7 +65,8 @@ class PriorConfig(ABC):
         return True
 
     def conditions(self, negative_prompt: str) -> frozenset[str]:
-        """What losses can ask it for beside "cond" and "uncond": of "negative" and "source"."""
+        """What losses can ask it for beside "cond" and "uncond": of "negative", "source" and "tuning"
+        (`ScoringPrior.tuned`)."""
         return frozenset({"negative"} if negative_prompt else ())
 
     def check_words(self, prompt: str, negative_prompt: str) -> None:  # noqa: B027
@@ -141,6 +142,13 @@ class ScoringPrior(Prior):
     def check_source(self) -> None:
         """Refuse, with a ValueError, to be asked for "source" if there is no room for its words."""
 
+    def tuned(self, rank: int) -> Tuned:
+        """What it would predict with low-rank changes of its model; one for all that ask for the same. ValueError where
+        its model cannot be changed so."""
+        raise ValueError(
+            f"a {type(self).__name__} has no model that could learn; choose another prior or another loss"
+        )
+
     def guidance_conditions(self, cameras: Cameras) -> tuple[str, ...]:
         """The conditions that `direction` needs for these cameras, the unconditional one first."""
         return ("uncond", "cond")
@@ -149,3 +157,23 @@ class ScoringPrior(Prior):
         """Where guidance points: from the first of `guidance_conditions` to the conditional prediction."""
         first, *_ = self.guidance_conditions(cameras)
         return predictions["cond"] - predictions[first]
+
+
+class Tuned(Protocol):
+    """A prior whose model learns (LoRA): what learns is one vector of N numbers, which the caller keeps."""
+
+    def begin(self, generator: torch.Generator) -> Tensor:
+        """`[N]`, with which it predicts what the prior does."""
+        ...
+
+    def predict(
+        self,
+        weights: Tensor,
+        latents: Tensor,
+        timestep: Tensor,
+        cameras: Cameras,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """As `ScoringPrior.predict` for the prompt without words about the view: `[B, V, C, h, w]`, differentiable in
+        `weights [N]`. known: `[B]` bool, objects of which it is told the cameras; None for all."""
+        ...

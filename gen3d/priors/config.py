@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from diffusion.limits import check_range
 from gen3d.limits import check_unused
 from gen3d.priors.base import PriorConfig, Request
-from gen3d.prompts import is_blank, speaks_of_background
+from gen3d.prompts import Direction, has_phrase, is_blank, speaks_of_background, without
 
 if TYPE_CHECKING:
     from diffusion.facts import BackboneFacts
@@ -31,6 +31,33 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Contradictions:
+    """Words and phrases of the prompt that are not said of views which they contradict (prompt debiasing, arXiv
+    2303.15413): of the back of "a smiling face of a corgi", say, "smiling face of a"."""
+
+    front: tuple[Annotated[str, "text"], ...] = ()
+    side: tuple[Annotated[str, "text"], ...] = ()
+    back: tuple[Annotated[str, "text"], ...] = ()
+    overhead: tuple[Annotated[str, "text"], ...] = ()
+
+    def __call__(self, prompt: str, view: Direction) -> tuple[str, ...]:
+        """As `gen3d.prompts.Contradicts`: what is set, whatever the prompt."""
+        return getattr(self, view)
+
+    def check(self, prompt: str) -> None:
+        """Refuse, with a ValueError, words that are not in the prompt, and such as are all of it."""
+        for each in fields(self):
+            phrases = getattr(self, each.name)
+            for phrase in phrases:
+                if is_blank(phrase) or not has_phrase(prompt, phrase):
+                    raise ValueError(
+                        f"prior contradictions {each.name}: {phrase!r} is not in the prompt {prompt!r}; name words of it"
+                    )
+            if is_blank(without(prompt, phrases)):
+                raise ValueError(f"prior contradictions {each.name} leave nothing of the prompt {prompt!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextPriorConfig(PriorConfig):
     """Words, and the backbone's opinion of pictures by them.
 
@@ -39,6 +66,7 @@ class TextPriorConfig(PriorConfig):
     joint_views: at most so many views see each other. A multiview model's attention takes more than it was trained
         with, and views of one set agree far better than those of two. With 1, and of a backbone that makes one view at
         a time, each view is alone, and words say which it is (", front view" and so on).
+    contradictions: words that are left out of views which are alone.
     perp_neg: views that are alone are steered away from the neighbouring views' words (Perp-Neg, arXiv 2304.04968).
     source_prompt: the condition "source" of losses that ask for it: what the pictures show or what is wrong with them;
         on the prompt's background. "" is the prompt with as many words of `source_suffix` behind it as the text encoder
@@ -49,6 +77,7 @@ class TextPriorConfig(PriorConfig):
     sampling: SamplingConfig = SamplingConfig()
     background: Annotated[str, "text"] = "auto"
     joint_views: int = 8
+    contradictions: Contradictions = Contradictions()
     perp_neg: bool = False
     source_prompt: Annotated[str, "text"] = ""
     source_suffix: Annotated[str, "text"] = (
@@ -68,7 +97,7 @@ class TextPriorConfig(PriorConfig):
             )
 
     def conditions(self, negative_prompt: str) -> frozenset[str]:
-        return super().conditions(negative_prompt) | {"source"}
+        return super().conditions(negative_prompt) | {"source", "tuning"}
 
     def check_unsourced(self) -> None:
         unasked = "no loss of the recipe asks for source words, as sds_bridge and dds do"
@@ -76,6 +105,7 @@ class TextPriorConfig(PriorConfig):
 
     def check_words(self, prompt: str, negative_prompt: str) -> None:
         check_background(self.background, prompt)
+        self.contradictions.check(prompt)
 
     def check_unsampled(self) -> None:
         if self.sampling != SamplingConfig():
@@ -107,10 +137,15 @@ class TextRules:
                 f"prior joint_views is {joint}, but backbone {self.facts.name!r} was made for {own} views that see "
                 f"each other; give a multiple of {own}, or 1 for views that are alone"
             )
-        if self.config.perp_neg and self.num_views > 1:
-            raise ValueError(
-                "prior perp_neg is for views that are alone: give joint_views 1, or leave it out"
-            )
+        alone = {
+            "perp_neg": self.config.perp_neg,
+            "contradictions": self.config.contradictions != Contradictions(),
+        }
+        for name, is_set in alone.items():
+            if is_set and self.num_views > 1:
+                raise ValueError(
+                    f"prior {name} is for views that are alone: give joint_views 1, or leave it out"
+                )
 
     @property
     def num_views(self) -> int:

@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from diffusion.adapters.lora import LowRank
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.guidance import predict_together
 from diffusion.samplers import sample_views
@@ -20,6 +21,7 @@ from gen3d.priors.config import TextPriorConfig
 from gen3d.priors.perp_neg import ViewWords, perp_neg_direction, view_words, weights_of
 from gen3d.prompts import (
     Color,
+    Contradicts,
     Direction,
     Said,
     background_of,
@@ -29,6 +31,7 @@ from gen3d.prompts import (
     say_source,
     speaks_of_background,
     view_clause,
+    without,
 )
 
 _PERPENDICULAR = ("perpendicular_1", "perpendicular_2")
@@ -36,9 +39,14 @@ _PERPENDICULAR = ("perpendicular_1", "perpendicular_2")
 
 class TextPrior(ScoringPrior):
     """Views of a set see each other where the backbone is a multiview one with cameras; other backbones make one view
-    at a time and are told in words which. Sets see each other's content only through `init_images`."""
+    at a time and are told in words which. Sets see each other's content only through `init_images`.
 
-    def __init__(self, config: TextPriorConfig, request: Request) -> None:
+    contradicts: what is left out of the prompt for a view; None for what is set. A language model may tell it.
+    """
+
+    def __init__(
+        self, config: TextPriorConfig, request: Request, contradicts: Contradicts | None = None
+    ) -> None:
         if is_blank(request.prompt):
             raise ValueError("prompt is empty; say what to make, for example prompt='a red mushroom'")
         config.check_words(request.prompt, request.negative_prompt)
@@ -55,12 +63,14 @@ class TextPrior(ScoringPrior):
             num_views=self.num_views,
         )
         self.prompt = self.said.text
+        self.contradicts = contradicts or config.contradictions
         if config.background not in ("", "auto") and not speaks_of_background(self.prompt):
             raise ValueError(
                 f"prior background is {config.background!r}, which leaves no room for the prompt in the "
                 f"{backbone.max_tokens} tokens that the text encoder reads; describe it in fewer words"
             )
         self._encoded: dict[str, Conditioning] = {}
+        self._tuned: dict[int, TunedText] = {}
         if config.source_prompt:
             self.check_source()
 
@@ -132,6 +142,14 @@ class TextPrior(ScoringPrior):
         inputs = [Inputs(conditioning=self._conditioning(name, cameras), camera=camera) for name in which]
         return torch.stack(predict_together(self.backbone.denoise, latents, timestep, inputs))
 
+    def tuned(self, rank: int) -> TunedText:
+        if rank not in self._tuned:
+            unet, together = self.backbone.unet, self.backbone.num_views > 1
+            self._tuned[rank] = TunedText(
+                LowRank(unet, rank=rank, multiview=together), self._encode(self.prompt)
+            )
+        return self._tuned[rank]
+
     def guidance_conditions(self, cameras: Cameras) -> tuple[str, ...]:
         first = "negative" if self.request.negative_prompt else "uncond"
         return (first, "cond", *(_PERPENDICULAR if self.config.perp_neg else ()))
@@ -161,7 +179,7 @@ class TextPrior(ScoringPrior):
             return self._encode(self.request.negative_prompt)
         prompt = self._source.text if name == "source" else self.prompt
         if name in _PERPENDICULAR:
-            return self._negative_words(prompt, cameras, _PERPENDICULAR.index(name))
+            return self._negative_words(cameras, _PERPENDICULAR.index(name))
         if name not in ("cond", "source"):
             raise ValueError(f"there is no condition {name!r}; there are cond, uncond, negative and source")
         if not self.is_alone:
@@ -169,18 +187,25 @@ class TextPrior(ScoringPrior):
         if not self.config.perp_neg:
             azimuths, elevations = cameras.angles()
             views = zip(azimuths, elevations, strict=True)
-            return Conditioning.cat([self._encode(prompt + view_clause(direction(*one))) for one in views])
+            return Conditioning.cat([self._view(direction(*one), prompt) for one in views])
         rows = []
         for words in self._words(cameras):
-            parts = Conditioning.cat([self._encode(prompt + view_clause(view)) for view, _ in words.positive])
+            parts = Conditioning.cat([self._view(view, prompt) for view, _ in words.positive])
             rows.append(parts.mixed([share for _, share in words.positive]))
         return Conditioning.cat(rows)
 
-    def _negative_words(self, prompt: str, cameras: Cameras, index: int) -> Conditioning:
+    def _negative_words(self, cameras: Cameras, index: int) -> Conditioning:
         said = [words.negative[index : index + 1] for words in self._words(cameras)]
         # A view without negatives gets words of weight 0.
         views: list[Direction] = [one[0][0] if one else "front" for one in said]
-        return Conditioning.cat([self._encode(prompt + view_clause(view)) for view in views])
+        return Conditioning.cat([self._view(view, self.prompt) for view in views])
+
+    def _view(self, view: Direction, text: str) -> Conditioning:
+        """One row: `text` as it is said of one view, less what contradicts it among the prompt's own words."""
+        body = self.prompt.removesuffix(self.said.clause)
+        if text.startswith(body):
+            text = without(body, self.contradicts(body, view)) + text[len(body) :]
+        return self._encode(text + view_clause(view))
 
     def _words(self, cameras: Cameras) -> list[ViewWords]:
         azimuths, elevations = cameras.angles()
@@ -194,3 +219,26 @@ class TextPrior(ScoringPrior):
         if text not in self._encoded:
             self._encoded[text] = self.backbone.encode_prompt([text])
         return self._encoded[text]
+
+
+class TunedText:
+    """`Tuned` of a text prior. words: one row, the prompt alone."""
+
+    def __init__(self, model: LowRank, words: Conditioning) -> None:
+        self.model, self.words = model, words
+
+    def begin(self, generator: torch.Generator) -> Tensor:
+        return self.model.begin(generator).to(self.words.embeds.device)
+
+    def predict(
+        self,
+        weights: Tensor,
+        latents: Tensor,
+        timestep: Tensor,
+        cameras: Cameras,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        camera = cameras.c2w.to(latents.device).view(*latents.shape[:2], 4, 4)
+        if known is not None:  # of a camera that is not known, nothing is embedded but zeros
+            camera = camera * known.to(camera)[:, None, None, None]
+        return self.model(weights, latents, timestep, Inputs(conditioning=self.words, camera=camera))

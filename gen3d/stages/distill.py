@@ -18,10 +18,10 @@ from torch import Tensor
 from gen3d.adam import GROUP as MOMENTS
 from gen3d.cameras import Cameras
 from gen3d.distillation.base import Loss, Scores
-from gen3d.distillation.inject import clip_gradient, inject
+from gen3d.distillation.inject import inject, limited
 from gen3d.optimize import Fit
 from gen3d.priors.base import ScoringPrior
-from gen3d.regularisers import distortion, opaque, orient, sparsity
+from gen3d.regularisers import distortion, opaque, orient, sparsity, z_variance
 from gen3d.render.lamp import near_camera
 from gen3d.representations.base import GROUP, Field, Rendered, Representation, load
 from gen3d.schedules import Points, value_at
@@ -71,6 +71,7 @@ class Distill(Fit):
                 )
             if "source" in loss.wants():
                 prior.check_source()
+            loss.check(prior)
             self.opinions[name] = _Opinion(prior=prior, loss=loss, weight=one.weight)
         self.wants_source = any("source_latents" in one.loss.wants() for one in self.opinions.values())
         self.views_together = config.views_together(given.prior)
@@ -199,8 +200,10 @@ class Distill(Fit):
         self, one: _Opinion, seen: Sequence[_Seen], level: float, progress: float, memory: Scope
     ) -> dict[str, Tensor]:
         """The injected gradient of one guidance, and what its loss learns by: means over this process's objects."""
-        prior, loss, most = one.prior, one.loss, self.config.max_gradient
-        reach = self.config.annealing.range(progress)
+        prior, loss, config = one.prior, one.loss, self.config
+        about = getattr(loss, "name", type(loss).__name__)
+        bounds = (about, value_at(config.clip, progress), config.max_gradient)
+        reach = config.annealing.range(progress)
         lowest, timestep, highest = (self._timestep(prior, share, *reach) for share in (0.0, level, 1.0))
         total: dict[str, list[Tensor]] = {"guidance": []}
         for each in seen:
@@ -223,9 +226,9 @@ class Distill(Fit):
             with torch.no_grad():
                 gradient = loss(scores, clean, noise, memory, each.generator)
                 of_images = loss.image_gradient(scores, images.detach(), clean)
-            guided = inject(latents, clip_gradient(gradient, most)) / latents[0].numel()
+            guided = inject(latents, limited(gradient, *bounds)) / latents[0].numel()
             if of_images is not None:
-                guided = guided + inject(images, clip_gradient(of_images, most)) / images[0].numel()
+                guided = guided + inject(images, limited(of_images, *bounds)) / images[0].numel()
             total["guidance"].append(guided)
             trained = loss.training_loss(scores, clean, memory, each.generator)
             if trained is not None:
@@ -252,25 +255,28 @@ class Distill(Fit):
         opacity = torch.cat([each.rendered.opacity.flatten() for each in seen])
         weights = {
             name: value_at(getattr(self.config, name), progress)
-            for name in ("sparsity", "opaque", "orient", "distortion")
+            for name in ("sparsity", "opaque", "orient", "distortion", "z_variance")
         }
         losses: dict[str, Tensor] = {}
         if weights["sparsity"]:
             losses["sparsity"] = weights["sparsity"] * sparsity(opacity)
         if weights["opaque"]:
             losses["opaque"] = weights["opaque"] * opaque(opacity)
-        if not (weights["orient"] or weights["distortion"]):
+        if not (weights["orient"] or weights["distortion"] or weights["z_variance"]):
             return losses
         rays = [each.rendered.rays for each in seen]
         if not isinstance(representation, Field) or None in rays:
             raise ValueError(
-                f"distill orient and distortion need a field, which {type(representation).__name__} is not: "
-                "set them to 0"
+                f"distill orient, distortion and z_variance need a field, which {type(representation).__name__} is "
+                "not: set them to 0"
             )
         met = [each for each in rays if each is not None]
         if weights["distortion"]:
             fog = torch.stack([distortion(each.weights, each.t, each.step) for each in met]).mean()
             losses["distortion"] = weights["distortion"] * fog
+        if weights["z_variance"]:
+            spread = torch.stack([z_variance(each.weights, each.t, each.opacity) for each in met]).mean()
+            losses["z_variance"] = weights["z_variance"] * spread
         if weights["orient"]:
             facing = [
                 orient(

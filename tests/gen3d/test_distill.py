@@ -215,7 +215,9 @@ def test_processes_must_share_evenly() -> None:
 def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of the 4 views"):
         DistillConfig(num_views=6).build(given(Knowing(4), PlateConfig()))
-    with pytest.raises(ValueError, match="orient and distortion need a field, which Plate is not"):
+    with pytest.raises(
+        ValueError, match="orient, distortion and z_variance need a field, which Plate is not"
+    ):
         distil(DistillConfig(num_steps=1, render_size=(8,), orient=1.0), given(Knowing(), PlateConfig()))
 
 

@@ -67,9 +67,11 @@ class DistillConfig(StageConfig):
     learning_rate: a number or points [[share of the steps, rate], ...].
     background: behind the object: `asked` is the plain colour that the prompt asks for (or that of earlier views),
         `random` a colour a view, `learned` one that is optimised with `background_rate`, from the asked one.
-    max_gradient: the latent gradient of an object is scaled down to this RMS.
-    sparsity, opaque, orient, distortion: weights, numbers or points, of fewer filled rays, of rays that are stopped or
-        pass, of visible normals that face away, and against fog. The last two need a field.
+    clip: each number of a gradient is held within -clip..clip, a number or points (Debiased-SDS, arXiv 2303.15413); 0
+        leaves them as they are. max_gradient: then the latent gradient of an object is scaled down to this RMS.
+    sparsity, opaque, orient, distortion, z_variance: weights, numbers or points, of fewer filled rays, of rays that are
+        stopped or pass, of visible normals that face away, against fog, and of surfaces that are thin (HiFA). The last
+        three need a field.
     guidances: by name; none is the run's own prior and loss.
     """
 
@@ -83,11 +85,13 @@ class DistillConfig(StageConfig):
     learning_rate: Points = 0.05
     background: Literal["asked", "random", "learned"] = "asked"
     background_rate: float = 0.001
+    clip: Points = 0.0
     max_gradient: float = 1.0
     sparsity: Points = 0.0
     opaque: Points = 0.01
     orient: Points = 0.0
     distortion: Points = 0.0
+    z_variance: Points = 0.0
     refresh_every: int = 8
     cameras: CameraSampler = field(default_factory=Orbit)
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
@@ -100,7 +104,7 @@ class DistillConfig(StageConfig):
         if not self.render_size or any(not 8 <= size <= 2048 for size in self.render_size):
             raise ValueError(f"distill render_size must lie in 8..2048, got {list(self.render_size)}")
         check_points("distill learning_rate", self.learning_rate, 0.0, 10.0)
-        for name in ("sparsity", "opaque", "orient", "distortion"):
+        for name in ("clip", "sparsity", "opaque", "orient", "distortion", "z_variance"):
             check_points(f"distill {name}", getattr(self, name), 0.0, 1e6)
         check_range(self, 0, 10, "background_rate", ends="(]", of="distill")
         check_range(self, 0, 1000, "max_gradient", ends="(]", of="distill")
@@ -173,6 +177,11 @@ def check_wants(name: str, loss: Loss, prior: PriorConfig, negative_prompt: str)
     about = f"{name}: distillation {getattr(loss, 'name', '')!r}"
     if "negative" in lacks:
         raise ValueError(f"{about} is steered by a negative_prompt; give one, such as 'blurry, low quality'")
+    if "tuning" in lacks:
+        raise ValueError(
+            f"{about} trains a copy of the prior's model, and prior {getattr(prior, 'name', '')!r} has none that could "
+            "learn; choose another prior or another loss"
+        )
     if lacks:
         raise ValueError(
             f"{about} needs the prior's {' and '.join(sorted(lacks))} words, which prior "

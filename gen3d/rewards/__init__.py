@@ -1,0 +1,1 @@
+"""Rewards: how well pictures show what a prompt asks for, for losses that choose among noises."""
