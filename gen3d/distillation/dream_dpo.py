@@ -1,11 +1,12 @@
 """DreamDPO (arXiv 2502.04370): of two noises, towards the one that a reward prefers and away from the other.
 
-Both are denoised at once (the clean estimate), and judged. With G `[B, V, C, h, w]` the wrapped loss's gradient, for the
-SDS of the paper w(t) (eps_hat - eps), and g the gap of the rewards: where g >= min_gap, G(winner) - G1(loser), G1 without
-guidance; else G(winner) alone. (The paper's code leaves the drawn noise in the latter; here it is taken out.)
+The clean estimates of both are judged. With G `[B, V, C, h, w]` the wrapped loss's gradient, for the SDS of the paper
+w(t) (eps_hat - eps), and g the gap of the rewards: where g >= min_gap, G(winner) - G1(loser), G1 without guidance; else
+G(winner) alone. (The paper's code leaves the drawn noise in the latter; here it is taken out.)
 
-Around MVDream at 7.5, standard, the paper takes min_gap 0. Four evaluations a step and two passes of the decoder. With
-the same picture from both noises, as near the end, it is noise about guidance; and it follows the faults of what judges.
+Around MVDream at 7.5, standard, the paper takes min_gap 0. Four evaluations a step and two passes of the decoder. Where
+both noises lead to the same picture, as near the end, little but guidance is left; and it follows the faults of what
+judges.
 """
 
 from __future__ import annotations

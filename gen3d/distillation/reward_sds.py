@@ -1,12 +1,12 @@
 """RewardSDS (arXiv 2503.09601): of several noises, those that lead to better pictures count more, over any loss.
 
 `num_noises` noises at the drawn timestep; each is denoised in `num_steps` DDIM steps at `sampling_scale`, and a reward
-judges the pictures of each object. With G_i `[B, V, C, h, w]` the wrapped loss's gradient for the i-th,
-gradient best_weight mean(G over the best `num_best`) - worst_weight mean(G over the worst `num_best`).
+judges the pictures of each object. With G_i `[B, V, C, h, w]` the wrapped loss's gradient for the i-th, gradient
+best_weight mean(G over the best `num_best`) - worst_weight mean(G over the worst `num_best`).
 
 The paper's: 6 or 7 noises, 15 steps, best and worst 2 by 0.9 and 0.1, for the first half of the steps, around MVDream's
-loss at its 50 (standard). With n noises, s steps and a loss of two evaluations: 2 n s a step, for the first step of each
-is shared with the loss. It is slow, and follows the faults of what judges.
+loss at its 50 (standard). With n noises, s steps and a loss of two evaluations, 2 n s evaluations a step: the first of
+each is the loss's own. It is slow, and follows the faults of what judges.
 """
 
 from __future__ import annotations

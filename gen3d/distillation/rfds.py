@@ -5,9 +5,9 @@ the clean latents is such a velocity: z_t / (alpha + sigma) lies on the rectifie
 sigma). So it is exact on variance-preserving backbones too, where it equals (alpha + sigma) / alpha (eps_hat - eps) =
 (z - x0_hat) / sigma_flow, and it is finite at pure noise wherever the clean latents can be told there.
 
-It has no weight. Default scale 5 here; the paper takes 100 with Stable Diffusion 3 and 50 with InstaFlow, standard both.
-Two evaluations a step. It is x0 divided by the noise level: loud at small timesteps, so keep the range of timesteps
-away from 0.
+It has no weight. Default scale 5 here; the paper takes 100 with Stable Diffusion 3 and 50 with InstaFlow, both
+standard. Two evaluations a step. It is x0 divided by the noise level: loud at small timesteps, so keep the range of
+timesteps away from 0.
 """
 
 from __future__ import annotations

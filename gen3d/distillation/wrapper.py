@@ -52,7 +52,7 @@ class Wrapper(Loss):
 def tried(
     scores: Scores, latents: Tensor, noise: Tensor, count: int, generator: torch.Generator
 ) -> list[tuple[Scores, Tensor]]:
-    """`count` noises at the drawn timestep, `noise` the first of them, with the scores at the latents noised by each."""
+    """`count` noises at the drawn timestep, `noise` the first, each with the scores at the latents noised by it."""
     import torch
 
     found = [(scores, noise)]

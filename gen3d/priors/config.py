@@ -51,7 +51,7 @@ class Contradictions:
             for phrase in phrases:
                 if is_blank(phrase) or not has_phrase(prompt, phrase):
                     raise ValueError(
-                        f"prior contradictions {each.name}: {phrase!r} is not in the prompt {prompt!r}; name words of it"
+                        f"prior contradictions {each.name}: {phrase!r} is not in the prompt {prompt!r}"
                     )
             if is_blank(without(prompt, phrases)):
                 raise ValueError(f"prior contradictions {each.name} leave nothing of the prompt {prompt!r}")

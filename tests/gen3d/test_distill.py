@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import torch
@@ -13,11 +14,14 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from diffusion.finite import NonFiniteError
 from experiments.benchmark.truth import grey_sphere
 from gen3d.asset import Mesh
 from gen3d.camera_sampling.orbit import Orbit
 from gen3d.camera_sampling.ranges import Ranges
 from gen3d.cameras import Cameras
+from gen3d.distillation.base import Loss, Scores
+from gen3d.distillation.inject import limited
 from gen3d.distillation.sds import SDS
 from gen3d.distillation.x0 import X0
 from gen3d.metrics import volume_iou
@@ -31,6 +35,9 @@ from gen3d.stages.config import DistillConfig, ExtractConfig, Guidance
 from gen3d.state import State
 from gen3d.views import Views
 from tests.gen3d.test_distillation import Known
+
+if TYPE_CHECKING:
+    from gen3d.distillation.base import Memory
 
 TRUTH = torch.tensor([0.9, 0.2, 0.4])
 
@@ -205,6 +212,95 @@ def test_two_processes_that_share_the_views_do_what_one_does(tmp_path: Path) -> 
         torch.testing.assert_close(shared["gradient"] / size, alone["gradient"] / size, rtol=1e-6, atol=1e-6)
         # Adam makes whole steps of gradients that are but rounding.
         torch.testing.assert_close(shared["grid"], alone["grid"], rtol=0, atol=1e-4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(Loss):
+    """A gradient of one value everywhere, and NaN from some progress on."""
+
+    name: Literal["odd"] = "odd"
+    value: float = 1.0
+    breaks_at: float = 2.0
+    of_images: bool = False
+
+    def __call__(
+        self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator
+    ) -> Tensor:
+        broken = scores.progress >= self.breaks_at and not self.of_images
+        return torch.full_like(latents, float("nan") if broken else self.value).half()
+
+    def image_gradient(self, scores: Scores, images: Tensor, latents: Tensor) -> Tensor | None:
+        broken = self.of_images and scores.progress >= self.breaks_at
+        return torch.full_like(images, float("inf") if broken else 0.0)
+
+
+def distil_odd(loss: Odd, **settings: object) -> State:
+    chosen = given(Knowing(), PlateConfig())
+    chosen = replace(chosen, chosen=replace(chosen.chosen, distillation=loss))
+    plain = {"num_steps": 4, "num_views": 2, "render_size": (8,), "opaque": 0.0}
+    return distil(DistillConfig(**{**plain, **settings}), chosen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("of_images", [False, True])
+def test_a_gradient_that_is_no_number_is_told_with_the_name_of_its_loss(of_images: bool) -> None:
+    with pytest.raises(
+        NonFiniteError, match=r"step 3: the gradient of the loss 'odd' holds NaN or infinity; lower"
+    ):
+        distil_odd(Odd(breaks_at=0.5, of_images=of_images))
+
+
+@pytest.mark.parametrize(
+    ("clip", "max_gradient", "expected"),
+    [
+        (0.0, 1000.0, 3.0),
+        (0.5, 1000.0, 0.5),
+        (5.0, 1000.0, 3.0),
+        (((0.0, 2.0), (1.0, 1.0)), 1000.0, 2.0),
+        (0.5, 0.2, 0.2),
+    ],
+)  # fmt: skip
+def test_each_number_of_a_gradient_is_clipped_and_then_their_rms(
+    clip: Points, max_gradient: float, expected: float
+) -> None:
+    found: list[Tensor] = []
+
+    def note(gradients: Mapping[str, Tensor]) -> None:
+        found.append(gradients["representation/color"].clone())
+
+    chosen = given(Knowing(), PlateConfig())
+    chosen = replace(chosen, chosen=replace(chosen.chosen, distillation=Odd(value=3.0)))
+    config = DistillConfig(
+        num_steps=1, num_views=2, render_size=(8,), opaque=0.0, clip=clip, max_gradient=max_gradient
+    )
+    distil(config, chosen, reduce=note)
+    # The mean over the numbers of an object; all pixels of a channel are one colour.
+    torch.testing.assert_close(found[0], torch.full((3,), expected / 3))
+
+
+def test_clipping_is_of_each_number_by_itself() -> None:
+    gradient = torch.tensor([[10.0, -10.0, 0.1, 0.2]])
+    assert limited(gradient, "odd", 0.5, 100.0).tolist() == [pytest.approx([0.5, -0.5, 0.1, 0.2])]
+    assert limited(gradient.half(), "odd", 0.0, 100.0).dtype == torch.float32
+    with pytest.raises(ValueError, match="distill clip must lie in"):
+        DistillConfig(clip=-1.0)
+
+
+def test_thin_surfaces_are_asked_for() -> None:
+    """z_variance alone makes what the rays meet thinner."""
+    volume = VolumeConfig(resolutions=(12,), num_samples=32, density_tv=0.0, color_tv=0.0)
+    config = DistillConfig(num_steps=1, num_views=2, render_size=(12,), opaque=0.0, z_variance=2.0)
+    chosen = given(Knowing(), volume)
+    chosen = replace(chosen, chosen=replace(chosen.chosen, distillation=Odd(value=0.0)))
+    spread: list[float] = []
+    generator = torch.Generator().manual_seed(0)
+    stage = replace(config, num_steps=20).build(chosen)
+    optimize(
+        [stage],
+        State(),
+        generator=generator,
+        on_step=lambda progress: spread.append(progress.metrics["z_variance"]),
+    )
+    assert 0.0 < spread[-1] < 0.9 * spread[0]
 
 
 def test_processes_must_share_evenly() -> None:

@@ -19,6 +19,7 @@ from gen3d.prompts import (
     on_background,
     say,
     view_clause,
+    without,
 )
 
 OPTIONS = {"grey": (0.5, 0.5, 0.5), "white": (0.95, 0.95, 0.95), "blue": (0.13, 0.3, 0.8)}
@@ -157,3 +158,19 @@ def test_a_text_encoder_without_room_for_clauses_reads_the_prompt() -> None:
     assert say("a red car", _fit(20)) == Said(text="a red car", left_out="")
     assert say("a red car", _fit(100), background="very " * 20) == Said(text="a red car", left_out="")
     assert say("a red, shiny and fast car", _fit(20)) == Said(text="a red, shiny and fas", left_out="t car")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrases", "expected"),
+    [
+        ("a smiling face of a corgi", ["smiling face of a"], "a corgi"),
+        ("a smiling face of a corgi", ["Smiling"], "a face of a corgi"),
+        ("a smiling  face of a corgi", ["smiling face", "of a"], "a corgi"),
+        ("a robot with a visor, red", ["with a visor"], "a robot, red"),
+        ("a facet, a face", ["face"], "a facet, a"),
+        ("a corgi", [], "a corgi"),
+        ("a c++ mug", ["c++"], "a mug"),
+    ],
+)
+def test_words_are_left_out_of_a_prompt(prompt: str, phrases: list[str], expected: str) -> None:
+    assert without(prompt, phrases) == expected

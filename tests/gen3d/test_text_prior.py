@@ -17,7 +17,7 @@ from gen3d.distillation.base import Scores
 from gen3d.distillation.sds import SDS
 from gen3d.optimize import optimize
 from gen3d.priors.base import Request
-from gen3d.priors.config import SamplingConfig, TextPriorConfig
+from gen3d.priors.config import Contradictions, SamplingConfig, TextPriorConfig
 from gen3d.priors.perp_neg import perp_neg_direction, view_words, weights_of
 from gen3d.priors.text import TextPrior
 from gen3d.prompts import on_background
@@ -308,3 +308,64 @@ def test_a_folder_is_no_part_of_a_request(backbone: Backbone) -> None:
     assert given(backbone).prior() is not given(backbone).prior()
     same = given(backbone)
     assert same.prior() is same.prior(replace(CONFIG))
+
+
+CORGI, ALONE = "a smiling face of a corgi", replace(CONFIG, joint_views=1)
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Backbone:
+    """Whose text encoder has room for all of a prompt and its clauses."""
+    return load("tiny")
+
+
+@pytest.mark.parametrize("perp_neg", [False, True])
+def test_words_that_contradict_a_view_are_not_said_of_it(roomy: Backbone, perp_neg: bool) -> None:
+    config = replace(ALONE, contradictions=Contradictions(back=("smiling face of a",)), perp_neg=perp_neg)
+    told = prior(roomy, CORGI, config)
+    cameras = orbit([0.0, 180.0], 0.0)
+    clause = on_background("", "auto")
+    for name, suffix in (("cond", ""), ("source", config.source_suffix)):
+        rows = told._conditioning(name, cameras).embeds
+        said = [f"{CORGI}{clause}{suffix}, front view", f"a corgi{clause}{suffix}, back view"]
+        for row, text in zip(rows, said, strict=True):
+            torch.testing.assert_close(row, roomy.encode_prompt([text]).embeds[0])
+    plain = prior(roomy, CORGI, replace(ALONE, perp_neg=perp_neg))._conditioning("cond", cameras).embeds
+    assert torch.equal(plain[0], told._conditioning("cond", cameras).embeds[0])
+    assert not torch.equal(plain[1], told._conditioning("cond", cameras).embeds[1])
+
+
+def test_a_language_model_may_tell_what_contradicts_a_view(roomy: Backbone) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def contradicts(prompt: str, view: str) -> list[str]:
+        asked.append((prompt, view))
+        return ["smiling"] if view != "front" else []
+
+    told = TextPrior(ALONE, Request(backbone=roomy, prompt=CORGI), contradicts)
+    rows = told._conditioning("cond", orbit([0.0, 90.0], 0.0)).embeds
+    clause = on_background("", "auto")
+    torch.testing.assert_close(
+        rows[1], roomy.encode_prompt([f"a face of a corgi{clause}, side view"]).embeds[0]
+    )
+    assert asked == [(CORGI, "front"), (CORGI, "side")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (Contradictions(back=("tail",)), "contradictions back: 'tail' is not in the prompt"),
+        (Contradictions(side=(" ",)), "contradictions side: ' ' is not in the prompt"),
+        (Contradictions(overhead=(CORGI,)), "contradictions overhead leave nothing of the prompt"),
+    ],
+)
+def test_contradictions_are_words_of_the_prompt(roomy: Backbone, words: Contradictions, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prior(roomy, CORGI, replace(ALONE, contradictions=words))
+
+
+def test_contradictions_are_for_views_that_are_alone(backbone: Backbone) -> None:
+    words = replace(CONFIG, contradictions=Contradictions(back=("smiling",)))
+    with pytest.raises(ValueError, match="prior contradictions is for views that are alone"):
+        prior(backbone, CORGI, words)
+    prior(backbone, CORGI, replace(words, joint_views=1))
