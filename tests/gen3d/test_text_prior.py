@@ -310,7 +310,7 @@ def test_a_folder_is_no_part_of_a_request(backbone: Backbone) -> None:
     assert same.prior() is same.prior(replace(CONFIG))
 
 
-CORGI, ALONE = "a smiling face of a corgi", replace(CONFIG, joint_views=1)
+CORGI, ALONE = "a smiling face of a corgi", replace(CONFIG, joint_views=1, background="")
 
 
 @pytest.fixture(scope="module")
@@ -324,10 +324,9 @@ def test_words_that_contradict_a_view_are_not_said_of_it(roomy: Backbone, perp_n
     config = replace(ALONE, contradictions=Contradictions(back=("smiling face of a",)), perp_neg=perp_neg)
     told = prior(roomy, CORGI, config)
     cameras = orbit([0.0, 180.0], 0.0)
-    clause = on_background("", "auto")
     for name, suffix in (("cond", ""), ("source", config.source_suffix)):
         rows = told._conditioning(name, cameras).embeds
-        said = [f"{CORGI}{clause}{suffix}, front view", f"a corgi{clause}{suffix}, back view"]
+        said = [f"{CORGI}{suffix}, front view", f"a corgi{suffix}, back view"]
         for row, text in zip(rows, said, strict=True):
             torch.testing.assert_close(row, roomy.encode_prompt([text]).embeds[0])
     plain = prior(roomy, CORGI, replace(ALONE, perp_neg=perp_neg))._conditioning("cond", cameras).embeds
@@ -344,11 +343,17 @@ def test_a_language_model_may_tell_what_contradicts_a_view(roomy: Backbone) -> N
 
     told = TextPrior(ALONE, Request(backbone=roomy, prompt=CORGI), contradicts)
     rows = told._conditioning("cond", orbit([0.0, 90.0], 0.0)).embeds
-    clause = on_background("", "auto")
-    torch.testing.assert_close(
-        rows[1], roomy.encode_prompt([f"a face of a corgi{clause}, side view"]).embeds[0]
-    )
+    torch.testing.assert_close(rows[1], roomy.encode_prompt(["a face of a corgi, side view"]).embeds[0])
     assert asked == [(CORGI, "front"), (CORGI, "side")]
+
+
+def test_a_background_is_asked_for_whatever_is_left_out(roomy: Backbone) -> None:
+    config = replace(ALONE, background="auto", contradictions=Contradictions(back=("light",)))
+    told = prior(roomy, "a red light", config)
+    said = "a red, on a light blue background, back view"
+    torch.testing.assert_close(
+        told._conditioning("cond", orbit(180.0, 0.0)).embeds, roomy.encode_prompt([said]).embeds
+    )
 
 
 @pytest.mark.parametrize(

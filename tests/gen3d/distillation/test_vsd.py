@@ -1,24 +1,23 @@
-"""VSD: the backbone untouched, its LoRA in one vector, what it learns, and a run that is killed."""
+"""VSD: its gradient, what its LoRA learns, and a run that is killed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from diffusion.adapters.lora import LowRank
 from diffusion.backbone import load
-from diffusion.conditioning import Conditioning, Inputs
-from diffusion.denoisers.unet import UNetDenoiser
 from gen3d.camera_sampling.orbit import Orbit
 from gen3d.cameras import Cameras, orbit
 from gen3d.distillation.base import Scores
 from gen3d.distillation.vsd import VSD
 from gen3d.optimize import optimize
-from gen3d.priors.base import Request
+from gen3d.priors.base import PriorConfig, Request
 from gen3d.priors.config import TextPriorConfig
 from gen3d.priors.text import TextPrior, TunedText
 from gen3d.representations.config import VolumeConfig
@@ -72,41 +71,6 @@ def test_before_it_has_learnt_the_gradient_is_that_of_guidance(prior: Tunable) -
 def test_gradients_are_as_they_were() -> None:
     golden = (0.00252226118, 0.0282364072, 0.0440808856)
     assert golden_of(gradient_of(VSD(rank=2), Moved())) == pytest.approx(golden, rel=1e-6)
-
-
-@pytest.mark.parametrize("has_camera", [True, False])
-def test_the_backbone_is_as_before_and_no_weight_is_copied(has_camera: bool) -> None:
-    if has_camera:
-        unet, views = load("tiny").unet, 4
-    else:
-        unet, views = Small().denoiser.unet.float(), 1
-    assert isinstance(unet, UNet2DConditionModel)
-    before = {name: each.data_ptr() for name, each in unet.named_parameters()}
-    modules = [name for name, _ in unet.named_modules()]
-    words = torch.randn(1, 4, 128 if has_camera else 16, generator=torch.Generator().manual_seed(1))
-    denoiser = UNetDenoiser(unet, multiview=views > 1)
-    latents = torch.randn(1, views, denoiser.in_channels, 16, 16, generator=torch.Generator().manual_seed(2))
-    camera = orbit(torch.arange(views) * 90.0, 10.0).c2w[None]
-    inputs = Inputs(conditioning=Conditioning(embeds=words), camera=camera if has_camera else None)
-    with torch.no_grad():
-        expected = denoiser(latents, 300, inputs)
-    state = torch.get_rng_state()
-    model = LowRank(unet, rank=4, multiview=views > 1)
-    told = Inputs(conditioning=Conditioning(embeds=words), camera=camera)
-    weights = model.begin(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        same, other = model(weights, latents, 300, told), model(weights + 0.05, latents, 300, told)
-        again = denoiser(latents, 300, inputs)
-    torch.testing.assert_close(same, expected, rtol=1e-5, atol=1e-5)
-    assert float((other - expected).abs().max()) > 1e-3
-    assert torch.equal(again, expected)
-    assert torch.equal(torch.get_rng_state(), state), "nothing draws from torch's own generator"
-    assert before == {name: each.data_ptr() for name, each in unet.named_parameters()}
-    assert modules == [name for name, _ in unet.named_modules()]
-    shared = {each.data_ptr() for each in model._call.parameters() if each.device.type != "meta"}
-    assert shared <= set(before.values())
-    with pytest.raises(ValueError, match=r"weights must be \[\d+\], got \[3\]"):
-        model(weights[:3], latents, 300, told)
 
 
 def test_what_it_learns_by_has_the_gradient_of_finite_differences() -> None:
@@ -198,6 +162,19 @@ def test_a_prior_that_cannot_learn_is_refused_before_any_work() -> None:
 
     with pytest.raises(ValueError, match="a Fixed has no model that could learn"):
         VSD().check(Fixed())
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(PriorConfig):
+        name: Literal["fixed"] = "fixed"
+
+        def build(self, request: Request) -> Fixed:
+            return Fixed()
+
+    chosen = Chosen(prior=Settings(), representation=VolumeConfig(), distillation=VSD())
+    with pytest.raises(
+        ValueError, match="'vsd' trains a copy of the prior's model, and prior 'fixed' has none"
+    ):
+        DistillConfig().check(chosen)
 
 
 def test_a_killed_run_goes_on_bit_for_bit_with_its_lora() -> None:
