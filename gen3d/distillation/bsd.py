@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores
 from gen3d.limits import check_unused
 
@@ -35,9 +36,7 @@ class BSD(Loss):
     denoiser_scale: float = 1.25
 
     def __post_init__(self) -> None:
-        for field in ("classifier_scale", "denoiser_scale"):
-            if not 0.0 <= getattr(self, field) <= 1000.0:
-                raise ValueError(f"bsd {field} must lie in 0..1000, got {getattr(self, field):g}")
+        check_range(self, 0, 1000, "classifier_scale", "denoiser_scale", of="bsd")
         if self.denoiser != "residual":
             check_unused("bsd", self, ["denoiser_scale"], f"denoiser is {self.denoiser}")
 

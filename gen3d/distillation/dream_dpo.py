@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gen3d.distillation.base import Scores, check_guidance_scale
+from diffusion.limits import check_range
+from gen3d.distillation.base import Scores
 from gen3d.distillation.wrapper import Wrapper, denoised, tried, unguided
 from gen3d.rewards.base import Reward
 
@@ -36,9 +37,8 @@ class DreamDPO(Wrapper):
     sampling_scale: float = 7.5
 
     def __post_init__(self) -> None:
-        check_guidance_scale("dream_dpo sampling", self.sampling_scale)
-        if not 0.0 <= self.min_gap <= 1e6:
-            raise ValueError(f"dream_dpo min_gap must lie in 0..1e6, got {self.min_gap:g}")
+        check_range(self, 0, 1000, "sampling_scale", of="dream_dpo", hint="1 is no guidance")
+        check_range(self, 0, 1e6, "min_gap", of="dream_dpo")
 
     def check(self, prior: ScoringPrior) -> None:
         super().check(prior)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
 from gen3d.distillation.weighting import Weighting, weight
 
@@ -37,8 +38,7 @@ class HiFA(Loss):
 
     def __post_init__(self) -> None:
         check_guidance_scale("hifa", self.guidance_scale)
-        if not 0.0 <= self.image_weight <= 1e6:
-            raise ValueError(f"hifa image_weight must lie in 0..1e6, got {self.image_weight:g}")
+        check_range(self, 0, 1e6, "image_weight", of="hifa")
 
     def __call__(
         self, scores: Scores, latents: Tensor, noise: Tensor, memory: Memory, generator: torch.Generator

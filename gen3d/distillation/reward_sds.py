@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gen3d.distillation.base import Scores, check_guidance_scale
+from diffusion.limits import check_range
+from gen3d.distillation.base import Scores
 from gen3d.distillation.wrapper import Wrapper, denoised, tried
 from gen3d.rewards.base import Reward
 
@@ -41,17 +42,14 @@ class RewardSDS(Wrapper):
     until: float = 0.5
 
     def __post_init__(self) -> None:
-        check_guidance_scale("reward_sds sampling", self.sampling_scale)
-        for field, low, high in (("num_noises", 2, 64), ("num_steps", 1, 1000), ("num_best", 1, 32)):
-            if not low <= getattr(self, field) <= high:
-                raise ValueError(f"reward_sds {field} must lie in {low}..{high}, got {getattr(self, field)}")
+        check_range(self, 0, 1000, "sampling_scale", of="reward_sds", hint="1 is no guidance")
+        check_range(self, 2, 64, "num_noises", of="reward_sds")
+        check_range(self, 1, 1000, "num_steps", "num_best", of="reward_sds")
+        check_range(self, 0, 1, "best_weight", "worst_weight", "until", of="reward_sds")
         if 2 * self.num_best > self.num_noises:
             raise ValueError(
                 f"reward_sds num_best must be at most half of the {self.num_noises} noises, got {self.num_best}"
             )
-        for field in ("best_weight", "worst_weight", "until"):
-            if not 0.0 <= getattr(self, field) <= 1.0:
-                raise ValueError(f"reward_sds {field} must lie in 0..1, got {getattr(self, field):g}")
 
     def check(self, prior: ScoringPrior) -> None:
         super().check(prior)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
 from gen3d.distillation.weighting import Weighting, weight
 
@@ -44,12 +45,9 @@ class VSD(Loss):
 
     def __post_init__(self) -> None:
         check_guidance_scale("vsd", self.guidance_scale)
-        if not 1 <= self.rank <= 1024:
-            raise ValueError(f"vsd rank must lie in 1..1024, got {self.rank}")
-        if not 0.0 < self.lora_rate <= 1.0:
-            raise ValueError(f"vsd lora_rate must lie above 0 and up to 1, got {self.lora_rate:g}")
-        if not 0.0 <= self.camera_dropout <= 1.0:
-            raise ValueError(f"vsd camera_dropout must lie in 0..1, got {self.camera_dropout:g}")
+        check_range(self, 1, 1024, "rank", of="vsd")
+        check_range(self, 0, 1, "lora_rate", ends="(]", of="vsd")
+        check_range(self, 0, 1, "camera_dropout", of="vsd")
 
     def wants(self) -> frozenset[str]:
         return frozenset({"tuning"})

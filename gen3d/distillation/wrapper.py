@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gen3d.distillation.base import Loss, Scores
+from gen3d.distillation.ddim import along
+from gen3d.distillation.two_times import noised
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,9 @@ class Wrapper(Loss):
 
     def wants(self) -> frozenset[str]:
         return self.loss.wants()
+
+    def heeds(self) -> frozenset[str]:
+        return self.loss.heeds() | {"negative"}
 
     def check(self, prior: ScoringPrior) -> None:
         self.loss.check(prior)
@@ -58,21 +63,16 @@ def tried(
     found = [(scores, noise)]
     for _ in range(count - 1):
         other = torch.randn(noise.shape, generator=generator, device=generator.device).to(noise)
-        noisy = scores.prior.schedule.add_noise(latents, other, scores.timestep)
-        found.append((scores.at(noisy, scores.timestep), other))
+        found.append((noised(scores, latents, other, scores.timestep), other))
     return found
 
 
 def denoised(scores: Scores, scale: float, num_steps: int) -> Tensor:
     """Pictures `[B, V, 3, H, W]` of what `num_steps` DDIM steps at guidance `scale` make of `scores.noisy`; the first
     costs nothing where the loss asks for the same."""
-    prior, t = scores.prior, scores.timestep
-    there = scores
-    for step in range(1, num_steps):
-        x0, eps = there.guided_x0(scale), there.guided_eps(scale)
-        later = t * (num_steps - step) // num_steps
-        there = scores.at(prior.schedule.add_noise(x0, eps, later), later)
-    return prior.decode(there.guided_x0(scale))
+    times = [scores.timestep * (num_steps - step) // num_steps for step in range(1, num_steps)]
+    there = along(scores, times, lambda each: each.guided_prediction(scale))
+    return scores.prior.decode(there.guided_x0(scale))
 
 
 def unguided(loss: Loss) -> Loss:

@@ -9,7 +9,7 @@ from gen3d.distillation.dream_dpo import DreamDPO
 from gen3d.distillation.sds import SDS
 from gen3d.distillation.wrapper import tried, unguided
 from gen3d.distillation.x0 import X0
-from tests.gen3d.distillation.test_reward_sds import Bright, Counting, scores_of
+from tests.gen3d.distillation.test_reward_sds import Bright, scores_of
 from tests.gen3d.small_prior import Small, golden_of, gradient_of, numbers
 
 
@@ -44,7 +44,7 @@ def test_gradients_are_as_they_were(prior: Small) -> None:
 
 
 def test_it_asks_four_times() -> None:
-    counting = Counting()
+    counting = Small()
     gradient_of(DreamDPO(loss=X0(), reward=Bright()), counting)
     assert counting.passes == [("uncond", "cond")] * 2
 

@@ -39,16 +39,6 @@ class Bright(Reward):
         return self.sign * images[:, :, 0].flatten(1).mean(1)
 
 
-class Counting(Small):
-    def __init__(self) -> None:
-        super().__init__()
-        self.passes: list[tuple[str, ...]] = []
-
-    def predict(self, latents: Tensor, timestep: Tensor, cameras: Cameras, which: Sequence[str]) -> Tensor:
-        self.passes.append(tuple(which))
-        return super().predict(latents, timestep, cameras, which)
-
-
 @pytest.fixture(scope="module")
 def prior() -> Small:
     return Small()
@@ -97,7 +87,7 @@ def test_it_is_the_sum_of_the_gradients_of_the_noises_by_hand(num_steps: int, pr
 def test_denoising_of_a_prior_that_knows_the_truth_finds_it(prior: Small) -> None:
     truth = numbers(2, 1, 4, 8, 8, seed=20)
 
-    class Knowing(Counting):
+    class Knowing(Small):
         def predict(
             self, latents: Tensor, timestep: Tensor, cameras: Cameras, which: Sequence[str]
         ) -> Tensor:
@@ -112,7 +102,7 @@ def test_denoising_of_a_prior_that_knows_the_truth_finds_it(prior: Small) -> Non
 
 def test_evaluations_of_a_step() -> None:
     loss = RewardSDS(loss=SDS(), reward=Bright(), num_noises=4, num_best=1, num_steps=3)
-    counting = Counting()
+    counting = Small()
     gradient_of(loss, counting)
     assert counting.passes == [("uncond", "cond")] * 12, "the first step of each noise is the loss's own"
     counting.passes.clear()
@@ -164,7 +154,7 @@ def test_a_prior_without_a_prompt_cannot_be_judged() -> None:
         ({"num_best": 4}, "num_best must be at most half of the 6 noises, got 4"),
         ({"worst_weight": 2.0}, "worst_weight"),
         ({"until": 2.0}, "until"),
-        ({"sampling_scale": -1.0}, "sampling guidance_scale"),
+        ({"sampling_scale": -1.0}, "sampling_scale"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, float], named: str) -> None:
