@@ -321,12 +321,10 @@ def roomy() -> Backbone:
 
 @pytest.mark.parametrize("perp_neg", [False, True])
 def test_words_that_contradict_a_view_are_not_said_of_it(roomy: Backbone, perp_neg: bool) -> None:
-    config = replace(ALONE, contradictions=Contradictions(back=("smiling face of a",)), perp_neg=perp_neg)
-    told = prior(roomy, CORGI, config)
+    words = Contradictions(back=("smiling face of a",))
+    told = prior(roomy, CORGI, replace(ALONE, contradictions=words, perp_neg=perp_neg, source_suffix=", red"))
     cameras = orbit([0.0, 180.0], 0.0)
-    room = told._source.text.removeprefix(CORGI)  # for some of the suffix
-    assert room
-    for name, suffix in (("cond", ""), ("source", room)):
+    for name, suffix in (("cond", ""), ("source", ", red")):
         rows = told._conditioning(name, cameras).embeds
         said = [f"{CORGI}{suffix}, front view", f"a corgi{suffix}, back view"]
         for row, text in zip(rows, said, strict=True):
