@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,12 @@ GROUP = "representation"
 
 @dataclass(frozen=True, kw_only=True)
 class RepresentationConfig(ABC):
-    """Settings of a representation; the base of all that `representation=` can choose."""
+    """Settings of a representation; the base of all that `representation=` can choose.
+
+    is_field: whether it is a `Field`.
+    """
+
+    is_field: ClassVar[bool] = False
 
     @abstractmethod
     def begin(self, device: torch.device | str = "cpu") -> Representation:
@@ -39,12 +44,26 @@ class RepresentationConfig(ABC):
         """The representation of a closed mesh within the unit sphere. ValueError where it cannot begin with one."""
         raise ValueError(f"{type(self).__name__} cannot begin with a mesh; leave init_mesh out")
 
+    def takes(self, source: RepresentationConfig) -> bool:
+        """Whether `begin_as` can make it of such a representation, without a mesh in between."""
+        return False
+
+    def begin_as(self, source: Representation, device: torch.device | str = "cpu") -> Representation:
+        """The representation that looks like `source`, which it `takes`."""
+        raise NotImplementedError
+
     @abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> Representation:
         """The representation that `Representation.tensors` described, sharing them."""
 
     def check_level(self, level: float) -> None:  # noqa: B027
         """Refuse a surface level at which what a fit begins with would be empty."""
+
+    def check_beginning(self, why: str) -> None:  # noqa: B027
+        """Refuse, with a ValueError, settings of its own beginning, which never is; `why`: what it begins with."""
+
+    def check_levels(self, count: int) -> None:  # noqa: B027
+        """Refuse, with a ValueError, resolutions beyond the first `count`, which no stage reaches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

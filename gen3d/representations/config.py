@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffusion.limits import check_range
 from gen3d.limits import check_unused
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gen3d.asset import Mesh
+    from gen3d.representations.base import Representation
     from gen3d.representations.volume import Volume
 
 
@@ -32,6 +33,8 @@ class VolumeConfig(RepresentationConfig):
     density_tv, color_tv: weights of the mean squared difference of neighbouring raw densities and colours (smooth
         fields), looked at in a random slab of the share tv_fraction of the grid.
     """
+
+    is_field: ClassVar[bool] = True
 
     name: Literal["volume"] = "volume"
     resolutions: tuple[int, ...] = (48, 48, 48, 48, 64, 64)
@@ -71,6 +74,17 @@ class VolumeConfig(RepresentationConfig):
 
         return volume_of_mesh(mesh, self, device)
 
+    def takes(self, source: RepresentationConfig) -> bool:
+        return source.is_field
+
+    def begin_as(self, source: Representation, device: torch.device | str = "cpu") -> Volume:
+        """Density and colour of a field, at the voxels of the first resolution."""
+        from gen3d.representations.base import Field
+        from gen3d.representations.volume import sampled
+
+        assert isinstance(source, Field)
+        return sampled(source, self, device)
+
     def load(self, tensors: Mapping[str, Tensor]) -> Volume:
         """The volume with these tensors, `grid` and `cell_density`."""
         from gen3d.representations.volume import Volume
@@ -79,6 +93,17 @@ class VolumeConfig(RepresentationConfig):
         if missing:
             raise ValueError(f"a volume needs the tensors grid and cell_density; missing: {missing}")
         return Volume(tensors["grid"], self, cell_density=tensors["cell_density"])
+
+    def check_beginning(self, why: str) -> None:
+        check_unused("representation", self, ["blob_radius", "blob_strength"], why)
+
+    def check_levels(self, count: int) -> None:
+        reached, beyond = self.resolutions[:count], self.resolutions[count:]
+        if any(each != reached[-1] for each in beyond) and self.resolutions != type(self).resolutions:
+            raise ValueError(
+                f"representation resolutions are {list(self.resolutions)}, but the stages go through the first {count} "
+                "alone; leave the rest out, or give a stage more rounds, render sizes or levels"
+            )
 
     def check_level(self, level: float) -> None:
         most = 0.5 * self.density_scale  # so dense a carved volume is from the start

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gen3d.views import Views
 
 _EMPTY = 1e-2  # optical density per unit length of a cell that no ray can notice
+_LEAST_DENSITY = 1e-6  # of a voxel that is made empty: its raw value must not be endless
 
 
 class _Trilinear(torch.autograd.Function):
@@ -185,7 +186,8 @@ class Volume(Field):
     @torch.no_grad()
     def level(self, index: int) -> Volume:
         resolutions = self.settings.resolutions
-        return self.upsample(resolutions[min(index, len(resolutions) - 1)])
+        # What an earlier stage has made finer stays as fine.
+        return self.upsample(max(resolutions[min(index, len(resolutions) - 1)], self.resolution))
 
     @torch.no_grad()
     def upsample(self, resolution: int) -> Volume:
@@ -260,6 +262,21 @@ class Volume(Field):
         squares = [slab.diff(dim=axis).square().sum(dim=(0, 1, 2)) for axis in range(3)]
         total = torch.stack(squares).sum(dim=0) / (3.0 * slab[..., 0].numel())
         return total[0], total[1:].mean()
+
+
+@torch.no_grad()
+def sampled(field: Field, settings: VolumeConfig, device: torch.device | str = "cpu") -> Volume:
+    """A volume of what a field holds at the voxels."""
+    resolution = settings.resolutions[0]
+    axis = torch.linspace(-1.0, 1.0, resolution, device=field.device)
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
+    parts = [field.density_and_color(part) for part in points.split(1 << 16)]
+    density = torch.cat([density for density, _ in parts]).clamp_min(_LEAST_DENSITY)
+    color = torch.cat([color for _, color in parts])
+    # The inverse of softplus, stable for large values.
+    raw = (density + torch.log(-torch.expm1(-density))) / settings.density_scale
+    grid = torch.cat([raw[:, None], torch.logit(color.clamp(0.02, 0.98))], dim=1)
+    return Volume(grid.view(resolution, resolution, resolution, 4).to(device), settings)
 
 
 def blob(settings: VolumeConfig, device: torch.device | str = "cpu") -> Volume:

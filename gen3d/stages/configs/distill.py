@@ -14,7 +14,7 @@ from gen3d.distillation.base import Loss
 from gen3d.limits import check_unused
 from gen3d.priors.base import PriorConfig, Rules
 from gen3d.schedules import Points, check_points
-from gen3d.stages.base import Chosen, Given, StageConfig
+from gen3d.stages.base import Beginning, Chosen, Given, StageConfig
 from gen3d.stages.configs.checks import check_multiple
 
 if TYPE_CHECKING:
@@ -110,6 +110,14 @@ class DistillConfig(StageConfig):
     @property
     def left_out(self) -> bool:
         return self.num_steps == 0
+
+    @property
+    def begins(self) -> Beginning | None:
+        return "own"
+
+    @property
+    def levels(self) -> int:
+        return len(self.render_size)
 
     def opinions(self) -> dict[str, Guidance]:
         """The guidances; where none is named, the run's own."""
