@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gen3d.asset import Mesh
     from gen3d.cameras import Cameras
+    from gen3d.priors.base import ScoringPrior
     from gen3d.state import State
     from gen3d.surface import SurfaceConfig
     from gen3d.views import Views
@@ -35,6 +36,11 @@ class RepresentationConfig(ABC):
     """
 
     is_field: ClassVar[bool] = False
+
+    @property
+    def latents(self) -> bool:
+        """Whether its colours are the latents of a model."""
+        return False
 
     @abstractmethod
     def begin(self, device: torch.device | str = "cpu") -> Representation:
@@ -147,6 +153,26 @@ class Representation(ABC):
         With a `generator` as a training step needs them (samples anywhere within their bins); without, as good as can
         be. `shade` gives the colours a light. `normals` asks for those too.
         """
+
+    def learn_colors(self, prior: ScoringPrior) -> None:  # noqa: B027
+        """Learn of a prior what its latents look like, where those are its colours."""
+
+    def to_rgb(self, colors: Tensor, share: Tensor | float = 1.0) -> Tensor:
+        """sRGB `[..., 3]` of its colours `[..., C]`, both times `share [..., 1]`."""
+        return colors
+
+    def render_rgb(
+        self, cameras: Cameras, size: int, background: Tensor, *, normals: bool = False
+    ) -> Rendered:
+        """Pictures as `render` makes them without a generator, in sRGB whatever its colours are, over `background
+        [V, 3]`."""
+        if self.num_channels == 3:
+            return self.render(cameras, size, background, normals=normals)
+        blank = background.new_zeros(len(cameras), self.num_channels)
+        seen = self.render(cameras, size, blank, normals=normals)
+        colors = self.to_rgb(seen.images.movedim(1, -1), seen.opacity.movedim(1, -1)).movedim(-1, 1)
+        over = (1.0 - seen.opacity) * background[:, :, None, None]
+        return replace(seen, images=(colors + over).clamp(0.0, 1.0))
 
     @abstractmethod
     def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:

@@ -32,6 +32,9 @@ class VolumeConfig(RepresentationConfig):
         at `blob_radius` (Magic3D's blob).
     density_tv, color_tv: weights of the mean squared difference of neighbouring raw densities and colours (smooth
         fields), looked at in a random slab of the share tv_fraction of the grid.
+    colors: `rgb`, or `latent` for the latents of the model that it is distilled from, `latent_channels` of them
+        (Latent-NeRF, arXiv 2211.07600, and SJC): nothing is encoded then, and the colours of pictures and meshes are an
+        affine map of them, fitted to the model's decoder.
     """
 
     is_field: ClassVar[bool] = True
@@ -45,6 +48,8 @@ class VolumeConfig(RepresentationConfig):
     density_tv: float = 0.3
     color_tv: float = 0.01
     tv_fraction: float = 0.25
+    colors: Literal["rgb", "latent"] = "rgb"
+    latent_channels: int = 4
 
     def __post_init__(self) -> None:
         if not self.resolutions or list(self.resolutions) != sorted(self.resolutions):
@@ -61,6 +66,18 @@ class VolumeConfig(RepresentationConfig):
         check_range(self, 0, 1, "tv_fraction", ends="(]", of="volume")
         if not (self.density_tv or self.color_tv):
             check_unused("volume", self, ["tv_fraction"], "density_tv and color_tv are 0")
+        check_range(self, 1, 64, "latent_channels", of="volume")
+        if self.colors == "rgb":
+            check_unused("volume", self, ["latent_channels"], "colors are rgb")
+
+    @property
+    def latents(self) -> bool:
+        return self.colors == "latent"
+
+    @property
+    def num_channels(self) -> int:
+        """C of its colours."""
+        return self.latent_channels if self.latents else 3
 
     def begin(self, device: torch.device | str = "cpu") -> Volume:
         """The blob these settings describe."""
@@ -75,7 +92,7 @@ class VolumeConfig(RepresentationConfig):
         return volume_of_mesh(mesh, self, device)
 
     def takes(self, source: RepresentationConfig) -> bool:
-        return source.is_field
+        return source.is_field and not self.latents
 
     def begin_as(self, source: Representation, device: torch.device | str = "cpu") -> Volume:
         """Density and colour of a field, at the voxels of the first resolution."""
@@ -92,7 +109,9 @@ class VolumeConfig(RepresentationConfig):
         missing = [name for name in ("grid", "cell_density") if name not in tensors]
         if missing:
             raise ValueError(f"a volume needs the tensors grid and cell_density; missing: {missing}")
-        return Volume(tensors["grid"], self, cell_density=tensors["cell_density"])
+        return Volume(
+            tensors["grid"], self, cell_density=tensors["cell_density"], rgb_map=tensors.get("rgb_map")
+        )
 
     def check_beginning(self, why: str) -> None:
         check_unused("representation", self, ["blob_radius", "blob_strength"], why)

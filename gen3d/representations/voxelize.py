@@ -23,7 +23,7 @@ def volume_of_mesh(mesh: Mesh, settings: VolumeConfig, device: torch.device | st
     """`mesh`, closed and within the unit sphere, at the first of the settings' resolutions.
 
     The raw density is +-0.5 inside and outside with a ramp of a voxel between, and every voxel has the colour of the
-    nearest place on the surface. ValueError for a mesh that is not closed, for it has no inside.
+    nearest place on the surface, or zero for latents. ValueError for a mesh that is not closed, for it has no inside.
     """
     if not is_watertight(mesh):
         raise ValueError(
@@ -40,7 +40,8 @@ def volume_of_mesh(mesh: Mesh, settings: VolumeConfig, device: torch.device | st
     axis = torch.linspace(-1.0, 1.0, resolution)
     voxels = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
     _, nearest = KDTree(points.numpy()).query(voxels.numpy())
-    grid = torch.empty(resolution**3, 4)
+    grid = torch.zeros(resolution**3, 1 + settings.num_channels)
     grid[:, 0] = solid.flatten() - 0.5
-    grid[:, 1:] = torch.logit(colors[torch.from_numpy(np.asarray(nearest))].clamp(0.02, 0.98))
+    if not settings.latents:
+        grid[:, 1:] = torch.logit(colors[torch.from_numpy(np.asarray(nearest))].clamp(0.02, 0.98))
     return Volume(grid.view(resolution, resolution, resolution, 4).to(device), settings)

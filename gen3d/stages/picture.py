@@ -36,7 +36,7 @@ class TakePictures(Transform):
         cameras = orbit(azimuths, elevations, fovy_deg=config.fovy_deg).to(representation.device)
         background = torch.tensor(_GREY, device=representation.device).expand(len(cameras), 3).contiguous()
         wanted = config.domains
-        rendered = representation.render(cameras, config.size, background, normals="normals" in wanted)
+        rendered = representation.render_rgb(cameras, config.size, background, normals="normals" in wanted)
         for name in wanted:
             if getattr(rendered, name) is None:
                 raise ValueError(

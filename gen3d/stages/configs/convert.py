@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gen3d.representations.base import RepresentationConfig
 from gen3d.stages.base import Beginning, Chosen, Given, StageConfig
+from gen3d.stages.configs.checks import check_colors
 from gen3d.surface import SurfaceConfig
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ConvertConfig(StageConfig):
         return self.through == "auto" and self.representation.takes(source)
 
     def check(self, chosen: Chosen) -> None:
+        check_colors("convert", self.representation)
         if not self.directly(chosen.representation):
             chosen.representation.check_level(self.surface.level)
         elif self.surface != SurfaceConfig():

@@ -10,6 +10,7 @@ from gen3d.limits import check_unused
 from gen3d.representations.base import RepresentationConfig
 from gen3d.schedules import Points, check_points, value_at
 from gen3d.stages.base import Beginning, Chosen, Given, StageConfig
+from gen3d.stages.configs.checks import check_colors
 
 if TYPE_CHECKING:
     from gen3d.stages.fit import FitViews
@@ -116,6 +117,7 @@ class FitConfig(FittingConfig, StageConfig):
 
     def check(self, chosen: Chosen) -> None:
         own = self.representation or chosen.representation
+        check_colors("fit", own)
         if self.hull and not own.is_field:
             raise ValueError(
                 f"hull needs a field, which representation {getattr(own, 'name', '')!r} is not; leave it out"

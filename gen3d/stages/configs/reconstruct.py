@@ -10,7 +10,7 @@ from diffusion.limits import check_least, check_range
 from gen3d.limits import check_elevations, check_fovy, check_mask_threshold, check_unused
 from gen3d.priors.base import PriorConfig, Rules
 from gen3d.stages.base import Beginning, Chosen, Given, StageConfig
-from gen3d.stages.configs.checks import check_multiple, check_start
+from gen3d.stages.configs.checks import check_colors, check_multiple, check_start
 from gen3d.stages.configs.fit import FittingConfig
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class ReconstructConfig(StageConfig):
                 f"reconstruct needs a field, which representation {getattr(own, 'name', '')!r} is not; choose another, "
                 "such as volume"
             )
+        check_colors("reconstruct", own)
 
     def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:
         own = rules(None)
