@@ -36,9 +36,10 @@ def mesh_of_field(field: Field, settings: SurfaceConfig, views: Views | None) ->
 
 @torch.no_grad()
 def surface_color(field: Field, points: Tensor) -> Tensor:
-    """Colours `[K, 3]` of surface points `[K, 3]`, read a little inside: outside, colour was never seen."""
+    """sRGB `[K, 3]` of surface points `[K, 3]`, read a little inside: outside, colour was never seen."""
     inward = -field.normals_at(points) * field.detail
-    return field.density_and_color(points + inward)[1]
+    colors = field.density_and_color(points + inward)[1]
+    return field.to_rgb(colors).clamp(0.0, 1.0) if field.num_channels != 3 else colors
 
 
 def _unseen(points: Tensor, views: Views) -> Tensor:

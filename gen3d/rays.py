@@ -12,13 +12,16 @@ from gen3d.views import Views
 
 @dataclass(frozen=True, kw_only=True)
 class RayBatch:
-    """N rays with what they should see; all ``[N, 3]`` but ``mask [N]``."""
+    """N rays with what they should see; all ``[N, 3]`` but ``mask [N]`` and ``depth [N]``. depth, normals: as of
+    `Views`, where those have them."""
 
     origins: Tensor
     directions: Tensor
     color: Tensor
     mask: Tensor
     background: Tensor
+    depth: Tensor | None
+    normals: Tensor | None
 
 
 def draw_rays(views: Views, count: int, generator: torch.Generator, *, focus: float = 0.5) -> RayBatch:
@@ -43,6 +46,8 @@ def draw_rays(views: Views, count: int, generator: torch.Generator, *, focus: fl
         color=views.images[view, :, row, column],
         mask=views.masks[view, 0, row, column],
         background=views.backgrounds[view],
+        depth=None if views.depth is None else views.depth[view, 0, row, column],
+        normals=None if views.normals is None else views.normals[view, :, row, column],
     )
 
 

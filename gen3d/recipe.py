@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gen3d.stages.base import Chosen, Given, StageConfig
+from gen3d.stages.base import Beginning, Chosen, Given, StageConfig
 from gen3d.stages.config import (
     ExtractConfig,
     ReconstructConfig,
@@ -18,8 +18,10 @@ from gen3d.stages.config import (
 if TYPE_CHECKING:
     from diffusion.facts import BackboneFacts
     from gen3d.optimize import Stage
+    from gen3d.representations.base import RepresentationConfig
 
 Recipe = Mapping[str, StageConfig]
+_BEGINNINGS: dict[Beginning, str] = {"views": "the hull of views", "other": "another representation"}
 
 
 def quickstart() -> dict[str, StageConfig]:
@@ -41,19 +43,16 @@ def check_recipe(recipe: Recipe, chosen: Chosen, *, init_mesh: bool = False) -> 
     if not used_stages(recipe):
         raise ValueError("recipe has no stage with something to do; choose a recipe or add stages")
     needed: set[str] = set()
-    for name, stage in used_stages(recipe).items():
+    for name, stage, taken in _with_choices(recipe, chosen):
         needed |= stage.needs()
-        if "distillation" in stage.needs() and chosen.distillation is None:
+        if "distillation" in stage.needs() and taken.distillation is None:
             raise ValueError(f"recipe.{name} needs a loss; choose one, such as distillation=sds")
         with _named(name):
-            stage.check(chosen)
+            stage.check(taken)
     if not any(stage.samples for stage in used_stages(recipe).values()):
         chosen.prior.check_unsampled()
     _check_heeded(recipe, chosen)
-    if init_mesh and "init_mesh" not in needed:
-        raise ValueError(
-            "no stage of the recipe begins with init_mesh; leave it out, or choose another recipe, such as distill"
-        )
+    _check_beginnings(recipe, chosen, init_mesh)
     if chosen.distillation is not None and "distillation" not in needed:
         raise ValueError("no stage of the recipe uses distillation; leave it out, or choose another recipe")
 
@@ -73,9 +72,10 @@ def _check_heeded(recipe: Recipe, chosen: Chosen) -> None:
         )
 
 
-def check_order(recipe: Recipe) -> None:
-    """Refuse, with a ValueError, a stage that needs what none before it leaves, and a recipe without a mesh."""
-    there: set[str] = set()
+def check_order(recipe: Recipe, *, views: bool = False) -> None:
+    """Refuse, with a ValueError, a stage that needs what none before it leaves, and a recipe without a mesh; `views`
+    says that the run was given some."""
+    there: set[str] = {"views"} if views else set()
     for name, stage in used_stages(recipe).items():
         lacks = sorted(stage.reads - there)
         if lacks:
@@ -111,12 +111,46 @@ def build_stages(recipe: Recipe, given: Given) -> list[Stage]:
     """The stages of `recipe` in order, under their names in it. ValueError where one does not go with what is given."""
     check_recipe(recipe, given.chosen)
     stages = []
-    for name, config in used_stages(recipe).items():
+    for name, config, chosen in _with_choices(recipe, given.chosen):
         with _named(name):
-            stage = config.build(given)
+            stage = config.build(given.choosing(chosen))
         stage.name = name
         stages.append(stage)
     return stages
+
+
+def _with_choices(recipe: Recipe, chosen: Chosen) -> Iterator[tuple[str, StageConfig, Chosen]]:
+    """The stages that have something to do, each with what is chosen for it: a stage may hand on another
+    representation."""
+    for name, stage in used_stages(recipe).items():
+        yield name, stage, chosen
+        chosen = stage.hands_on(chosen)
+
+
+def _check_beginnings(recipe: Recipe, chosen: Chosen, init_mesh: bool) -> None:
+    """Refuse settings of how a representation begins, and of its resolutions, that have no effect; and a mesh to begin
+    with that no stage begins with."""
+    begun: dict[RepresentationConfig, set[Beginning]] = {}
+    levels: dict[RepresentationConfig, int] = {}
+    there = False
+    for _, stage, before in _with_choices(recipe, chosen):
+        own = stage.hands_on(before).representation
+        anew = not there or own is not before.representation or stage.begins != "own"
+        if stage.begins is not None and anew:
+            begun.setdefault(own, set()).add(stage.begins)
+        there = there or stage.begins is not None
+        levels[own] = max(levels.get(own, 0), stage.levels)
+    if init_mesh and not any("own" in kinds for kinds in begun.values()):
+        raise ValueError(
+            "no stage of the recipe begins with init_mesh; leave it out, or choose another recipe, such as distill"
+        )
+    for representation, kinds in begun.items():
+        if "own" not in kinds or init_mesh:
+            what = "a mesh" if "own" in kinds else _BEGINNINGS[sorted(kinds)[0]]
+            representation.check_beginning(f"it begins with {what}")
+    for representation, count in levels.items():
+        if count:
+            representation.check_levels(count)
 
 
 @contextmanager

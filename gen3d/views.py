@@ -1,7 +1,8 @@
 """Views in a State: pictures with their cameras, masks and backgrounds.
 
 Legend: K views kept, H x W pixels. Tensors `views/images [K, 3, H, W]`, `views/masks [K, 1, H, W]`,
-`views/backgrounds [K, 3]`, `views/c2w [K, 4, 4]`, `views/fovy_deg [K]`.
+`views/backgrounds [K, 3]`, `views/c2w [K, 4, 4]`, `views/fovy_deg [K]`; where they are known, `views/depth
+[K, 1, H, W]` and `views/normals [K, 3, H, W]`.
 """
 
 from __future__ import annotations
@@ -21,25 +22,45 @@ _ABOVE_NOISE, _AT_MOST = 2.0, 2.5
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """K pictures of one object; see the module's docstring for shapes."""
+    """K pictures of one object; see the module's docstring for shapes.
+
+    depth: distance from the camera along the ray, world units, 0 where it is not known or nothing is seen. normals:
+    outward unit normals in the world's axes, times the mask; 0 where they are not known.
+    """
 
     images: Tensor
     masks: Tensor
     backgrounds: Tensor
     cameras: Cameras
+    depth: Tensor | None = None
+    normals: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
 
-    def __getitem__(self, index: slice) -> Views:
+    def __getitem__(self, index: slice | Tensor) -> Views:
         return Views(
             images=self.images[index],
             masks=self.masks[index],
             backgrounds=self.backgrounds[index],
             cameras=self.cameras[index],
+            depth=None if self.depth is None else self.depth[index],
+            normals=None if self.normals is None else self.normals[index],
+        )
+
+    def to(self, device: torch.device | str) -> Views:
+        """The same views on another device."""
+        return Views(
+            images=self.images.to(device),
+            masks=self.masks.to(device),
+            backgrounds=self.backgrounds.to(device),
+            cameras=self.cameras.to(device),
+            depth=None if self.depth is None else self.depth.to(device),
+            normals=None if self.normals is None else self.normals.to(device),
         )
 
     def save(self, state: State) -> None:
+        known = {"depth": self.depth, "normals": self.normals}
         state.set_group(
             "views",
             {
@@ -48,6 +69,7 @@ class Views:
                 "backgrounds": self.backgrounds,
                 "c2w": self.cameras.c2w,
                 "fovy_deg": self.cameras.fovy_deg,
+                **{name: values for name, values in known.items() if values is not None},
             },
         )
 
@@ -62,10 +84,21 @@ class Views:
             masks=state["views/masks"],
             backgrounds=state["views/backgrounds"],
             cameras=Cameras(c2w=state["views/c2w"], fovy_deg=state["views/fovy_deg"]),
+            depth=state.get("views/depth"),
+            normals=state.get("views/normals"),
         )
 
     @staticmethod
     def cat(parts: list[Views]) -> Views:
+        """One after another; depth and normals that only some of them have are unknown for the others."""
+
+        def known(name: str, channels: int) -> Tensor | None:
+            found = [getattr(part, name) for part in parts]
+            if all(values is None for values in found):
+                return None
+            blank = [part.masks.new_zeros(len(part), channels, *part.masks.shape[2:]) for part in parts]
+            return torch.cat([b if v is None else v for b, v in zip(blank, found, strict=True)])
+
         return Views(
             images=torch.cat([p.images for p in parts]),
             masks=torch.cat([p.masks for p in parts]),
@@ -74,6 +107,8 @@ class Views:
                 c2w=torch.cat([p.cameras.c2w for p in parts]),
                 fovy_deg=torch.cat([p.cameras.fovy_deg for p in parts]),
             ),
+            depth=known("depth", 1),
+            normals=known("normals", 3),
         )
 
     @staticmethod

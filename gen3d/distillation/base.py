@@ -138,6 +138,11 @@ class Loss(ABC):
         """The gradient `[B, V, C, h, w]` for clean `latents` that were noised with `noise`, all of that shape, without
         gradients of its own; give it to `gen3d.distillation.inject`."""
 
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether it has an `image_gradient`."""
+        return type(self).image_gradient is not Loss.image_gradient
+
     def image_gradient(self, scores: Scores, images: Tensor, latents: Tensor) -> Tensor | None:
         """A gradient for the pictures `[B, V, 3, H, W]` in [0, 1] themselves, of which `latents` are, beside that for
         the latents; None for none."""

@@ -135,7 +135,7 @@ def picture(
     shade: Shade | None = None,
     normals: bool = False,
 ) -> Rendered:
-    """Whole pictures without gradients, a few rays at a time: images in [0, 1], over `background [V, C]`."""
+    """Whole pictures without gradients, a few rays at a time, over `background [V, C]`; colours lie in [0, 1]."""
     origins, directions = cameras.rays(size, size)
     views, background = len(cameras), background.to(origins.device)
     widths = {"rgb": background.shape[1], "opacity": 1, "depth": 1} | ({"normals": 3} if normals else {})
@@ -159,7 +159,7 @@ def picture(
         name: v.view(views, size, size, -1).permute(0, 3, 1, 2).contiguous() for name, v in made.items()
     }
     return Rendered(
-        images=pixels["rgb"].clamp(0.0, 1.0),
+        images=pixels["rgb"].clamp(0.0, 1.0) if pixels["rgb"].shape[1] == 3 else pixels["rgb"],
         opacity=pixels["opacity"].clamp(0.0, 1.0),
         depth=pixels["depth"],
         normals=pixels.get("normals"),

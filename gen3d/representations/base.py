@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gen3d.asset import Mesh
     from gen3d.cameras import Cameras
+    from gen3d.priors.base import ScoringPrior
     from gen3d.state import State
     from gen3d.surface import SurfaceConfig
     from gen3d.views import Views
@@ -29,7 +30,17 @@ GROUP = "representation"
 
 @dataclass(frozen=True, kw_only=True)
 class RepresentationConfig(ABC):
-    """Settings of a representation; the base of all that `representation=` can choose."""
+    """Settings of a representation; the base of all that `representation=` can choose.
+
+    is_field: whether it is a `Field`.
+    """
+
+    is_field: ClassVar[bool] = False
+
+    @property
+    def latents(self) -> bool:
+        """Whether its colours are the latents of a model."""
+        return False
 
     @abstractmethod
     def begin(self, device: torch.device | str = "cpu") -> Representation:
@@ -39,6 +50,14 @@ class RepresentationConfig(ABC):
         """The representation of a closed mesh within the unit sphere. ValueError where it cannot begin with one."""
         raise ValueError(f"{type(self).__name__} cannot begin with a mesh; leave init_mesh out")
 
+    def takes(self, source: RepresentationConfig) -> bool:
+        """Whether `begin_as` can make it of such a representation, without a mesh in between."""
+        return False
+
+    def begin_as(self, source: Representation, device: torch.device | str = "cpu") -> Representation:
+        """The representation that looks like `source`, which it `takes`."""
+        raise NotImplementedError
+
     @abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> Representation:
         """The representation that `Representation.tensors` described, sharing them."""
@@ -46,6 +65,12 @@ class RepresentationConfig(ABC):
     def check_level(self, level: float | None) -> None:  # noqa: B027
         """Refuse a surface level at which what a fit begins with would be empty, one that has no effect, and none where
         there must be one."""
+
+    def check_beginning(self, why: str) -> None:  # noqa: B027
+        """Refuse, with a ValueError, settings of its own beginning, which never is; `why`: what it begins with."""
+
+    def check_levels(self, count: int) -> None:  # noqa: B027
+        """Refuse, with a ValueError, resolutions beyond the first `count`, which no stage reaches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +154,26 @@ class Representation(ABC):
         With a `generator` as a training step needs them (samples anywhere within their bins); without, as good as can
         be. `shade` gives the colours a light. `normals` asks for those too.
         """
+
+    def learn_colors(self, prior: ScoringPrior) -> None:  # noqa: B027
+        """Learn of a prior what its latents look like, where those are its colours."""
+
+    def to_rgb(self, colors: Tensor, share: Tensor | float = 1.0) -> Tensor:
+        """sRGB `[..., 3]` of its colours `[..., C]`, both times `share [..., 1]`."""
+        return colors
+
+    def render_rgb(
+        self, cameras: Cameras, size: int, background: Tensor, *, normals: bool = False
+    ) -> Rendered:
+        """Pictures as `render` makes them without a generator, in sRGB whatever its colours are, over `background
+        [V, 3]`."""
+        if self.num_channels == 3:
+            return self.render(cameras, size, background, normals=normals)
+        blank = background.new_zeros(len(cameras), self.num_channels)
+        seen = self.render(cameras, size, blank, normals=normals)
+        colors = self.to_rgb(seen.images.movedim(1, -1), seen.opacity.movedim(1, -1)).movedim(-1, 1)
+        over = (1.0 - seen.opacity) * background[:, :, None, None]
+        return replace(seen, images=(colors + over).clamp(0.0, 1.0))
 
     @abstractmethod
     def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffusion.limits import check_range
 from gen3d.limits import check_unused
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gen3d.asset import Mesh
+    from gen3d.representations.base import Representation
     from gen3d.representations.volume import Volume
 
 
@@ -31,7 +32,12 @@ class VolumeConfig(RepresentationConfig):
         at `blob_radius` (Magic3D's blob).
     density_tv, color_tv: weights of the mean squared difference of neighbouring raw densities and colours (smooth
         fields), looked at in a random slab of the share tv_fraction of the grid.
+    colors: `rgb`, or `latent` for the latents of the model that it is distilled from, `latent_channels` of them
+        (Latent-NeRF, arXiv 2211.07600, and SJC): nothing is encoded then, and the colours of pictures and meshes are an
+        affine map of them, fitted to the model's decoder.
     """
+
+    is_field: ClassVar[bool] = True
 
     name: Literal["volume"] = "volume"
     resolutions: tuple[int, ...] = (48, 48, 48, 48, 64, 64)
@@ -42,6 +48,8 @@ class VolumeConfig(RepresentationConfig):
     density_tv: float = 0.3
     color_tv: float = 0.01
     tv_fraction: float = 0.25
+    colors: Literal["rgb", "latent"] = "rgb"
+    latent_channels: int = 4
 
     def __post_init__(self) -> None:
         if not self.resolutions or list(self.resolutions) != sorted(self.resolutions):
@@ -58,6 +66,18 @@ class VolumeConfig(RepresentationConfig):
         check_range(self, 0, 1, "tv_fraction", ends="(]", of="volume")
         if not (self.density_tv or self.color_tv):
             check_unused("volume", self, ["tv_fraction"], "density_tv and color_tv are 0")
+        check_range(self, 1, 64, "latent_channels", of="volume")
+        if self.colors == "rgb":
+            check_unused("volume", self, ["latent_channels"], "colors are rgb")
+
+    @property
+    def latents(self) -> bool:
+        return self.colors == "latent"
+
+    @property
+    def num_channels(self) -> int:
+        """C of its colours."""
+        return self.latent_channels if self.latents else 3
 
     def begin(self, device: torch.device | str = "cpu") -> Volume:
         """The blob these settings describe."""
@@ -71,6 +91,17 @@ class VolumeConfig(RepresentationConfig):
 
         return volume_of_mesh(mesh, self, device)
 
+    def takes(self, source: RepresentationConfig) -> bool:
+        return source.is_field and not self.latents
+
+    def begin_as(self, source: Representation, device: torch.device | str = "cpu") -> Volume:
+        """Density and colour of a field, at the voxels of the first resolution."""
+        from gen3d.representations.base import Field
+        from gen3d.representations.volume import sampled
+
+        assert isinstance(source, Field)
+        return sampled(source, self, device)
+
     def load(self, tensors: Mapping[str, Tensor]) -> Volume:
         """The volume with these tensors, `grid` and `cell_density`."""
         from gen3d.representations.volume import Volume
@@ -78,7 +109,20 @@ class VolumeConfig(RepresentationConfig):
         missing = [name for name in ("grid", "cell_density") if name not in tensors]
         if missing:
             raise ValueError(f"a volume needs the tensors grid and cell_density; missing: {missing}")
-        return Volume(tensors["grid"], self, cell_density=tensors["cell_density"])
+        return Volume(
+            tensors["grid"], self, cell_density=tensors["cell_density"], rgb_map=tensors.get("rgb_map")
+        )
+
+    def check_beginning(self, why: str) -> None:
+        check_unused("representation", self, ["blob_radius", "blob_strength"], why)
+
+    def check_levels(self, count: int) -> None:
+        reached, beyond = self.resolutions[:count], self.resolutions[count:]
+        if any(each != reached[-1] for each in beyond) and self.resolutions != type(self).resolutions:
+            raise ValueError(
+                f"representation resolutions are {list(self.resolutions)}, but the stages go through the first {count} "
+                "alone; leave the rest out, or give a stage more rounds, render sizes or levels"
+            )
 
     def check_level(self, level: float | None) -> None:
         if level is None:

@@ -1,9 +1,9 @@
 """A voxel grid of density and colour in the cube [-1, 1]^3: the field that views are fitted to.
 
-The grid is one tensor `[R, R, R, 4]` indexed `[x, y, z]`, voxel 0 on -1 and voxel R - 1 on +1, the last axis
-(raw density, raw red, raw green, raw blue). Raw values are interpolated first and passed through their activation
-afterwards, so that a surface may lie anywhere between two voxels. One row of the table holds everything about a
-voxel: a sample is eight row reads, and its gradient eight row writes.
+The grid is one tensor `[R, R, R, 1 + C]` indexed `[x, y, z]`, voxel 0 on -1 and voxel R - 1 on +1, the last axis
+(raw density, raw red, raw green, raw blue), or a model's latents in place of the colours. Raw values are interpolated
+first and passed through their activation afterwards, so that a surface may lie anywhere between two voxels. One row of
+the table holds everything about a voxel: a sample is eight row reads, and its gradient eight row writes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gen3d.cameras import Cameras
 from gen3d.extraction import mesh_of_field
+from gen3d.latent_colors import affine_rgb
 from gen3d.render.rays import picture, render_field
 from gen3d.representations.base import Field, Rendered, Shade
 from gen3d.representations.cells import EMPTY, box_of, rows_of
@@ -26,8 +27,11 @@ from gen3d.representations.hull import hull
 
 if TYPE_CHECKING:
     from gen3d.asset import Mesh
+    from gen3d.priors.base import ScoringPrior
     from gen3d.surface import SurfaceConfig
     from gen3d.views import Views
+
+_LEAST_DENSITY = 1e-6  # of a voxel that is made empty: its raw value must not be endless
 
 
 class _Trilinear(torch.autograd.Function):
@@ -51,17 +55,24 @@ class _Trilinear(torch.autograd.Function):
 class Volume(Field):
     """A density and colour field; see the module's docstring for the layout.
 
-    grid: `[R, R, R, 4]` raw values, the only tensor that learns. cell_density: `[(R-1)^3, 2]` least and greatest
+    grid: `[R, R, R, 1 + C]` raw values, the only tensor that learns. cell_density: `[(R-1)^3, 2]` least and greatest
     optical density at the corners of each cell, by which the renderer skips what is empty or hidden. It is as of the
-    last `refresh()` and part of the state: a resumed run must skip exactly what the unbroken one skips.
+    last `refresh()` and part of the state: a resumed run must skip exactly what the unbroken one skips. rgb_map:
+    `[C + 1, 3]` from its colours to sRGB, of a volume of latents that has learnt it.
     """
 
     def __init__(
-        self, grid: Tensor, settings: VolumeConfig | None = None, *, cell_density: Tensor | None = None
+        self,
+        grid: Tensor,
+        settings: VolumeConfig | None = None,
+        *,
+        cell_density: Tensor | None = None,
+        rgb_map: Tensor | None = None,
     ) -> None:
-        if grid.ndim != 4 or grid.shape[3] != 4 or len(set(grid.shape[:3])) != 1 or grid.shape[0] < 2:
-            raise ValueError(f"a volume's grid must have shape [R, R, R, 4], got {list(grid.shape)}")
-        self.grid, self.settings = grid, settings or VolumeConfig()
+        self.grid, self.settings, self.rgb_map = grid, settings or VolumeConfig(), rgb_map
+        width = 1 + self.num_channels
+        if grid.ndim != 4 or grid.shape[3] != width or len(set(grid.shape[:3])) != 1 or grid.shape[0] < 2:
+            raise ValueError(f"a volume's grid must have shape [R, R, R, {width}], got {list(grid.shape)}")
         self.num_samples = self.settings.num_samples
         self.cell_density = (
             cell_density if cell_density is not None else grid.new_zeros((self.resolution - 1) ** 3, 2)
@@ -78,8 +89,13 @@ class Volume(Field):
     def device(self) -> torch.device:
         return self.grid.device
 
+    @property
+    def num_channels(self) -> int:
+        return self.settings.num_channels
+
     def tensors(self) -> dict[str, Tensor]:
-        return {"grid": self.grid, "cell_density": self.cell_density}
+        learnt = {} if self.rgb_map is None else {"rgb_map": self.rgb_map}
+        return {"grid": self.grid, "cell_density": self.cell_density, **learnt}
 
     def rates(self, progress: float = 0.0) -> dict[str, float]:
         return {"grid": 1.0}
@@ -127,14 +143,26 @@ class Volume(Field):
 
     def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
         raw = self.sample(points)
-        return self.density_of(raw[:, 0]), torch.sigmoid(raw[:, 1:])
+        colors = raw[:, 1:]
+        return self.density_of(raw[:, 0]), colors if self.settings.latents else torch.sigmoid(colors)
+
+    def learn_colors(self, prior: ScoringPrior) -> None:
+        if self.settings.latents:
+            self.rgb_map = affine_rgb(prior, self.device)
+
+    def to_rgb(self, colors: Tensor, share: Tensor | float = 1.0) -> Tensor:
+        if not self.settings.latents:
+            return colors
+        if self.rgb_map is None:
+            raise ValueError("a volume of latents has no colours before it is distilled from a model")
+        return colors @ self.rgb_map[:-1] + share * self.rgb_map[-1]
 
     def cells(self, points: Tensor) -> Tensor:
         """Row of `cell_density` that holds each of `points [..., 3]`: int64 `[...]`."""
         return rows_of(points, self.resolution - 1)
 
     def sample(self, points: Tensor) -> Tensor:
-        """Raw values at `points [K, 3]`: `[K, 4]`, differentiable in the grid. Outside the cube the nearest
+        """Raw values at `points [K, 3]`: `[K, 1 + C]`, differentiable in the grid. Outside the cube the nearest
         face's value holds."""
         cell, fraction = self._locate(points)
         n = self.resolution
@@ -145,7 +173,7 @@ class Volume(Field):
         both = torch.stack([1.0 - fraction, fraction], dim=-1)
         weights = both[:, 0, :, None, None] * both[:, 1, None, :, None] * both[:, 2, None, None, :]
         corners = base[:, None] + offsets
-        result = _Trilinear.apply(self.grid.view(-1, 4), corners, weights.reshape(-1, 8))
+        result = _Trilinear.apply(self.grid.view(-1, self.grid.shape[3]), corners, weights.reshape(-1, 8))
         assert isinstance(result, Tensor)
         return result
 
@@ -169,7 +197,8 @@ class Volume(Field):
     @torch.no_grad()
     def level(self, index: int) -> Volume:
         resolutions = self.settings.resolutions
-        return self.upsample(resolutions[min(index, len(resolutions) - 1)])
+        # What an earlier stage has made finer stays as fine.
+        return self.upsample(max(resolutions[min(index, len(resolutions) - 1)], self.resolution))
 
     @torch.no_grad()
     def upsample(self, resolution: int) -> Volume:
@@ -183,7 +212,7 @@ class Volume(Field):
         channels = self.grid.detach().permute(3, 0, 1, 2)[None]
         size = (resolution, resolution, resolution)
         grid = F.interpolate(channels, size=size, mode="trilinear", align_corners=True)
-        return Volume(grid[0].permute(1, 2, 3, 0).contiguous(), self.settings)
+        return Volume(grid[0].permute(1, 2, 3, 0).contiguous(), self.settings, rgb_map=self.rgb_map)
 
     @torch.no_grad()
     def carve(self, views: Views, *, tolerance: float = 0.0) -> None:
@@ -192,6 +221,7 @@ class Volume(Field):
         n = self.resolution
         axis = torch.linspace(-1.0, 1.0, n, device=self.device)
         points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
+        assert not self.settings.latents
         inside, color = hull(points, views, tolerance=tolerance)
         grid = self.grid.detach().view(-1, 4)
         grid[:, 0] = inside - 0.5
@@ -247,11 +277,26 @@ class Volume(Field):
         return total[0], total[1:].mean()
 
 
+@torch.no_grad()
+def sampled(field: Field, settings: VolumeConfig, device: torch.device | str = "cpu") -> Volume:
+    """A volume of what a field holds at the voxels."""
+    resolution = settings.resolutions[0]
+    axis = torch.linspace(-1.0, 1.0, resolution, device=field.device)
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
+    parts = [field.density_and_color(part) for part in points.split(1 << 16)]
+    density = torch.cat([density for density, _ in parts]).clamp_min(_LEAST_DENSITY)
+    color = field.to_rgb(torch.cat([color for _, color in parts]))
+    # The inverse of softplus, stable for large values.
+    raw = (density + torch.log(-torch.expm1(-density))) / settings.density_scale
+    grid = torch.cat([raw[:, None], torch.logit(color.clamp(0.02, 0.98))], dim=1)
+    return Volume(grid.view(resolution, resolution, resolution, 4).to(device), settings)
+
+
 def blob(settings: VolumeConfig, device: torch.device | str = "cpu") -> Volume:
     """A volume that begins as a ball whose raw density falls linearly from the centre outwards."""
     axis = torch.linspace(-1.0, 1.0, settings.resolutions[0], device=device)
     x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
     radius = (x * x + y * y + z * z).sqrt()
-    grid = torch.zeros(*radius.shape, 4, device=device)
+    grid = torch.zeros(*radius.shape, 1 + settings.num_channels, device=device)
     grid[..., 0] = settings.blob_strength * (1.0 - radius / settings.blob_radius)
     return Volume(grid, settings)

@@ -46,8 +46,11 @@ def volume_of_mesh(mesh: Mesh, settings: VolumeConfig, device: torch.device | st
     """`mesh`, closed and within the unit sphere, at the first of the settings' resolutions.
 
     The raw density is +-0.5 inside and outside with a ramp of a voxel between, and every voxel has the colour of the
-    nearest place on the surface. ValueError for a mesh that is not closed.
+    nearest place on the surface, or zero for latents. ValueError for a mesh that is not closed.
     """
     solid, colors = solid_of_mesh(mesh, settings.resolutions[0])
-    grid = torch.cat([solid[..., None] - 0.5, torch.logit(colors.clamp(0.02, 0.98))], dim=-1)
+    raw = torch.logit(colors.clamp(0.02, 0.98))
+    if settings.latents:
+        raw = torch.zeros(*solid.shape, settings.num_channels)
+    grid = torch.cat([solid[..., None] - 0.5, raw], dim=-1)
     return Volume(grid.to(device), settings)

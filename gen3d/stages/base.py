@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from gen3d.optimize import Stage
     from gen3d.priors.base import Prior, PriorConfig, Request, Rules
     from gen3d.representations.base import RepresentationConfig
+    from gen3d.views import Views
+
+# What a stage begins a representation with: its own beginning or the user's mesh, views, or another representation.
+Beginning = Literal["own", "views", "other"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class Given:
 
     init_mesh: what a stage begins with that has no representation yet, closed and within the unit sphere; None for
         the representation's own beginning.
+    views: those that the run was given, for stages that need views where no stage before them leaves some.
     share: which of how many processes this one is; they split the views of a distillation step.
     """
 
@@ -46,6 +51,7 @@ class Given:
     request: Request
     device: torch.device | str = "cpu"
     init_mesh: Mesh | None = None
+    views: Views | None = None
     share: tuple[int, int] = (0, 1)
     _built: dict[PriorConfig, Prior] = field(default_factory=dict, init=False, repr=False)
 
@@ -55,6 +61,12 @@ class Given:
         if config not in self._built:
             self._built[config] = config.build(self.request)
         return self._built[config]
+
+    def choosing(self, chosen: Chosen) -> Given:
+        """The same with other choices; a prior that was built stays built."""
+        other = replace(self, chosen=chosen)
+        object.__setattr__(other, "_built", self._built)
+        return other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +91,22 @@ class StageConfig(ABC):
     def needs(self) -> frozenset[str]:
         """Those of `uses` that these settings do not name themselves."""
         return self.uses
+
+    @property
+    def begins(self) -> Beginning | None:
+        """What it begins a representation with: "own" where there is none yet, or where it has a `representation` of
+        its own; otherwise whatever there is. None: it begins none."""
+        return None
+
+    @property
+    def levels(self) -> int:
+        """How many of the representation's resolutions it goes through, 0 if it changes none."""
+        return 0
+
+    def hands_on(self, chosen: Chosen) -> Chosen:
+        """What is chosen for the stages after it: the `representation` that it names itself, if it does."""
+        own = getattr(self, "representation", None)
+        return chosen if own is None else replace(chosen, representation=own)
 
     def priors(self, chosen: Chosen) -> list[PriorConfig]:
         """Those that it asks."""

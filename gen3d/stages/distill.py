@@ -37,9 +37,12 @@ _MEMORY = "distillation"  # /<name of the guidance>/...
 
 @dataclass(frozen=True, kw_only=True)
 class _Opinion:
+    """size: pixels of the pictures, or of the latents, that it is shown."""
+
     prior: ScoringPrior
     loss: Loss
     weight: Points
+    size: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +64,7 @@ class Distill(Fit):
     def __init__(self, config: DistillConfig, given: Given) -> None:
         self.config, self.num_steps = config, config.num_steps
         self.representation, self.device = given.chosen.representation, given.device
-        self.init_mesh = given.init_mesh
+        self.init_mesh, self.latents = given.init_mesh, self.representation.latents
         self.opinions: dict[str, _Opinion] = {}
         for name, one in config.opinions().items():
             prior, loss = given.prior(one.prior), one.loss or given.chosen.distillation
@@ -72,7 +75,8 @@ class Distill(Fit):
             if "source" in loss.wants():
                 prior.check_source()
             loss.check(prior)
-            self.opinions[name] = _Opinion(prior=prior, loss=loss, weight=one.weight)
+            size = self._latents_of(prior, _GREY).shape[-1] if self.latents else prior.image_size
+            self.opinions[name] = _Opinion(prior=prior, loss=loss, weight=one.weight, size=size)
         self.wants_source = any("source_latents" in one.loss.wants() for one in self.opinions.values())
         self.views_together = config.views_together(given.prior)
         self.num_objects = config.num_views // self.views_together
@@ -90,15 +94,16 @@ class Distill(Fit):
             begun = self.representation.begin_from(mesh, self.device) if mesh is not None else None
             (begun or self.representation.begin(self.device)).save(state)
         asked = self._asked_background(state)
-        if self.config.background == "learned":
+        if self.latents:
+            asked = self._begin_latents(asked.tolist(), state)
+        if self.config.background == "learned" and not self.latents:
             state[_BACKGROUND] = torch.logit(asked.clamp(0.02, 0.98))
         else:
             state[_BACKGROUND] = asked
         if self.wants_source:
             state.set_group(_SOURCE, {name: each.clone() for name, each in state.group(GROUP).items()})
         for name, one in self.opinions.items():
-            blank = torch.zeros(1, 3, one.prior.image_size, one.prior.image_size, device=self.device)
-            shape = (one.prior.num_views, *one.prior.encode(blank).shape[1:])
+            shape = (one.prior.num_views, *self._latents_of(one.prior, (0.0, 0.0, 0.0)).shape[1:])
             one.loss.start(self._memory(name, state), one.prior, shape, generator)
 
     def before(self, state: State, step: int, generator: torch.Generator) -> None:
@@ -172,13 +177,34 @@ class Distill(Fit):
         color = next((color for color in known if color is not None), _GREY)
         return torch.tensor(color, device=torch.device(self.device))
 
+    @torch.no_grad()
+    def _latents_of(self, prior: ScoringPrior, color: Sequence[float]) -> Tensor:
+        """Latents `[1, C, h, w]` of a plain picture."""
+        plain = torch.tensor(color, device=torch.device(self.device))[None, :, None, None]
+        return prior.encode(plain.expand(1, 3, prior.image_size, prior.image_size))
+
+    def _begin_latents(self, background: Sequence[float], state: State) -> Tensor:
+        """Let the representation know what its latents look like; the latents `[C]` of a plain background."""
+        prior = next(iter(self.opinions.values())).prior
+        latents = self._latents_of(prior, background)
+        representation = load(self.representation, state)
+        if latents.shape[1] != representation.num_channels:
+            raise ValueError(
+                f"the representation has latents of {representation.num_channels} channels, but the prior's have "
+                f"{latents.shape[1]}; give it latent_channels: {latents.shape[1]}"
+            )
+        representation.learn_colors(prior)
+        representation.save(state)
+        return latents[0].mean(dim=(-1, -2))
+
     def _background(self, state: State, count: int, generator: torch.Generator) -> Tensor:
-        """`[count, 3]`."""
+        """`[count, C]`."""
         if self.config.background == "random":
             colors = torch.rand(count, 3, generator=generator, device=generator.device)
             return colors.to(self.device)
         own = state[_BACKGROUND]
-        return (torch.sigmoid(own) if self.config.background == "learned" else own).expand(count, 3)
+        squashed = self.config.background == "learned" and not self.latents
+        return (torch.sigmoid(own) if squashed else own).expand(count, -1)
 
     @staticmethod
     def _timestep(prior: ScoringPrior, drawn: float, low: float, high: float) -> int:
@@ -207,8 +233,7 @@ class Distill(Fit):
         lowest, timestep, highest = (self._timestep(prior, share, *reach) for share in (0.0, level, 1.0))
         total: dict[str, list[Tensor]] = {"guidance": []}
         for each in seen:
-            images = self._as_seen(each.rendered.images, prior)
-            latents = prior.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+            images, latents = self._as_seen(each.rendered.images, one)
             clean, times = latents.detach(), torch.full((len(latents),), timestep, device=latents.device)
             noise = torch.randn(clean.shape, generator=each.generator, device=each.generator.device)
             noise = noise.to(clean.device)
@@ -221,11 +246,11 @@ class Distill(Fit):
                 progress=progress,
                 lowest=lowest,
                 highest=highest,
-                source=self._encoded(each.source, prior) if "source_latents" in loss.wants() else None,
+                source=self._encoded(each.source, one) if "source_latents" in loss.wants() else None,
             )
             with torch.no_grad():
                 gradient = loss(scores, clean, noise, memory, each.generator)
-                of_images = loss.image_gradient(scores, images.detach(), clean)
+                of_images = None if self.latents else loss.image_gradient(scores, images.detach(), clean)
             guided = inject(latents, limited(gradient, *bounds)) / latents[0].numel()
             if of_images is not None:
                 guided = guided + inject(images, limited(of_images, *bounds)) / images[0].numel()
@@ -235,19 +260,19 @@ class Distill(Fit):
                 total.setdefault("training", []).append(trained)
         return {name: torch.stack(values).mean() for name, values in total.items()}
 
-    @staticmethod
-    def _as_seen(images: Tensor, prior: ScoringPrior) -> Tensor:
-        """Pictures `[V, 3, S, S]` of one object at the prior's size, in sets that it sees together."""
-        full = (prior.image_size, prior.image_size)
+    def _as_seen(self, images: Tensor, one: _Opinion) -> tuple[Tensor, Tensor]:
+        """Pictures `[V, C, S, S]` of one object at the prior's size, in sets that it sees together, and their latents;
+        both the same, where the representation has latents for colours."""
+        full, prior = (one.size, one.size), one.prior
         images = F.interpolate(images, full, mode="bilinear", antialias=True, align_corners=False)
-        return images.view(-1, prior.num_views, *images.shape[1:])
+        sets = images.view(-1, prior.num_views, *images.shape[1:])
+        if self.latents:
+            return sets, sets
+        return sets, prior.encode(sets.flatten(0, 1)).unflatten(0, sets.shape[:2])
 
     @torch.no_grad()
-    def _encoded(self, images: Tensor | None, prior: ScoringPrior) -> Tensor | None:
-        if images is None:
-            return None
-        sets = self._as_seen(images, prior)
-        return prior.encode(sets.flatten(0, 1)).unflatten(0, sets.shape[:2])
+    def _encoded(self, images: Tensor | None, one: _Opinion) -> Tensor | None:
+        return None if images is None else self._as_seen(images, one)[1]
 
     def _regularisers(
         self, representation: Representation, seen: Sequence[_Seen], progress: float

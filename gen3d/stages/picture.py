@@ -35,8 +35,23 @@ class TakePictures(Transform):
             elevations += [elevation] * config.num_views
         cameras = orbit(azimuths, elevations, fovy_deg=config.fovy_deg).to(representation.device)
         background = torch.tensor(_GREY, device=representation.device).expand(len(cameras), 3).contiguous()
-        rendered = representation.render(cameras, config.size, background)
-        Views(images=rendered.images, masks=rendered.opacity, backgrounds=background, cameras=cameras).save(
-            state
-        )
+        wanted = config.domains
+        rendered = representation.render_rgb(cameras, config.size, background, normals="normals" in wanted)
+        for name in wanted:
+            if getattr(rendered, name) is None:
+                raise ValueError(
+                    f"{type(representation).__name__} renders no {name}; leave it out of picture domains"
+                )
+        depth = None
+        if rendered.depth is not None and "depth" in wanted:
+            distance = rendered.depth / rendered.opacity.clamp_min(1e-3)
+            depth = torch.where(rendered.opacity > 0.5, distance, 0.0)
+        Views(
+            images=rendered.images,
+            masks=rendered.opacity,
+            backgrounds=background,
+            cameras=cameras,
+            depth=depth,
+            normals=rendered.normals,
+        ).save(state)
         return {"views": float(len(cameras)), "seen": float(rendered.opacity.mean())}

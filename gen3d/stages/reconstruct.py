@@ -13,13 +13,10 @@ from torch import Tensor
 from gen3d.adam import GROUP as MOMENTS
 from gen3d.cameras import Cameras, orbit
 from gen3d.optimize import Fit
-from gen3d.rays import draw_rays
-from gen3d.regularisers import distortion
-from gen3d.render.rays import render_rays
 from gen3d.representations.base import GROUP, Field, load_field
 from gen3d.stages.base import Given
-from gen3d.stages.config import FittingConfig, ReconstructConfig
-from gen3d.stages.fitting import finish_step
+from gen3d.stages.config import ReconstructConfig
+from gen3d.stages.fitting import finish_step, fit_losses, learning_rates, refresh
 from gen3d.state import State
 from gen3d.views import Views
 
@@ -47,20 +44,17 @@ class Reconstruct(Fit):
         if within == 0:
             self._begin_round(state, round_index, generator)
         if step % self.config.fit.refresh_every == 0:
-            field = self._field(state)
-            field.refresh()
-            field.save(state)
+            refresh(self.representation, state)
 
     def rates(self, state: State, step: int) -> dict[str, float]:
         # It falls over all rounds: a late round has little left to change, and as large a first step of Adam as an
         # early one's would roughen every surface anew.
-        fit = self.config.fit
-        rate = fit.learning_rate * fit.learning_rate_decay ** (step / self.num_steps)
-        own = self._field(state).rates(step / self.num_steps)
-        return {f"{GROUP}/{name}": rate * share for name, share in own.items()}
+        progress = step / self.num_steps
+        return learning_rates(self.representation, state, self.config.fit.rate(progress), progress)
 
     def losses(self, state: State, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        return fit_losses(self._field(state), Views.load(state), self.config.fit, generator)
+        progress = step / self.num_steps
+        return fit_losses(self._field(state), Views.load(state), self.config.fit, progress, generator)
 
     def after(self, state: State, step: int, generator: torch.Generator) -> dict[str, float]:
         finish_step(self.representation, state, step / self.num_steps, generator)
@@ -97,8 +91,7 @@ class Reconstruct(Fit):
         config = self.config
         if index < config.hull_rounds:
             field = self.representation.begin(self.device).level(index)
-            if not isinstance(field, Field):
-                raise ValueError(f"reconstruct needs a field, which {type(field).__name__} is not")
+            assert isinstance(field, Field)
             field.carve(views, tolerance=config.hull_tolerance)
         else:
             field = self._field(state).level(index)
@@ -119,24 +112,3 @@ class Reconstruct(Fit):
             azimuths += [(turn + view) * 360.0 / config.group_size for view in range(config.group_size)]
             elevations += [config.elevations_deg[group % len(config.elevations_deg)]] * config.group_size
         return orbit(azimuths, elevations, fovy_deg=config.fovy_deg)
-
-
-def fit_losses(
-    field: Field, views: Views, config: FittingConfig, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """What random rays through `field` miss of `views`, and the field's regularisers; by name, weighted."""
-    rays = draw_rays(views, config.num_rays, generator)
-    rendered = render_rays(
-        field,
-        rays.origins,
-        rays.directions,
-        rays.background,
-        num_samples=field.num_samples,
-        generator=generator,
-    )
-    losses: dict[str, Tensor] = {"color": (rendered.rgb - rays.color).square().mean()}
-    if config.mask:
-        losses["mask"] = config.mask * (rendered.opacity - rays.mask).square().mean()
-    if config.distortion:
-        losses["distortion"] = config.distortion * distortion(rendered.weights, rendered.t, rendered.step)
-    return losses | field.regularisers(generator)

@@ -1,8 +1,9 @@
-"""What the stages ask of a prior's rules."""
+"""What the stages ask of a prior's rules, and of a representation."""
 
 from __future__ import annotations
 
 from gen3d.priors.base import Rules
+from gen3d.representations.base import RepresentationConfig
 
 
 def check_multiple(name: str, count: int, num_views: int) -> None:
@@ -19,3 +20,11 @@ def check_start(name: str, timestep: int | None, rules: Rules) -> None:
         rules.check_start(timestep)
     except ValueError as error:
         raise ValueError(f"{name} does not go with the prior: {error}") from None
+
+
+def check_colors(name: str, representation: RepresentationConfig) -> None:
+    """Refuse latents where a stage has colours to give."""
+    if representation.latents:
+        raise ValueError(
+            f"{name} has colours to give, and the representation's are a model's latents; give it colors: rgb"
+        )

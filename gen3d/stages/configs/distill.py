@@ -14,7 +14,7 @@ from gen3d.distillation.base import Loss
 from gen3d.limits import check_unused
 from gen3d.priors.base import PriorConfig, Rules
 from gen3d.schedules import Points, check_points
-from gen3d.stages.base import Chosen, Given, StageConfig
+from gen3d.stages.base import Beginning, Chosen, Given, StageConfig
 from gen3d.stages.configs.checks import check_multiple
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class DistillConfig(StageConfig):
 
     It begins with the representation that an earlier stage left, or else with the user's mesh, or the representation's
     own beginning.
+
+    A representation of latents is shown to the prior as it is, at the size of the prior's latents.
 
     num_steps: 0 leaves the stage out. num_views: a step; a multiple of what the priors see together.
     render_size: pixels of the pictures, enlarged to the prior's size; one for each part of the steps, evenly, from
@@ -115,6 +117,14 @@ class DistillConfig(StageConfig):
     def left_out(self) -> bool:
         return self.num_steps == 0
 
+    @property
+    def begins(self) -> Beginning | None:
+        return "own"
+
+    @property
+    def levels(self) -> int:
+        return len(self.render_size)
+
     def opinions(self) -> dict[str, Guidance]:
         """The guidances; where none is named, the run's own."""
         return dict(self.guidances) or {"guidance": Guidance()}
@@ -147,6 +157,19 @@ class DistillConfig(StageConfig):
             loss = one.loss or chosen.distillation
             if loss is not None:
                 check_wants(name, loss, prior, chosen.negative_prompt)
+            if chosen.representation.latents and loss is not None and loss.looks_at_images:
+                raise ValueError(
+                    f"{name}: distillation {getattr(loss, 'name', '')!r} looks at pictures, and the representation's "
+                    "colours are latents; give it colors: rgb"
+                )
+        if chosen.representation.latents and self.background == "random":
+            raise ValueError(
+                "background random is of colours, and the representation's are latents; give asked or learned"
+            )
+        if chosen.representation.latents and self.shading.probability:
+            raise ValueError(
+                "shading is of colours, and the representation's are latents; give probability 0"
+            )
 
     def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:
         self.views_together(rules)

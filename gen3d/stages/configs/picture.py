@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureConfig(StageConfig):
-    """Pictures of the representation, taken as views for the stages that come after: `refine` and `texture`.
+    """Pictures of the representation, taken as views for the stages that come after: `fit`, `refine` and `texture`.
 
     num_views, elevations_deg: evenly around, on one ring an elevation. fovy_deg: vertical field of view. size: pixels
-    along an edge.
+    along an edge. domains: what is taken beside colour and opacity, for `fit`.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"representation"})
@@ -30,6 +30,7 @@ class PictureConfig(StageConfig):
     elevations_deg: tuple[float, ...] = (-15.0, 15.0, 45.0)
     fovy_deg: float = 40.0
     size: int = 128
+    domains: tuple[Literal["depth", "normals"], ...] = ()
 
     def __post_init__(self) -> None:
         check_range(self, 1, 1000, "num_views", of="picture")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from diffusion.limits import check_least, check_range
 from gen3d.limits import check_elevations, check_fovy, check_mask_threshold, check_unused
 from gen3d.priors.base import PriorConfig, Rules
-from gen3d.stages.base import Given, StageConfig
-from gen3d.stages.configs.checks import check_multiple, check_start
+from gen3d.stages.base import Beginning, Chosen, Given, StageConfig
+from gen3d.stages.configs.checks import check_colors, check_multiple, check_start
 from gen3d.stages.configs.fit import FittingConfig
 
 if TYPE_CHECKING:
@@ -64,6 +64,23 @@ class ReconstructConfig(StageConfig):
     @property
     def num_rounds(self) -> int:
         return 1 + len(self.timesteps)
+
+    @property
+    def begins(self) -> Beginning | None:
+        return "views"
+
+    @property
+    def levels(self) -> int:
+        return self.num_rounds
+
+    def check(self, chosen: Chosen) -> None:
+        own = chosen.representation
+        if not own.is_field:
+            raise ValueError(
+                f"reconstruct needs a field, which representation {getattr(own, 'name', '')!r} is not; choose another, "
+                "such as volume"
+            )
+        check_colors("reconstruct", own)
 
     def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:
         own = rules(None)
