@@ -204,6 +204,7 @@ class SplatCloud(Representation):
 
     @torch.no_grad()
     def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:
+        assert settings.level is not None, "refused by check_level"
         grid = self.density_grid(settings.resolution).cpu().numpy()
         mesh = mesh_of_grid(grid, settings.level, settings, views).to(self.device)
         return mesh.replace(vertex_colors=self.colors_at(mesh.vertices))
