@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,13 +26,18 @@ def mesh_of_field(field: Field, settings: SurfaceConfig, views: Views | None) ->
     """The surface of `field` at optical density `settings.level`, on its device. With `views`, pieces near each other
     are joined where none of them sees through between the two."""
     grid, level = field.surface_grid(settings.resolution, settings.level)
+    mesh = mesh_of_grid(grid, level, settings, views).to(field.device)
+    return mesh.replace(vertex_colors=surface_color(field, mesh.vertices))
+
+
+def mesh_of_grid(grid: np.ndarray, level: float, settings: SurfaceConfig, views: Views | None) -> Mesh:
+    """As `mesh_of_field`, of `grid [R, R, R]` (x, y, z) on [-1, 1]^3, whose surface is at `level` and whose inside is
+    above; on the CPU and without colours."""
     if settings.max_gap and views is not None:
         grid = bridge_pieces(grid, level, lambda points: _unseen(points, views), max_gap=settings.max_gap)
     mesh = meshing.extract_mesh(grid, level=level, min_fraction=settings.min_fraction)
     mesh = meshing.decimate(meshing.smooth(mesh, settings.smooth), settings.target_faces)
-    mesh = meshing.drop_small_pieces(mesh, min_fraction=settings.min_fraction, min_extent=settings.min_extent)
-    vertices = mesh.vertices.to(field.device)
-    return Mesh(vertices, mesh.faces.to(field.device), vertex_colors=surface_color(field, vertices))
+    return meshing.drop_small_pieces(mesh, min_fraction=settings.min_fraction, min_extent=settings.min_extent)
 
 
 @torch.no_grad()

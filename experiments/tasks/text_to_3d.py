@@ -18,6 +18,7 @@ from experiments.run.run import Run
 from experiments.tasks.configs.text_to_3d import Config
 from experiments.turntable import write_preview, write_turntable, write_views
 from experiments.world import scene_from_caption
+from files.atomic import write_bytes
 from gen3d.asset import Mesh
 from gen3d.cameras import ring
 from gen3d.export import export_asset
@@ -29,6 +30,7 @@ from gen3d.placing import into_unit_sphere
 from gen3d.priors.base import Request
 from gen3d.priors.text import TextPrior
 from gen3d.recipe import build_stages, check_backbone, made_by_model
+from gen3d.representations.base import GROUP, load
 from gen3d.stages.base import Given
 from gen3d.state import State
 from gen3d.views import Views
@@ -76,6 +78,7 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
     state = _optimize(config, run, stages)
     mesh = with_normals(load_mesh(state).detach().to("cpu"))
     _write_samples(run, state)
+    _write_representation(config, run, state)
     _write(config, run, backbone, mesh)
     return mesh
 
@@ -110,6 +113,13 @@ def _write_samples(run: Run, state: State) -> None:
     images = Views.load(state).images[-_LAST_VIEWS:]
     images = images[:: max(1, len(images) // 4)][:4].cpu()
     save_png(grid(images[None]), run.artefact("samples.png", kind="image"))
+
+
+def _write_representation(config: Config, run: Run, state: State) -> None:
+    """The files that the representation has of its own, beside the mesh."""
+    if state.group(GROUP):
+        for name, data in load(config.representation, state).files().items():
+            write_bytes(run.artefact(name, kind="representation"), data)
 
 
 def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:

@@ -201,6 +201,10 @@ class Representation(ABC):
         """Weighted losses of its own, by name: the smoothness of a grid, say."""
         return {}
 
+    def files(self) -> dict[str, bytes]:
+        """Files that other programs read it from as it is, by name: what a finished run writes beside the mesh."""
+        return {}
+
     def save(self, state: State) -> None:
         """Into the state, in place of what is there."""
         state.set_group(GROUP, {name: tensor.detach() for name, tensor in self.tensors().items()})

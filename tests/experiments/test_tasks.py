@@ -17,6 +17,7 @@ from diffusion.backbone import load, save_backbone
 from experiments import catalog
 from experiments.run.schema import build
 from experiments.tasks.text_to_3d import Config as TextTo3D
+from gen3d.splat_ply import load_splats
 from tests.diffusion.models import make_parts
 from video.decode import decode
 
@@ -240,6 +241,20 @@ def test_quickstart_from_the_embedded_model(galatea: Galatea, tmp_path: Path, ti
     assert report["generated_by_ai"] is True
     assert clip.metadata["comment"].startswith("Made by a generative model: ")
     assert clip.metadata["comment"].endswith("prompt: a red mushroom")
+
+
+@pytest.mark.slow
+def test_a_run_of_gaussians_writes_their_own_file_too(
+    galatea: Galatea, tmp_path: Path, tiny_weights: Path
+) -> None:
+    settings = ("representation=gaussians", "prompt=a red mushroom", "budget=smoke", "threads=1", "out=made")
+    outcome = galatea("experiment=baseline/mvdream", *settings)
+    assert outcome.status == 0, outcome.err
+    report = json.loads((tmp_path / "made" / "report.json").read_text())
+    assert report["metrics"]["mesh"]["watertight"] is True
+    kinds = {artefact["file"]: artefact["kind"] for artefact in report["artefacts"]}
+    assert kinds["gaussians.ply"] == "representation"
+    assert len(load_splats(tmp_path / "made" / "gaussians.ply")["means"]) == 800
 
 
 @pytest.mark.slow
