@@ -36,6 +36,7 @@ Settings = TypeVar("Settings", bound=NeuralConfig)
 _CHUNK = 1 << 17  # points of a grid that are looked at together
 # Steps and points of the fit to a given solid.
 _FIT_STEPS, _FIT_POINTS, _FIT_RATE = 300, 8192, 0.02
+_FIT_NETWORK = 0.1  # the network's share of that rate
 # Where in its cell the occupancy grid looks, time after time: fractions of the plastic number fill the cell evenly.
 _TURN = (0.8191725134, 0.6710436067, 0.5497004779)
 _LEAST = 0.5  # how much less dense than what was found around it a place is held possible to be
@@ -271,7 +272,10 @@ class NeuralField(Field, Generic[Settings]):
         near = (
             ((F.max_pool3d(solid[None, None].float(), 3, 1, 1) > 0.5)[0, 0] & (solid < 1.0)).nonzero().cpu()
         )
-        learning = {name: rate for name, rate in self.rates(1.0).items() if rate}
+        shares = {"table_": 1.0, "weight_": _FIT_NETWORK, "bias_": _FIT_NETWORK}
+        learning = {
+            name: share for name in self.named for start, share in shares.items() if name.startswith(start)
+        }
         state = State({name: self.named[name].detach() for name in learning})
         for step in range(_FIT_STEPS):
             points = torch.rand(_FIT_POINTS, 3, generator=generator) * 2 - 1
@@ -283,12 +287,13 @@ class NeuralField(Field, Generic[Settings]):
             sought = F.grid_sample(channels, points.view(1, 1, 1, -1, 3), align_corners=True)[0, :, 0, 0].T
             for name in learning:
                 self.named[name] = state[name].requires_grad_(True)
+                state[name].grad = None
             raw = self.network(points)
             missed = (self.value(raw[:, 0], points) - sought[:, 0]).square().mean()
             missed = missed + (torch.sigmoid(raw[:, 1:]) - sought[:, 1:]).square().mean()
             missed.backward()
             rate: float = _FIT_RATE * 0.05 ** (step / _FIT_STEPS)
-            adam_step(state, dict.fromkeys(learning, rate), Adam())
+            adam_step(state, {name: rate * share for name, share in learning.items()}, Adam())
         for name in learning:
             self.named[name] = state[name].detach()
         self.named["looks"] = torch.zeros_like(self.named["looks"])
