@@ -202,7 +202,11 @@ class TetSurface(Representation):
         _, piece = csgraph.connected_components(graph, directed=False)
         open_pieces = piece[self.grid.border.cpu().numpy()]
         hollow = torch.from_numpy(outside & ~np.isin(piece, open_pieces)).to(self.device)
-        return TetSurface(self.settings, torch.where(hollow, -_PUT, distances), self.offsets, self.colors)
+        filled = torch.where(hollow, -_PUT, distances)
+        smooth = dataclasses.replace(self.settings, smoothing=0)  # as both are now
+        return TetSurface(
+            smooth, filled, self.grid.smooth(self.offsets, self.settings.smoothing), self.colors
+        )
 
 
 def ball(settings: TetMesh, device: torch.device | str = "cpu") -> TetSurface:

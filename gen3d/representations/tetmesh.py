@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gen3d.limits import check_unused
 from gen3d.representations.base import RepresentationConfig
@@ -29,13 +29,16 @@ class TetMesh(RepresentationConfig):
     max_offset: how far a grid vertex may move from its place, in cells; 0 leaves the grid rigid.
     smoothing: how many times distances and offsets are averaged with their neighbours before they are used: a gradient
         that reaches one vertex then moves those around it too, and noise makes no spikes.
-    band: signed distances, in cells, before that, are kept within -band..band, so that no place takes longer to reach than that.
+    band: signed distances, in cells, before that, are kept within -band..band: no place takes longer to reach.
     sdf_rate, offset_rate, color_rate: learning rates relative to the stage's, of distances (in cells), of raw offsets
         and of raw colours.
     sign_consistency, normal_consistency, laplacian: weights of nvdiffrec's cross entropy of distances on edges that
         the surface cuts, of 1 - cos between neighbouring faces, and of vertices away from the middle of their
         neighbours, in cells.
     """
+
+    # It has a grid and a surface of its own.
+    unused_of_surface: ClassVar[frozenset[str]] = frozenset({"resolution", "max_gap"})
 
     name: Literal["tetmesh"] = "tetmesh"
     resolution: int = 32
@@ -76,6 +79,16 @@ class TetMesh(RepresentationConfig):
                 )
         if not self.max_offset:
             check_unused("tetmesh", self, ["offset_rate"], "max_offset is 0")
+
+    def check_level(self, level: float | None) -> None:
+        if level is not None:
+            raise ValueError(
+                f"extract level is {level:g}, which has no effect: a tetmesh is a surface already; set it to null"
+            )
+
+    def check_beginning(self, why: str) -> None:
+        """Refuse settings of its own beginning, which never is; `why`: what it begins with."""
+        check_unused("tetmesh", self, ["ball_radius"], why)
 
     def begin(self, device: torch.device | str = "cpu") -> TetSurface:
         """A grey ball."""
