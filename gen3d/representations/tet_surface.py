@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # How near to a grid vertex the surface may come, as a share of the edge: faces at a vertex must not shrink to a point.
 _LEAST = 1e-3
 # Distance in cells of what must be inside or outside whatever its own says.
-_PUT = 0.1
+_PUT, _BUBBLE = 0.1, 1.0
 _SAMPLES, _NEAREST = 100_000, 8
 
 
@@ -79,11 +79,11 @@ class TetSurface(Representation):
 
     def distances(self) -> Tensor:
         """[G] in cells, smoothed: those of the border are outside; where nothing would be inside, all are lowered
-        together until the deepest place is a bubble."""
+        together until the deepest place is a bubble that can be seen."""
         border = self.grid.border
         smoothed = self.grid.smooth(self.sdf[:, None], self.settings.smoothing)[:, 0]
         lowest = smoothed.detach()[~border].amin()
-        lowered = smoothed - (lowest + _PUT).clamp_min(0.0)
+        lowered = smoothed - torch.where(lowest > -_LEAST, lowest + _BUBBLE, 0.0)
         return torch.where(border, lowered.clamp_min(_PUT), lowered)
 
     def grid_points(self) -> Tensor:

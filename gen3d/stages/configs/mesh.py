@@ -129,8 +129,9 @@ class TextureConfig(StageConfig):
     """A texture of the mesh's colours and the views.
 
     size: texels along an edge; 0 leaves the stage out. views_weight: how much the views count against the mesh's own
-        colours where they see the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
-        direction and the surface, by which views are mixed. delight: how the views' light is taken out.
+        colours where they see the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine
+        between a view's direction and the surface, by which views are mixed. delight: how the views' light is taken
+        out.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"mesh", "views"})
@@ -145,6 +146,9 @@ class TextureConfig(StageConfig):
         if self.size:
             check_range(self, 16, 8192, "size", of="texture")
         check_range(self, 0, 1000, "views_weight", "sharpness", of="texture")
+
+        if self.size == 0:
+            check_unused("texture", self, ["views_weight", "sharpness"], "size is 0")
 
     @property
     def left_out(self) -> bool:
