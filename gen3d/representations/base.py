@@ -64,6 +64,9 @@ class RepresentationConfig(ABC):
     def load(self, tensors: Mapping[str, Tensor]) -> Representation:
         """The representation that `Representation.tensors` described, sharing them."""
 
+    def check_reworked(self, *, vertices: bool) -> None:  # noqa: B027
+        """Refuse, with a ValueError, stages after `to_mesh` that change the colours of its mesh; and its `vertices`."""
+
     def check_level(self, level: float | None) -> None:  # noqa: B027
         """Refuse a surface level at which what a fit begins with would be empty, one that has no effect, and none where
         there must be one."""

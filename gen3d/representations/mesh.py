@@ -47,8 +47,8 @@ class FixedMesh(RepresentationConfig):
     vertex_rate: float = 0.3
     color_rate: float = 1.0
     material_rate: float = 0.1
-    normal_consistency: float = 0.0
-    laplacian: float = 0.0
+    normal_consistency: float = 0.02
+    laplacian: float = 0.01
 
     # A mesh is what it is: no grid is looked at, and nothing is taken away.
     unused_of_surface: ClassVar[frozenset[str]] = frozenset(
@@ -87,6 +87,15 @@ class FixedMesh(RepresentationConfig):
             *("base", "moves", "faces", "weld", "edges", "colors", "shine"),
             *(("uvs",) if self.colors == "texture" else ()),
         )
+
+    def check_reworked(self, *, vertices: bool) -> None:
+        if self.colors == "texture":
+            raise ValueError(
+                "a mesh with a texture is finished already, and this would take the texture's place; leave the stage "
+                "out, or set representation.colors to vertices"
+            )
+        if vertices and self.geometry == "frozen":
+            raise ValueError("the mesh is frozen, and this would move its vertices; set vertex_rate to 0")
 
     def check_level(self, level: float | None) -> None:
         if level is not None:

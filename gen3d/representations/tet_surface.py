@@ -235,7 +235,8 @@ def surface_of_mesh(mesh: Mesh, settings: TetMesh, device: torch.device | str = 
     )
     points, faces, weights = sample_surface(mesh, _SAMPLES, generator=torch.Generator().manual_seed(0))
     colors = surface_colors(mesh, faces, weights)
-    distance, index = KDTree(points.numpy()).query(grid.points.numpy(), k=_NEAREST)
+    found = KDTree(points.numpy()).query(grid.points.numpy(), k=_NEAREST)
+    distance, index = (np.asarray(each) for each in found)
     near = distance[:, 0] < 2.0 * grid.spacing
     # Exactly, where it matters: to the faces on which the nearest samples lie.
     triangles = mesh.vertices[mesh.faces[faces[torch.from_numpy(index[near])]]].double().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gen3d.render.shading import render_mesh
 from gen3d.representations.base import GROUP, load, load_field
 from gen3d.representations.mesh import FixedMesh
 from gen3d.representations.mesh_surface import MeshSurface
-from gen3d.stages.config import ExtractConfig
+from gen3d.stages.config import ExtractConfig, RefineConfig, TextureConfig
 from gen3d.state import State
 from gen3d.texture import bake_vertex_colors, unwrap
 from tests.gen3d.rendering import gradient_error
@@ -214,3 +215,11 @@ def test_settings_of_its_beginning_and_of_a_surface() -> None:
     chosen = Chosen(prior=TextPriorConfig(), representation=FixedMesh(), distillation=X0())
     with pytest.raises(ValueError, match="smooth is 2, which has no effect"):
         ExtractConfig(level=None, smooth=2).check(chosen)
+    for stage in (RefineConfig(), TextureConfig()):
+        with pytest.raises(ValueError, match="finished already"):
+            stage.check(chosen)
+    frozen = dataclasses.replace(chosen, representation=FixedMesh(geometry="frozen", colors="vertices"))
+    TextureConfig().check(frozen)
+    RefineConfig(vertex_rate=0.0).check(frozen)
+    with pytest.raises(ValueError, match="would move its vertices"):
+        RefineConfig().check(frozen)

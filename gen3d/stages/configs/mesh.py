@@ -73,6 +73,9 @@ class RefineConfig(StageConfig):
     def left_out(self) -> bool:
         return self.num_steps == 0
 
+    def check(self, chosen: Chosen) -> None:
+        chosen.representation.check_reworked(vertices=self.vertex_rate > 0)
+
     def build(self, given: Given) -> RefineMesh:
         from gen3d.stages.refine import RefineMesh
 
@@ -153,6 +156,9 @@ class TextureConfig(StageConfig):
     @property
     def left_out(self) -> bool:
         return self.size == 0
+
+    def check(self, chosen: Chosen) -> None:
+        chosen.representation.check_reworked(vertices=False)
 
     def build(self, given: Given) -> Texture:
         from gen3d.stages.texture import Texture
