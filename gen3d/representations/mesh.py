@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from diffusion.limits import check_range
 from gen3d.limits import check_unused
 from gen3d.representations.base import RepresentationConfig
 
@@ -56,22 +57,12 @@ class FixedMesh(RepresentationConfig):
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.subdivisions <= 7:
-            raise ValueError(f"mesh subdivisions must lie in 0..7, got {self.subdivisions}")
-        if not 0.1 <= self.ball_radius <= 1.0:
-            raise ValueError(f"mesh ball_radius must lie in 0.1..1, got {self.ball_radius:g}")
-        if not 16 <= self.texture_size <= 8192:
-            raise ValueError(f"mesh texture_size must lie in 16..8192 texels, got {self.texture_size}")
-        if not 0 <= self.smoothing <= 256:
-            raise ValueError(f"mesh smoothing must lie in 0..256, got {self.smoothing}")
-        for name in ("vertex_rate", "color_rate", "material_rate"):
-            if not 0.0 <= getattr(self, name) <= 100.0:
-                raise ValueError(f"mesh {name} must lie in 0..100, got {getattr(self, name):g}")
-        for name in ("normal_consistency", "laplacian"):
-            if not 0.0 <= getattr(self, name) <= 1000.0:
-                raise ValueError(
-                    f"mesh {name} is a weight and must lie in 0..1000, got {getattr(self, name):g}"
-                )
+        check_range(self, 0, 7, "subdivisions", of="mesh")
+        check_range(self, 0.1, 1, "ball_radius", of="mesh")
+        check_range(self, 16, 8192, "texture_size", of="mesh")
+        check_range(self, 0, 256, "smoothing", of="mesh")
+        check_range(self, 0, 100, "vertex_rate", "color_rate", "material_rate", of="mesh")
+        check_range(self, 0, 1000, "normal_consistency", "laplacian", of="mesh", hint="it is a weight")
         if self.geometry == "frozen":
             moving = ["smoothing", "vertex_rate", "normal_consistency", "laplacian"]
             check_unused("mesh", self, moving, "geometry is frozen")

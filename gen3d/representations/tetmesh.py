@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from diffusion.limits import check_range
 from gen3d.limits import check_unused
 from gen3d.representations.base import RepresentationConfig
 
@@ -54,29 +55,16 @@ class TetMesh(RepresentationConfig):
     laplacian: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 8 <= self.resolution <= 256:
-            raise ValueError(
-                f"tetmesh resolution must lie in 8..256 cells, got {self.resolution}; 32 is a good start"
-            )
-        if not 0.1 <= self.ball_radius <= 1.0:
-            raise ValueError(f"tetmesh ball_radius must lie in 0.1..1, got {self.ball_radius:g}")
-        if not 0.0 <= self.max_offset <= MAX_OFFSET:
-            raise ValueError(
-                f"tetmesh max_offset must lie in 0..{MAX_OFFSET:g} cells, got {self.max_offset:g}: farther, and "
-                "tetrahedra turn inside out"
-            )
-        if not 0 <= self.smoothing <= 16:
-            raise ValueError(f"tetmesh smoothing must lie in 0..16, got {self.smoothing}")
-        if not 0.5 <= self.band <= 1000.0:
-            raise ValueError(f"tetmesh band must lie in 0.5..1000 cells, got {self.band:g}")
-        for name in ("sdf_rate", "offset_rate", "color_rate"):
-            if not 0.0 <= getattr(self, name) <= 100.0:
-                raise ValueError(f"tetmesh {name} must lie in 0..100, got {getattr(self, name):g}")
-        for name in ("sign_consistency", "normal_consistency", "laplacian"):
-            if not 0.0 <= getattr(self, name) <= 1000.0:
-                raise ValueError(
-                    f"tetmesh {name} is a weight and must lie in 0..1000, got {getattr(self, name):g}"
-                )
+        check_range(self, 8, 256, "resolution", of="tetmesh", hint="32 cells are a good start")
+        check_range(self, 0.1, 1, "ball_radius", of="tetmesh")
+        check_range(
+            self, 0, MAX_OFFSET, "max_offset", of="tetmesh", hint="farther, and tetrahedra turn inside out"
+        )
+        check_range(self, 0, 16, "smoothing", of="tetmesh")
+        check_range(self, 0.5, 1000, "band", of="tetmesh")
+        check_range(self, 0, 100, "sdf_rate", "offset_rate", "color_rate", of="tetmesh")
+        weights = ("sign_consistency", "normal_consistency", "laplacian")
+        check_range(self, 0, 1000, *weights, of="tetmesh", hint="it is a weight")
         if not self.max_offset:
             check_unused("tetmesh", self, ["offset_rate"], "max_offset is 0")
 

@@ -194,7 +194,7 @@ def test_a_state_gives_it_back() -> None:
         ({"texture_size": 4}, "texture_size"),
         ({"smoothing": -1}, "smoothing"),
         ({"vertex_rate": -1.0}, "vertex_rate"),
-        ({"laplacian": -1.0}, "laplacian is a weight"),
+        ({"laplacian": -1.0}, "it is a weight"),
         ({"geometry": "frozen", "vertex_rate": 1.0}, "no effect while geometry is frozen"),
         ({"colors": "vertices", "texture_size": 64}, "no effect while colors are at the vertices"),
         ({"environment": "uniform"}, "no effect while material is diffuse"),

@@ -249,7 +249,7 @@ def test_a_state_gives_it_back() -> None:
         ({"max_offset": 0.5}, "turn inside out"),
         ({"band": 0.0}, "band"),
         ({"smoothing": -1}, "smoothing"),
-        ({"laplacian": -1.0}, "laplacian is a weight"),
+        ({"laplacian": -1.0}, "it is a weight"),
         ({"sdf_rate": -1.0}, "sdf_rate"),
         ({"max_offset": 0.0, "offset_rate": 2.0}, "no effect while max_offset is 0"),
     ],
