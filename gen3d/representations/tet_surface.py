@@ -109,18 +109,20 @@ class TetSurface(Representation):
         share = first / (first + second).clamp_min(_LEAST)
         return (_LEAST + (1.0 - 2.0 * _LEAST) * share)[:, None]
 
-    def _between(self, values: Tensor) -> Tensor:
+    def _between(self, values: Tensor, shares: Tensor) -> Tensor:
         """[N, C] at the surface, of values [G, C] of the grid."""
         first, second = values[self.cut.ends[:, 0]], values[self.cut.ends[:, 1]]
-        return first + self._shares() * (second - first)
+        return first + shares * (second - first)
 
     def vertices(self) -> Tensor:
         """[N, 3] of the surface, differentiable."""
-        return self._between(self.grid_points())
+        return self._between(self.grid_points(), self._shares())
 
-    def vertex_colors(self) -> Tensor:
-        """[N, 3] sRGB, differentiable."""
-        return torch.sigmoid(self._between(self.colors))
+    def vertices_and_colors(self) -> tuple[Tensor, Tensor]:
+        """[N, 3] of the surface, and their sRGB [N, 3], both differentiable."""
+        shares = self._shares()
+        colors = torch.sigmoid(self._between(self.colors, shares))
+        return self._between(self.grid_points(), shares), colors
 
     def render(
         self,
@@ -132,8 +134,8 @@ class TetSurface(Representation):
         shade: Shade | None = None,
         normals: bool = False,
     ) -> Rendered:
-        surface = Surface(vertices=self.vertices(), faces=self.cut.faces, edges=self.edges)
-        colors = self.vertex_colors()
+        vertices, colors = self.vertices_and_colors()
+        surface = Surface(vertices=vertices, faces=self.cut.faces, edges=self.edges)
         return render_surface(
             surface,
             lambda raster: interpolate(colors, raster),
@@ -151,11 +153,14 @@ class TetSurface(Representation):
             other = (ends.flip(1) > 0.0).float()
             entropy = F.binary_cross_entropy_with_logits(ends, other)
             losses["sign_consistency"] = settings.sign_consistency * entropy
+        if not (settings.normal_consistency or settings.laplacian):
+            return losses
+        vertices = self.vertices()
         if settings.normal_consistency:
-            turned = normal_consistency(self.vertices(), self.cut.faces, face_pairs(self.cut.faces))
+            turned = normal_consistency(vertices, self.cut.faces, face_pairs(self.cut.faces))
             losses["normal_consistency"] = settings.normal_consistency * turned
         if settings.laplacian:
-            apart = laplacian(self.vertices(), self.edges[:, :2]) / self.grid.spacing
+            apart = laplacian(vertices, self.edges[:, :2]) / self.grid.spacing
             losses["laplacian"] = settings.laplacian * apart
         return losses
 
@@ -179,7 +184,8 @@ class TetSurface(Representation):
         """Without hollows that nothing leads to, and cleaned up by `settings`; what they say of a grid does not matter
         here."""
         solid = self._without_cavities()
-        found = Mesh(solid.vertices(), solid.cut.faces)
+        vertices, colors = solid.vertices_and_colors()
+        found = Mesh(vertices, solid.cut.faces)
         mesh = meshing.drop_small_pieces(
             found, min_fraction=settings.min_fraction, min_extent=settings.min_extent
         )
@@ -188,8 +194,7 @@ class TetSurface(Representation):
             mesh, min_fraction=settings.min_fraction, min_extent=settings.min_extent
         )
         _, nearest = KDTree(found.vertices.cpu().numpy()).query(mesh.vertices.cpu().numpy())
-        colors = solid.vertex_colors()[torch.from_numpy(np.asarray(nearest)).to(self.device)]
-        return mesh.replace(vertex_colors=colors)
+        return mesh.replace(vertex_colors=colors[torch.from_numpy(np.asarray(nearest)).to(self.device)])
 
     def _without_cavities(self) -> TetSurface:
         distances = self.distances()
@@ -246,13 +251,14 @@ def surface_of_mesh(mesh: Mesh, settings: TetMesh, device: torch.device | str = 
     signed = np.where(inside, -distance[:, 0], distance[:, 0]) / grid.spacing
     sdf = torch.from_numpy(signed.astype(np.float32)).clamp(-settings.band, settings.band)
     raw = torch.logit(colors[torch.from_numpy(index[:, 0])].clamp(0.02, 0.98))
-    sdf = _unsmoothed(sdf, grid, settings.smoothing)
+    sdf = _unsmoothed(sdf, grid, settings)
     return TetSurface(settings, sdf.to(device), torch.zeros_like(raw).to(device), raw.to(device))
 
 
-def _unsmoothed(values: Tensor, grid: TetGrid, num_times: int) -> Tensor:
-    """What `grid.smooth` makes nearly `values [G]` of (Van Cittert's iteration)."""
+def _unsmoothed(values: Tensor, grid: TetGrid, settings: TetMesh) -> Tensor:
+    """What smoothing makes nearly `values [G]` of, within the band (Van Cittert's iteration)."""
     raw = values.clone()
-    for _ in range(8 if num_times else 0):
-        raw += values - grid.smooth(raw[:, None], num_times)[:, 0]
+    for _ in range(8 if settings.smoothing else 0):
+        raw += values - grid.smooth(raw[:, None], settings.smoothing)[:, 0]
+        raw.clamp_(-settings.band, settings.band)
     return raw

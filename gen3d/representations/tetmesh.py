@@ -45,13 +45,13 @@ class TetMesh(RepresentationConfig):
     resolution: int = 32
     ball_radius: float = 0.8
     max_offset: float = 0.2
-    smoothing: int = 2
+    smoothing: int = 8
     band: float = 1.0
     sdf_rate: float = 1.0
     offset_rate: float = 1.0
     color_rate: float = 1.0
     sign_consistency: float = 0.0
-    normal_consistency: float = 0.0
+    normal_consistency: float = 0.003
     laplacian: float = 0.0
 
     def __post_init__(self) -> None:

@@ -190,7 +190,11 @@ def test_a_mesh_comes_back(sdf: Callable[[Tensor], Tensor]) -> None:
     colors = (mesh.vertices[:, :1] > 0).float() * torch.tensor([0.6, 0.2, 0.1]) + 0.2
     mesh = mesh.replace(vertex_colors=colors)
     own = TetMesh()
-    again = own.begin_from(mesh).to_mesh(dataclasses.replace(PLAIN, target_faces=10**5), None)
+    begun = own.begin_from(mesh)
+    before = begun.sdf.clone()
+    begun.refresh()
+    assert torch.equal(begun.sdf, before)
+    again = begun.to_mesh(dataclasses.replace(PLAIN, target_faces=10**5), None)
     assert is_watertight(again)
     assert volume_iou(again, sdf) > 0.95
     assert again.vertex_colors is not None
@@ -214,7 +218,7 @@ def test_what_is_ahead_of_the_surface_gets_its_colours() -> None:
     assert float(surface.sdf.abs().max()) == surface.settings.band
     surface.sdf.add_(0.8)  # a layer farther in
     fresh = surface.settings.load(surface.tensors())
-    assert float((fresh.vertex_colors()[:, 0] - torch.sigmoid(torch.tensor(2.0))).abs().max()) < 1e-4
+    assert float((fresh.vertices_and_colors()[1][:, 0] - torch.sigmoid(torch.tensor(2.0))).abs().max()) < 1e-4
 
 
 def test_regularisers_prefer_what_is_smooth() -> None:
