@@ -277,7 +277,7 @@ def test_settings_of_a_surface_that_have_no_effect() -> None:
         ExtractConfig(level=None, resolution=64).check(chosen)
     with pytest.raises(ValueError, match=r"distortion is 0\.1, which has no effect"):
         DistillConfig(distortion=0.1).check(chosen)
-    with pytest.raises(ValueError, match="representation=tetmesh is not"):
+    with pytest.raises(ValueError, match="needs a field, which representation 'tetmesh' is not"):
         ReconstructConfig().check(chosen)
     with pytest.raises(ValueError, match=r"ball_radius is 0\.5, which has no effect while it begins"):
         TetMesh(ball_radius=0.5).check_beginning("it begins with a mesh")
