@@ -150,7 +150,10 @@ class DistillConfig(StageConfig):
         if not chosen.representation.is_field:
             kind = getattr(chosen.representation, "name", "")
             check_unused(
-                "distill", self, ["orient", "distortion"], f"the representation, {kind}, is no field"
+                "distill",
+                self,
+                ["orient", "distortion", "z_variance"],
+                f"the representation, {kind}, is no field",
             )
         for name, one in self.opinions().items():
             prior = one.prior or chosen.prior
