@@ -66,13 +66,18 @@ def unwrap(mesh: Mesh, *, size: int = 1024, padding: int = 4) -> Mesh:
 
 def texel_points(mesh: Mesh, size: int) -> tuple[Tensor, Tensor]:
     """Which texels of a size x size texture lie in a chart ([size, size] bool), and their surface points [K, 3]."""
+    return _texel_values(mesh, mesh.vertices.detach(), size)
+
+
+def _texel_values(mesh: Mesh, values: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Which texels lie in a chart, and what values [N, C] of the vertices are there, [K, C]."""
     if mesh.uvs is None:
         raise ValueError("mesh has no uvs. Make them with texture.unwrap")
     x, y = mesh.uvs[:, 0] * 2.0 - 1.0, 1.0 - mesh.uvs[:, 1] * 2.0
     clip = torch.stack([x, y, torch.zeros_like(x), torch.ones_like(x)], dim=-1)[None].detach()
     raster = rasterize(clip, mesh.faces, size, size)
     covered = raster.mask[0]
-    return covered, interpolate(mesh.vertices.detach(), raster)[0][covered]
+    return covered, interpolate(values, raster)[0][covered]
 
 
 def bake(
@@ -94,8 +99,20 @@ def bake(
         raise ValueError(f"color_fn must return [N, 3] for [N, 3] points, got {list(colors.shape)}")
     if not bool(torch.isfinite(colors).all()):
         raise ValueError("color_fn returned NaN or Inf")
-    texture = torch.zeros(size, size, 3, device=mesh.device)
-    texture[covered] = colors.to(mesh.device, torch.float32).clamp(0.0, 1.0)
+    return _with_texels(mesh, covered, colors.to(mesh.device, torch.float32), padding)
+
+
+def bake_vertex_colors(mesh: Mesh, *, size: int = 1024) -> Mesh:
+    """The mesh, which has UVs, with its vertex colours in a texture instead."""
+    if mesh.vertex_colors is None:
+        raise ValueError("mesh has no vertex_colors")
+    covered, colors = _texel_values(mesh, mesh.vertex_colors, size)
+    return _with_texels(mesh, covered, colors)
+
+
+def _with_texels(mesh: Mesh, covered: Tensor, colors: Tensor, padding: int | None = None) -> Mesh:
+    texture = torch.zeros(*covered.shape, 3, device=mesh.device)
+    texture[covered] = colors.clamp(0.0, 1.0)
     texture = dilate(texture, covered, padding)
     return mesh.replace(
         material=dataclasses.replace(mesh.material, base_color_texture=texture), vertex_colors=None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3d.cameras import Cameras
-from gen3d.representations.base import Field
+from gen3d.representations.base import HasNormals
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,9 +21,9 @@ class Lamp:
     ambient: float = 0.1
     textureless: bool = False
 
-    def __call__(self, field: Field, points: Tensor, color: Tensor) -> Tensor:
+    def __call__(self, lit: HasNormals, points: Tensor, color: Tensor) -> Tensor:
         towards = F.normalize(self.position - points, dim=-1)
-        facing = (field.normals_at(points) * towards).sum(dim=-1, keepdim=True).clamp_min(0.0)
+        facing = (lit.normals_at(points) * towards).sum(dim=-1, keepdim=True).clamp_min(0.0)
         light = self.ambient + (1.0 - self.ambient) * facing
         return light * (torch.ones_like(color) if self.textureless else color)
 

@@ -46,7 +46,7 @@ class MeshRender:
     depth: Tensor
 
 
-def _clip_vertices(vertices: Tensor, cameras: Cameras, aspect: float) -> Tensor:
+def clip_vertices(vertices: Tensor, cameras: Cameras, aspect: float) -> Tensor:
     """[V, N, 4] clip positions with near and far planes just around the mesh."""
     homogeneous = torch.nn.functional.pad(vertices, (0, 1), value=1.0)
     with torch.no_grad():
@@ -116,7 +116,7 @@ def render_mesh(
             f"background must be [3] or [{len(cameras)}, 3], got {list(torch.as_tensor(background).shape)}"
         )
 
-    clip = _clip_vertices(mesh.vertices, cameras, width / height)
+    clip = clip_vertices(mesh.vertices, cameras, width / height)
     raster = functions.rasterize(clip, mesh.faces, height * supersample, width * supersample)
     topology = topology or Topology.of(mesh.vertices, mesh.faces)
     normals = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,10 +32,12 @@ GROUP = "representation"
 class RepresentationConfig(ABC):
     """Settings of a representation; the base of all that `representation=` can choose.
 
-    is_field: whether it is a `Field`.
+    is_field: whether it is a `Field`. unused_of_surface: settings of `SurfaceConfig` that its `to_mesh` does not look
+    at.
     """
 
     is_field: ClassVar[bool] = False
+    unused_of_surface: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def latents(self) -> bool:
@@ -61,6 +63,9 @@ class RepresentationConfig(ABC):
     @abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> Representation:
         """The representation that `Representation.tensors` described, sharing them."""
+
+    def check_reworked(self, *, vertices: bool) -> None:  # noqa: B027
+        """Refuse, with a ValueError, stages after `to_mesh` that change the colours of its mesh; and its `vertices`."""
 
     def check_level(self, level: float | None) -> None:  # noqa: B027
         """Refuse a surface level at which what a fit begins with would be empty, one that has no effect, and none where
@@ -113,8 +118,16 @@ class Rendered:
     rays: RayRender | None = None
 
 
-# (field, points [K, 3], their colours [K, C]) -> colours under a light.
-Shade = Callable[["Field", "Tensor", "Tensor"], "Tensor"]
+class HasNormals(Protocol):
+    """What a light falls on."""
+
+    def normals_at(self, points: Tensor) -> Tensor:
+        """Outward unit normals [K, 3] at points [K, 3]. Differentiable."""
+        ...
+
+
+# (what is lit, points [K, 3], their colours [K, C]) -> colours under a light.
+Shade = Callable[[HasNormals, "Tensor", "Tensor"], "Tensor"]
 
 
 class Representation(ABC):

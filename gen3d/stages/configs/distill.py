@@ -147,6 +147,14 @@ class DistillConfig(StageConfig):
         return self.uses - named
 
     def check(self, chosen: Chosen) -> None:
+        if not chosen.representation.is_field:
+            kind = getattr(chosen.representation, "name", "")
+            check_unused(
+                "distill",
+                self,
+                ["orient", "distortion", "z_variance"],
+                f"the representation, {kind}, is no field",
+            )
         for name, one in self.opinions().items():
             prior = one.prior or chosen.prior
             if not prior.predicts:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffusion.limits import check_least, check_range
 from gen3d.delight_config import DelightConfig
-from gen3d.limits import check_elevations, check_fovy, check_mask_threshold
+from gen3d.limits import check_elevations, check_fovy, check_mask_threshold, check_unused
 from gen3d.priors.base import PriorConfig, Rules
 from gen3d.stages.base import Chosen, Given, StageConfig
 from gen3d.stages.configs.checks import check_multiple, check_start
@@ -32,7 +32,10 @@ class ExtractConfig(SurfaceConfig, StageConfig):
     name: Literal["extract"] = "extract"
 
     def check(self, chosen: Chosen) -> None:
-        chosen.representation.check_level(self.level)
+        own = chosen.representation
+        own.check_level(self.level)
+        unused = sorted(own.unused_of_surface)
+        check_unused("extract", self, unused, f"the representation is {getattr(own, 'name', '')}")
 
     def build(self, given: Given) -> ExtractMesh:
         from gen3d.stages.extract import ExtractMesh
@@ -69,6 +72,9 @@ class RefineConfig(StageConfig):
     @property
     def left_out(self) -> bool:
         return self.num_steps == 0
+
+    def check(self, chosen: Chosen) -> None:
+        chosen.representation.check_reworked(vertices=self.vertex_rate > 0)
 
     def build(self, given: Given) -> RefineMesh:
         from gen3d.stages.refine import RefineMesh
@@ -125,9 +131,10 @@ class RedrawConfig(StageConfig):
 class TextureConfig(StageConfig):
     """A texture of the mesh's colours and the views.
 
-    size: texels along an edge. views_weight: how much the views count against the mesh's own colours where they see
-        the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine between a view's
-        direction and the surface, by which views are mixed. delight: how the views' light is taken out.
+    size: texels along an edge; 0 leaves the stage out. views_weight: how much the views count against the mesh's own
+        colours where they see the surface squarely; 0 bakes the mesh's colours alone. sharpness: power of the cosine
+        between a view's direction and the surface, by which views are mixed. delight: how the views' light is taken
+        out.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"mesh", "views"})
@@ -139,8 +146,19 @@ class TextureConfig(StageConfig):
     delight: DelightConfig = field(default_factory=DelightConfig)
 
     def __post_init__(self) -> None:
-        check_range(self, 16, 8192, "size", of="texture")
+        if self.size:
+            check_range(self, 16, 8192, "size", of="texture")
         check_range(self, 0, 1000, "views_weight", "sharpness", of="texture")
+
+        if self.size == 0:
+            check_unused("texture", self, ["views_weight", "sharpness"], "size is 0")
+
+    @property
+    def left_out(self) -> bool:
+        return self.size == 0
+
+    def check(self, chosen: Chosen) -> None:
+        chosen.representation.check_reworked(vertices=False)
 
     def build(self, given: Given) -> Texture:
         from gen3d.stages.texture import Texture

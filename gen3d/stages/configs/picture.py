@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class PictureConfig(StageConfig):
     """Pictures of the representation, taken as views for the stages that come after: `fit`, `refine` and `texture`.
 
-    num_views, elevations_deg: evenly around, on one ring an elevation. fovy_deg: vertical field of view. size: pixels
-    along an edge. domains: what is taken beside colour and opacity, for `fit`.
+    num_views, elevations_deg: evenly around, on one ring an elevation; num_views 0 leaves the stage out. fovy_deg:
+    vertical field of view. size: pixels along an edge. domains: what is taken beside colour and opacity, for `fit`.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"representation"})
@@ -33,12 +33,16 @@ class PictureConfig(StageConfig):
     domains: tuple[Literal["depth", "normals"], ...] = ()
 
     def __post_init__(self) -> None:
-        check_range(self, 1, 1000, "num_views", of="picture")
+        check_range(self, 0, 1000, "num_views", of="picture")
         if not self.elevations_deg:
             raise ValueError("picture elevations_deg needs at least one entry")
         check_elevations("picture elevations_deg", self.elevations_deg)
         check_fovy("picture fovy_deg", [self.fovy_deg])
         check_range(self, 16, 4096, "size", of="picture")
+
+    @property
+    def left_out(self) -> bool:
+        return self.num_views == 0
 
     def build(self, given: Given) -> TakePictures:
         from gen3d.stages.picture import TakePictures
