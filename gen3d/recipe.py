@@ -145,9 +145,9 @@ def _check_beginnings(recipe: Recipe, chosen: Chosen, init_mesh: bool) -> None:
             "no stage of the recipe begins with init_mesh; leave it out, or choose another recipe, such as distill"
         )
     for representation, kinds in begun.items():
-        if "own" not in kinds or init_mesh:
-            what = "a mesh" if "own" in kinds else _BEGINNINGS[sorted(kinds)[0]]
-            representation.check_beginning(f"it begins with {what}")
+        # A mesh to begin with stands in for whatever beginning a budget describes, and is no contradiction.
+        if "own" not in kinds:
+            representation.check_beginning(f"it begins with {_BEGINNINGS[sorted(kinds)[0]]}")
     for representation, count in levels.items():
         if count:
             representation.check_levels(count)

@@ -156,8 +156,8 @@ def test_a_blob_that_never_is_is_refused(recipe: dict[str, StageConfig], begins:
     # Another stage begins with it.
     check_recipe({"first": FitConfig(), **recipe}, chosen(blob))
     check_recipe({"first": FitConfig()}, chosen(blob))
-    with pytest.raises(ValueError, match=r"blob_radius .* no effect while it begins with a mesh"):
-        check_recipe({"first": FitConfig()}, chosen(blob), init_mesh=True)
+    # A user's mesh takes the place of whatever beginning a budget describes.
+    check_recipe({"first": FitConfig()}, chosen(blob), init_mesh=True)
 
 
 def test_resolutions_that_no_stage_reaches_are_refused() -> None:

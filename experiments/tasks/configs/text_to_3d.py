@@ -17,7 +17,8 @@ from gen3d.stages.base import Chosen, StageConfig
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     """prompt: what to make. negative_prompt: what to keep away from. init_mesh: a closed mesh to begin with, GLB, glTF,
-        OBJ, PLY or STL; it is put into the unit sphere, +Y up and facing +Z.
+        OBJ, PLY or STL, in place of the representation's own beginning; it is put into the unit sphere, +Y up and
+        facing +Z.
 
     prior: what a model thinks of pictures. representation: what the asset is while it is optimised. distillation: the
         loss of stages that distil. recipe: the stages, in order; they take these three where they name nothing else.
