@@ -18,7 +18,7 @@ PACKAGES = ("avatar", "configs", "diffusion", "experiments", "files", "gen3d", "
 
 
 # What settings build by a late import knows them in turn.
-_BUILDERS = {"build", "begin", "begin_from", "load"}
+_BUILDERS = {"build", "begin", "begin_from", "live", "load"}
 
 
 def sources() -> dict[str, str]:

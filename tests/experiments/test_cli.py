@@ -280,7 +280,7 @@ def test_nan_stops_the_run_and_keeps_the_last_checkpoint(galatea: Galatea, tmp_p
     outcome = galatea(COUNT, "prompt=x", "nan_at=9", "checkpoint_every=4", "out=made")
     assert outcome.status == 1
     assert (
-        outcome.err[-1] == "galatea: loss is nan in stage 'fit' at step 9; the checkpoint of step 8 is kept"
+        outcome.err[-1] == "galatea: loss is nan in phase 'fit' at step 9; the checkpoint of step 8 is kept"
     )
     assert (tmp_path / "made" / "checkpoints" / "step_00000008" / "state.safetensors").is_file()
     assert not (tmp_path / "made" / "report.json").exists()

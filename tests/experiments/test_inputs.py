@@ -61,6 +61,8 @@ def test_every_path_of_every_task_is_read_or_written() -> None:
     known = {
         "audio", "audio_dir", "backbone.name", "clip", "continue_from", "data_folder", "face_model", "measures",
         "init_mesh", "model", "out", "portrait", "portrait_dir", "prompts", "talking",
+        "distillation.reward.folder", "distillation.loss.reward.folder",
+        "recipe.*.guidances.*.loss.reward.folder", "recipe.*.guidances.*.loss.loss.reward.folder",
     }  # fmt: skip
     every = (field for name in tasks.TASKS for field in fields_of(tasks.config(name)))
     assert {key for key, annotation in every if inputs._is_path(annotation)} == known

@@ -50,6 +50,7 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "baseline/sjc": ("prompt=a red mushroom",),
     "benchmark/talk": _SPEECH,
     "benchmark/talk_files": ("portrait_dir=faces", "audio_dir=sounds", "face=center"),
+    "benchmark/losses": (),
     "benchmark/text_to_3d": (),
     "benchmark/tiny": ("workers=1",),
     "sample/multiview": ("prompt=a red mushroom",),
@@ -277,9 +278,9 @@ _OF_THE_PICTURES = ("show nothing but background", "no grid value lies inside", 
         (name, seed)
         for name in EXPERIMENTS
         for seed in range(_RUNS.get(name, 1))
-        if name != "benchmark/text_to_3d"
+        if name not in ("benchmark/losses", "benchmark/text_to_3d")
     ],
-)  # its assets are runs of text_to_3d
+)  # their assets are runs of text_to_3d
 def test_extreme_settings_that_are_taken_can_be_done(
     galatea: Galatea, inputs: Path, experiment: str, seed: int
 ) -> None:
