@@ -86,7 +86,9 @@ class NeuralConfig(RepresentationConfig):
 
     def begin(self, device: torch.device | str = "cpu") -> NeuralField:
         """The blob or ball that these settings describe; its network begins the same every time."""
-        return self.live().fresh(self, device)
+        from gen3d.representations.neural_field import begun
+
+        return begun(self, device)
 
     def begin_from(self, mesh: Mesh, device: torch.device | str = "cpu") -> NeuralField:
         """The mesh's solid with the colours of its surface, learnt from points in and around it."""

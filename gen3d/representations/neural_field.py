@@ -298,3 +298,8 @@ class NeuralField(Field, Generic[Settings]):
             self.named[name] = state[name].detach()
         self.named["looks"] = torch.zeros_like(self.named["looks"])
         self.refresh()
+
+
+def begun(settings: NeuralConfig, device: torch.device | str = "cpu") -> NeuralField:
+    """The field that has these settings, as it begins."""
+    return settings.live().fresh(settings, device)
