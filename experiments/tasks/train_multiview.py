@@ -60,6 +60,12 @@ def _continue(config: Config, recipe: MultiviewRecipe, source: Backbone, seen: S
             f"noise.prediction_type is {asked}, but the UNet of {config.continue_from} predicts {learned}; "
             f"give noise.prediction_type={learned}, or no continue_from"
         )
+    has = list(source.unet.config["block_out_channels"])
+    if has != list(config.channels):
+        raise UserError(
+            f"channels is {list(config.channels)}, but the UNet of {config.continue_from} has {has}; give "
+            f"'channels={has}', or no continue_from"
+        )
     weights, wants = source.unet.state_dict(), int(recipe.unet.config["in_channels"])
     if wants < source.latent_channels:
         weights = narrowed_unet(weights, dearest_channels(source, seen, wants))

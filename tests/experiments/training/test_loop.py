@@ -29,14 +29,14 @@ SMALL = (
 
 
 def _train(galatea: Callable[..., Any], part: str, out: str, *more: str) -> Any:
-    narrow = ("channels=[32,32]",) if part == "multiview" else ()
+    narrow = part == "multiview" and not any(one.startswith("channels=") for one in more)
     return galatea(
         f"experiment=train/tiny_{part}",
         f"out={out}",
         "model=tiny",
         "data_folder=data",
         *SMALL,
-        *narrow,
+        *(("channels=[32,32]",) if narrow else ()),
         *more,
     )
 
@@ -103,8 +103,11 @@ def test_what_the_text_transformer_starts_from(galatea: Callable[..., Any], tmp_
 
 @pytest.mark.slow
 def test_a_vae_gets_more_channels_and_the_unet_follows(galatea: Callable[..., Any], tmp_path: Path) -> None:
+    # As wide as the untrained UNet that training a VAE leaves beside it.
+    width = "channels=[64,128,128]"
+
     def train(part: str, out: str, *more: str) -> Any:
-        return _train(galatea, part, out, "loop.steps=1", *more)
+        return _train(galatea, part, out, "loop.steps=1", *((width,) if part == "multiview" else ()), *more)
 
     assert train("vae", "narrow", "latent_channels=4").status == 0
     outcome = train("vae", "decoder", "latent_channels=4", "continue_from=tiny", "keep_unet_valid=true")
@@ -119,6 +122,9 @@ def test_a_vae_gets_more_channels_and_the_unet_follows(galatea: Callable[..., An
         BackboneError, match=r"takes latents of 4 channels, these have 8.*train the UNet onto it"
     ):
         backbone.predict(noise, 500, words, camera=camera)
+    outcome = _train(galatea, "multiview", "other", "continue_from=tiny")
+    assert outcome.status == 2
+    assert "channels is [32, 32], but the UNet of tiny has" in "\n".join(outcome.err)
     assert train("multiview", "follows", "continue_from=tiny").status == 0
     assert load(tmp_path / "tiny").predict(noise, 500, words, camera=camera).shape == noise.shape
     outcome = train("vae", "refused", "continue_from=tiny", "latent_channels=12", "keep_unet_valid=true")
