@@ -137,6 +137,12 @@ def _made(
     file = (backbone.folder or Path()) / ADAPTERS
     if file.is_file():
         model, data = load_talking(backbone, None, AnimateConfig()), clips.data
+        past = model.config.motion.motion_frames
+        if data.num_frames <= past:
+            raise UserError(
+                f"people.num_frames is {data.num_frames}, but the talking model takes {past} frames as its past, which "
+                f"leaves none to make: give at least {past + 1}, or decoder.made_share=0"
+            )
         with run.phase("make frames"):
             make = partial(made_frames, backbone, model, clips, run.generator("made frames"))
             frames = kept_latents(cache, "made_frames", [*of, sha256_of_file(file), data.images], make)

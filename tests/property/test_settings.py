@@ -268,7 +268,12 @@ def _arguments(plain: Plain, prefix: str = "") -> Iterator[str]:
 
 _RUNS = {"text_to_3d/quickstart": 3, "talk/quickstart": 2}
 # Whether pictures show anything is not known before they are drawn.
-_OF_THE_PICTURES = ("show nothing but background", "no grid value lies inside", "encloses no volume")
+_OF_THE_PICTURES = (
+    "show nothing but background",
+    "no grid value lies inside",
+    "encloses no volume",
+    "frames as its past",  # of the talking model's
+)
 
 
 @pytest.mark.slow
