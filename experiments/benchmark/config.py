@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffusion.limits import check_least, check_range
@@ -25,3 +26,17 @@ class ScoreConfig:
         check_least(self, 100, "num_points")
         if self.threshold <= 0.0:
             raise ValueError(f"threshold is {self.threshold}; it must be above 0")
+
+
+# What a benchmark sets itself for the assets that it makes.
+_OWN_KEYS = ("experiment", "prompt", "out", "overwrite", "seed", "device", "threads", "budget", "backbone")
+
+
+def check_asset_settings(name: str, settings: Sequence[str], *own: str) -> None:
+    """Refuse settings of assets that are not KEY=VALUE, or whose key the benchmark sets itself; own: further such."""
+    keys = (*_OWN_KEYS, *own)
+    for setting in settings:
+        if "=" not in setting or setting.partition("=")[0].lstrip("+~") in keys:
+            raise ValueError(
+                f"{name} holds {setting!r}; it must hold KEY=VALUE, where KEY is not {', '.join(keys)}"
+            )

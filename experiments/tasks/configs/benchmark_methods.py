@@ -6,22 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 from diffusion.limits import check_least, check_range
-from experiments.benchmark.config import ScoreConfig
+from experiments.benchmark.config import ScoreConfig, check_asset_settings
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import BackboneName, Settings, Text
-
-# What this task sets for its assets.
-_OWN_KEYS = (
-    "experiment",
-    "prompt",
-    "out",
-    "overwrite",
-    "seed",
-    "device",
-    "threads",
-    "budget",
-    "backbone",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +39,7 @@ class Method:
         for value in self.sweep_values:
             if not math.isfinite(value):
                 raise ValueError(f"sweep_values holds {value}; it must hold finite numbers")
-        for setting in self.settings:
-            key = setting.partition("=")[0].lstrip("+~")
-            if "=" not in setting or key in _OWN_KEYS:
-                raise ValueError(
-                    f"settings holds {setting!r}; it must hold KEY=VALUE, where KEY is not {', '.join(_OWN_KEYS)}"
-                )
+        check_asset_settings("settings", self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)

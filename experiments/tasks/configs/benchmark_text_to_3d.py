@@ -5,23 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from diffusion.limits import check_least
-from experiments.benchmark.config import ScoreConfig
+from experiments.benchmark.config import ScoreConfig, check_asset_settings
 from experiments.run.backbones import BackboneConfig
 from experiments.run.settings import BackboneName, FilePath, Settings, Text
-
-# What this task sets for its assets.
-_OWN_KEYS = (
-    "experiment",
-    "prompt",
-    "out",
-    "overwrite",
-    "seed",
-    "device",
-    "threads",
-    "budget",
-    "backbone",
-    "prior",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +43,4 @@ class Config(Settings):
         check_least(self, 1, "assets_at_once")
         if self.prompts is None and not self.num_things + self.num_pairs + self.num_heads:
             raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
-        for setting in self.asset_settings:
-            key = setting.partition("=")[0].lstrip("+~")
-            if "=" not in setting or key in _OWN_KEYS:
-                raise ValueError(
-                    f"asset_settings holds {setting!r}; it must hold KEY=VALUE, where KEY is not {', '.join(_OWN_KEYS)}"
-                )
+        check_asset_settings("asset_settings", self.asset_settings, "prior")
