@@ -57,8 +57,11 @@ class RepresentationConfig(ABC):
         return False
 
     def begin_as(self, source: Representation, device: torch.device | str = "cpu") -> Representation:
-        """The representation that looks like `source`, which it `takes`."""
-        raise NotImplementedError
+        """The representation that looks like `source`. ValueError for one that it does not take."""
+        raise ValueError(
+            f"{type(self).__name__} cannot be made of a {type(source).__name__} directly; go by way of a mesh "
+            "(begin_from)"
+        )
 
     @abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> Representation:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from diffusion.limits import check_range
+from gen3d.limits import check_unused
 from gen3d.representations.neural import NeuralConfig
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class HashgridConfig(NeuralConfig):
         from gen3d.representations.hash_field import HashField
 
         return HashField
+
+    def check_beginning(self, why: str) -> None:
+        check_unused("representation", self, ["blob", "blob_radius", "blob_strength"], why)
 
     def check_level(self, level: float | None) -> None:
         if level is None:

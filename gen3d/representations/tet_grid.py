@@ -59,11 +59,6 @@ class TetGrid:
     border: Tensor
     spacing: float
 
-    @property
-    def num_corners(self) -> int:
-        """Of the grid's vertices, the first so many are corners of cells; the others are centres."""
-        return (self.resolution + 1) ** 3
-
     def smooth(self, values: Tensor, num_times: int) -> Tensor:
         """`values [G, C]`, each `num_times` mixed half and half with the mean of its up to eight nearest of the other
         kind, corners and centres: linear, and differentiable."""

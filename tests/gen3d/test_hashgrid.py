@@ -333,3 +333,11 @@ def test_a_state_of_other_settings_is_refused() -> None:
         HashgridConfig(**{**SMALL, "log2_hashmap_size": 6}).load(tensors)
     with pytest.raises(ValueError, match="missing: \\['table_3'\\]"):
         HashgridConfig(**{**SMALL, "num_levels": 4}).load(tensors)
+
+
+def test_a_blob_that_never_is_is_refused() -> None:
+    HashgridConfig().check_beginning("it begins with the hull of views")
+    with pytest.raises(
+        ValueError, match=r"blob_radius is 0.3, which has no effect while it begins with the hull"
+    ):
+        HashgridConfig(blob_radius=0.3).check_beginning("it begins with the hull of views")

@@ -281,3 +281,12 @@ def test_settings_of_a_surface_that_have_no_effect() -> None:
         ReconstructConfig().check(chosen)
     with pytest.raises(ValueError, match=r"ball_radius is 0\.5, which has no effect while it begins"):
         TetMesh(ball_radius=0.5).check_beginning("it begins with a mesh")
+
+
+def test_what_is_not_taken_is_refused_with_the_way_to_go() -> None:
+    source = TetMesh(resolution=8).begin()
+    assert not TetMesh(resolution=8).takes(source.settings)
+    with pytest.raises(
+        ValueError, match="TetMesh cannot be made of a TetSurface directly; go by way of a mesh"
+    ):
+        TetMesh(resolution=8).begin_as(source)
