@@ -30,6 +30,7 @@ from gen3d.placing import into_unit_sphere
 from gen3d.priors.base import Request
 from gen3d.priors.text import TextPrior
 from gen3d.recipe import build_stages, check_backbone, made_by_model
+from gen3d.render.renderer import renderer
 from gen3d.representations.base import GROUP, load
 from gen3d.stages.base import Given
 from gen3d.state import State
@@ -75,11 +76,12 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
     stages = build_stages(config.recipe, given)
     _announce(config, run, given)
     run.generated_by_ai = made_by_model(config.recipe, config.chosen)
-    state = _optimize(config, run, stages)
-    mesh = with_normals(load_mesh(state).detach().to("cpu"))
-    _write_samples(run, state)
-    _write_representation(config, run, state)
-    _write(config, run, backbone, mesh)
+    with renderer(config.renderer):
+        state = _optimize(config, run, stages)
+        mesh = with_normals(load_mesh(state).detach().to("cpu"))
+        _write_samples(run, state)
+        _write_representation(config, run, state)
+        _write(config, run, backbone, mesh)
     return mesh
 
 

@@ -17,6 +17,7 @@ from experiments.speaking import Sitter, beside_backbone, listen, load_talking, 
 from experiments.tasks import text_to_3d
 from experiments.tasks.configs.text_to_talk import Config
 from gen3d.asset import Mesh
+from gen3d.render.renderer import renderer
 from gen3d.render.shading import render_mesh
 
 inputs = beside_backbone
@@ -37,7 +38,8 @@ def run(config: Config, run: Run) -> None:
     mesh = text_to_3d.make_and_write(config, run, backbone)
     with run.phase("portrait"):
         path = run.artefact("portrait.png", kind="image")
-        save_png(portrait_of(mesh, config.portrait_size, config.background), path)
+        with renderer(config.renderer):
+            save_png(portrait_of(mesh, config.portrait_size, config.background), path)
         # From the file, so that what speaks is what the file shows.
         picture = load_portrait(path)
         sitter = _sitter(config, run, picture)

@@ -42,6 +42,11 @@ class Raster:
         return self.face_id >= 0
 
 
+def depth_step(z: Tensor) -> Tensor:
+    """Quantised depth, int64, of NDC depth: 0 ... DEPTH_STEPS between the near and the far plane."""
+    return ((z * 0.5 + 0.5) * DEPTH_STEPS + 0.0).floor().clamp(-1.0, 2.0 * DEPTH_STEPS).long()
+
+
 def check_rasterize_inputs(vertices_clip: Tensor, faces: Tensor, height: int, width: int) -> None:
     if vertices_clip.ndim != 3 or vertices_clip.shape[-1] != 4:
         raise ValueError(f"vertices_clip must have shape [V, N, 4], got {list(vertices_clip.shape)}")

@@ -19,6 +19,7 @@ from gen3d.render.raster_types import (
     check_attributes,
     check_image,
     check_rasterize_inputs,
+    depth_step,
 )
 
 __all__ = ["Raster", "antialias", "interpolate", "rasterize", "sample_texture"]
@@ -32,10 +33,6 @@ def _screen(clip: Tensor, height: int, width: int) -> Tensor:
     return torch.stack(
         [(ndc[..., 0] * 0.5 + 0.5) * width, (0.5 - ndc[..., 1] * 0.5) * height, ndc[..., 2]], dim=-1
     )
-
-
-def _depth_step(z: Tensor) -> Tensor:
-    return ((z * 0.5 + 0.5) * DEPTH_STEPS + 0.0).floor().clamp(-1.0, 2.0 * DEPTH_STEPS).long()
 
 
 def _depth_keys(clip: Tensor, faces: Tensor, height: int, width: int, chunk: int = 64) -> Tensor:
@@ -62,7 +59,7 @@ def _depth_keys(clip: Tensor, faces: Tensor, height: int, width: int, chunk: int
             weight = weight * area.sign()[..., None, None]
             inside = inside & (weight >= 0)
             z = z + weight.float() * screen[:, part[:, corner], 2, None, None]
-        step = _depth_step(z * (1.0 / area.abs().clamp_min(1).float())[..., None, None])
+        step = depth_step(z * (1.0 / area.abs().clamp_min(1).float())[..., None, None])
         inside = inside & (step >= 0) & (step <= DEPTH_STEPS)
         face = torch.arange(start, start + len(part), device=clip.device)[:, None, None]
         keys = torch.minimum(keys, torch.where(inside, step * _SHIFT + face, EMPTY_KEY).amin(dim=1))
@@ -72,9 +69,14 @@ def _depth_keys(clip: Tensor, faces: Tensor, height: int, width: int, chunk: int
 def rasterize(vertices_clip: Tensor, faces: Tensor, height: int, width: int) -> Raster:
     """The nearest face of every pixel centre. vertices_clip: [V, N, 4]; faces: [M, 3] int64."""
     check_rasterize_inputs(vertices_clip, faces, height, width)
-    device = vertices_clip.device
     with torch.no_grad():
         keys = _depth_keys(vertices_clip.detach(), faces, height, width)
+    return raster_of(keys, vertices_clip, faces)
+
+
+def raster_of(keys: Tensor, vertices_clip: Tensor, faces: Tensor) -> Raster:
+    """The raster of pixels whose faces are found. keys: [V, H, W] int64, depth step * 2^32 + face or EMPTY_KEY."""
+    device, (_, height, width) = keys.device, keys.shape
     hit = keys != EMPTY_KEY
     face_id = torch.where(hit, keys & (_SHIFT - 1), -1)
     corners = faces[face_id.clamp_min(0)] if len(faces) else torch.zeros(*keys.shape, 3, dtype=torch.int64)
@@ -160,7 +162,7 @@ def _border_edges(clip: Tensor, screen: Tensor, edges: Tensor, keys: Tensor, axi
     second = keys[view, (row + axis).clamp_max(height - 1), (column + 1 - axis).clamp_max(width - 1)]
     first_is_inner = inner_first[view, edge]
     inner, outer = torch.where(first_is_inner, first, second), torch.where(first_is_inner, second, first)
-    step = _depth_step(a[:, 2] + t * (b[:, 2] - a[:, 2]))
+    step = depth_step(a[:, 2] + t * (b[:, 2] - a[:, 2]))
     fits = fits & (inner != EMPTY_KEY) & (step >= 0) & (outer // _SHIFT > step)
     distance = torch.where(first_is_inner, 1.5 - (position - cell), position - cell - 0.5).clamp(0.0, 1.0)
     found = torch.full((views * height * width,), EMPTY_KEY, dtype=torch.int64, device=clip.device)

@@ -16,13 +16,12 @@ from gen3d.asset import Mesh
 from gen3d.cameras import Cameras
 from gen3d.color import linear_to_srgb, srgb_to_linear
 from gen3d.meshing import vertex_normals
-from gen3d.render import rasterize as warp_backend
-from gen3d.render import rasterize_reference as reference_backend
 from gen3d.render.raster_types import Raster
+from gen3d.render.rasterize import antialias, interpolate, sample_texture
+from gen3d.render.renderer import rasterize
 from gen3d.topology import Topology
 
 Mode = Literal["albedo", "shaded", "normal"]
-_BACKENDS = {"warp": warp_backend, "reference": reference_backend}
 
 # Directions towards the lamps in camera space (x right, y up, z towards the viewer), and their strengths.
 _KEY = ((-0.45, 0.65, 0.61), 0.62)
@@ -57,14 +56,13 @@ def clip_vertices(vertices: Tensor, cameras: Cameras, aspect: float) -> Tensor:
     return homogeneous @ matrix.transpose(1, 2)
 
 
-def _base_color(mesh: Mesh, raster: Raster, backend: str) -> Tensor:
+def _base_color(mesh: Mesh, raster: Raster) -> Tensor:
     """[V, H, W, 3] sRGB."""
-    functions = _BACKENDS[backend]
     texture = mesh.material.base_color_texture
     if texture is not None and mesh.uvs is not None:
-        return functions.sample_texture(texture, functions.interpolate(mesh.uvs, raster))
+        return sample_texture(texture, interpolate(mesh.uvs, raster))
     if mesh.vertex_colors is not None:
-        return functions.interpolate(mesh.vertex_colors, raster)
+        return interpolate(mesh.vertex_colors, raster)
     color = torch.tensor(mesh.material.base_color, device=mesh.device)
     return color.expand(*raster.face_id.shape, 3)
 
@@ -90,25 +88,21 @@ def render_mesh(
     *,
     background: tuple[float, float, float] | Tensor = (1.0, 1.0, 1.0),
     supersample: int = 1,
-    backend: Literal["warp", "reference"] = "warp",
     mode: Mode = "shaded",
     topology: Topology | None = None,
 ) -> MeshRender:
-    """Render a mesh from V cameras. Differentiable in vertices, colours and texture.
+    """Render a mesh from V cameras, by the `renderer` in force. Differentiable in vertices, colours and texture.
 
     background: sRGB, one colour [3] or one for each view [V, 3]. supersample: 1, or 2 for twice the pixels, averaged.
     topology: Topology.of(mesh.vertices, mesh.faces), to save its making in every call of a loop.
     mode: "albedo" is the unlit base colour, "normal" shows (normal + 1) / 2 in world axes.
     """
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {sorted(_BACKENDS)}, got {backend!r}")
     if mode not in ("albedo", "shaded", "normal"):
         raise ValueError(f"mode must be 'albedo', 'shaded' or 'normal', got {mode!r}")
     if supersample not in (1, 2):
         raise ValueError(f"supersample must be 1 or 2, got {supersample}")
     if mesh.num_faces == 0:
         raise ValueError("mesh has no faces, so there is nothing to render")
-    functions = _BACKENDS[backend]
     cameras = cameras.to(mesh.device)
     backdrop = torch.as_tensor(background, dtype=torch.float32, device=mesh.device).reshape(-1, 1, 1, 3)
     if backdrop.shape[0] not in (1, len(cameras)):
@@ -117,23 +111,23 @@ def render_mesh(
         )
 
     clip = clip_vertices(mesh.vertices, cameras, width / height)
-    raster = functions.rasterize(clip, mesh.faces, height * supersample, width * supersample)
+    raster = rasterize(clip, mesh.faces, height * supersample, width * supersample)
     topology = topology or Topology.of(mesh.vertices, mesh.faces)
     normals = (
         mesh.normals
         if mesh.normals is not None
         else vertex_normals(mesh.vertices, topology.weld[mesh.faces])[topology.weld]
     )
-    pixel_normals = torch.nn.functional.normalize(functions.interpolate(normals, raster), dim=-1)
+    pixel_normals = torch.nn.functional.normalize(interpolate(normals, raster), dim=-1)
     if mode == "normal":
         color = pixel_normals * 0.5 + 0.5
     else:
-        color = _base_color(mesh, raster, backend)
+        color = _base_color(mesh, raster)
         if mode == "shaded":
             color = shade(color, pixel_normals, cameras)
     hit = raster.mask[..., None]
     layers = torch.cat([torch.where(hit, color, backdrop), hit.float(), pixel_normals], dim=-1)
-    layers = functions.antialias(layers, raster, clip, topology.edges).permute(0, 3, 1, 2)
+    layers = antialias(layers, raster, clip, topology.edges).permute(0, 3, 1, 2)
     depth = raster.depth[:, None]
     if supersample > 1:
         layers = torch.nn.functional.avg_pool2d(layers, supersample)

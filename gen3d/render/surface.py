@@ -15,7 +15,8 @@ from torch import Tensor
 from gen3d.cameras import Cameras
 from gen3d.meshing import vertex_normals
 from gen3d.render.raster_types import Raster
-from gen3d.render.rasterize import antialias, interpolate, rasterize
+from gen3d.render.rasterize import antialias, interpolate
+from gen3d.render.renderer import rasterize
 from gen3d.render.shading import clip_vertices
 from gen3d.representations.base import Rendered, Shade
 

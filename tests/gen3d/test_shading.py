@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
 from gen3d import meshing, metrics
 from gen3d.asset import Material, Mesh
 from gen3d.cameras import orbit
-from gen3d.render.shading import render_mesh
+from gen3d.render.renderer import RendererName, check_renderer, renderer
+from gen3d.render.shading import Mode, render_mesh
 from gen3d.topology import Topology
+
+needs_pytorch3d = pytest.mark.skipif(find_spec("pytorch3d") is None, reason="needs pytorch3d")
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +33,17 @@ def test_a_topology_made_once_serves_after_the_vertices_have_moved(ball: Mesh) -
         assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
+@pytest.mark.parametrize("other", ["reference", pytest.param("pytorch3d", marks=needs_pytorch3d)])
 @pytest.mark.parametrize("mode", ["albedo", "shaded", "normal"])
-def test_backends_agree(ball: Mesh, mode: str) -> None:
+def test_renderers_agree(ball: Mesh, mode: Mode, other: RendererName) -> None:
     cameras = orbit([0.0, 100.0], [0.0, 30.0])
-    fast, slow = (
-        render_mesh(ball, cameras, 24, 30, backend=backend, mode=mode, background=(0.2, 0.4, 0.6))  # pyright: ignore
-        for backend in ("warp", "reference")
-    )
+    fast = render_mesh(ball, cameras, 24, 30, mode=mode, background=(0.2, 0.4, 0.6))
+    with renderer(other):
+        slow = render_mesh(ball, cameras, 24, 30, mode=mode, background=(0.2, 0.4, 0.6))
     for name in ("images", "mask", "normals", "depth"):
-        torch.testing.assert_close(getattr(fast, name), getattr(slow, name), atol=2e-3, rtol=0.0)
+        differs = (getattr(fast, name) - getattr(slow, name)).abs().amax(dim=1) > 2e-3
+        # PyTorch3D does not snap vertices to a grid: a pixel that an edge nearly meets may show the other side's face.
+        assert differs.float().mean() <= (0.01 if other == "pytorch3d" else 0.0)
     assert fast.images.shape == (2, 3, 24, 30)
     assert fast.mask.shape == (2, 1, 24, 30)
 
@@ -99,7 +106,6 @@ def test_render_reaches_vertices_colors_and_texture(ball: Mesh) -> None:
     ("options", "message"),
     [
         ({"mode": "flat"}, "mode must be"),
-        ({"backend": "gl"}, "backend must be"),
         ({"supersample": 3}, "supersample must be"),
         ({"background": torch.zeros(3, 3)}, "background must be"),
     ],
@@ -107,3 +113,20 @@ def test_render_reaches_vertices_colors_and_texture(ball: Mesh) -> None:
 def test_bad_input(ball: Mesh, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         render_mesh(ball, orbit([0.0, 90.0], 0.0), 8, 8, **options)
+
+
+def test_a_renderer_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="renderer is 'gl'; it must be one of warp, pytorch3d, reference"):
+        check_renderer("gl")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'pip install "galatea\[pytorch3d\]", or use warp'):
+        check_renderer("pytorch3d")
+    check_renderer("warp")
+
+
+def test_a_renderer_holds_for_its_block_only(ball: Mesh) -> None:
+    cameras = orbit(0.0, 0.0)
+    before = render_mesh(ball, cameras, 24, 24)
+    with pytest.raises(KeyError), renderer("reference"):
+        raise KeyError
+    assert torch.equal(render_mesh(ball, cameras, 24, 24).images, before.images)

@@ -10,6 +10,7 @@ from experiments.tasks.configs.turntable import TurntableConfig
 from gen3d.distillation.base import Loss
 from gen3d.priors.base import PriorConfig
 from gen3d.recipe import check_order, check_recipe
+from gen3d.render.renderer import RendererName, check_renderer
 from gen3d.representations.base import RepresentationConfig
 from gen3d.stages.base import Chosen, StageConfig
 
@@ -22,6 +23,8 @@ class Config(Settings):
 
     prior: what a model thinks of pictures. representation: what the asset is while it is optimised. distillation: the
         loss of stages that distil. recipe: the stages, in order; they take these three where they name nothing else.
+    renderer: what draws meshes, in the stages and for the pictures of the finished one: `warp`, `pytorch3d` (extra
+        `pytorch3d`) or `reference`, plain torch for small pictures. Textures are baked by Warp.
     """
 
     prompt: Text
@@ -32,11 +35,13 @@ class Config(Settings):
     representation: RepresentationConfig
     distillation: Loss | None = None
     recipe: dict[str, StageConfig]
+    renderer: RendererName = "warp"
     turntable: TurntableConfig = field(default_factory=TurntableConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_prompt(self.prompt)
+        check_renderer(self.renderer)
         self.prior.check_words(self.prompt, self.negative_prompt)
         check_order(self.recipe)
         check_recipe(self.recipe, self.chosen, init_mesh=self.init_mesh is not None)
