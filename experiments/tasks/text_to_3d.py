@@ -25,12 +25,14 @@ from gen3d.export import export_asset
 from gen3d.mesh_files import load_mesh_file
 from gen3d.mesh_state import load_mesh
 from gen3d.meshing import is_watertight, num_components, with_normals
+from gen3d.metrics import psnr
 from gen3d.optimize import Progress, Stage, optimize, steps_of
 from gen3d.placing import into_unit_sphere
 from gen3d.priors.base import Request
 from gen3d.priors.text import TextPrior
 from gen3d.recipe import build_stages, check_backbone, made_by_model
 from gen3d.render.renderer import renderer
+from gen3d.render.shading import render_mesh
 from gen3d.representations.base import GROUP, load
 from gen3d.stages.base import Given
 from gen3d.state import State
@@ -38,6 +40,7 @@ from gen3d.views import Views
 
 # Of so many, all of one set, some are shown.
 _LAST_VIEWS = 8
+_COMPARED = 128  # pixels of the pictures by which the mesh is compared with the representation
 # What `export_asset` writes, and what each file is.
 _KINDS = dict.fromkeys((".glb", ".obj", ".ply", ".stl"), "mesh") | {".mtl": "material", ".png": "texture"}
 
@@ -80,7 +83,7 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
         state = _optimize(config, run, stages)
         mesh = with_normals(load_mesh(state).detach().to("cpu"))
         _write_samples(run, state)
-        _write_representation(config, run, state)
+        _write_representation(config, run, state, mesh)
         _write(config, run, backbone, mesh)
     return mesh
 
@@ -117,11 +120,21 @@ def _write_samples(run: Run, state: State) -> None:
     save_png(grid(images[None]), run.artefact("samples.png", kind="image"))
 
 
-def _write_representation(config: Config, run: Run, state: State) -> None:
-    """The files that the representation has of its own, beside the mesh."""
-    if state.group(GROUP):
-        for name, data in load(config.representation, state).files().items():
+def _write_representation(config: Config, run: Run, state: State, mesh: Mesh) -> None:
+    """The files that the representation has of its own, and how well the mesh looks like it: the PSNR of the mesh's
+    base colour to its pictures, over white, from four sides."""
+    if not state.group(GROUP):
+        return
+    with run.phase("compare"):
+        representation = load(config.representation, state)
+        for name, data in representation.files().items():
             write_bytes(run.artefact(name, kind="representation"), data)
+        cameras = ring(4)
+        with torch.no_grad():
+            white = torch.ones(len(cameras), 3, device=representation.device)
+            theirs = representation.render_rgb(cameras, _COMPARED, white).images.cpu()
+            ours = render_mesh(mesh, cameras, _COMPARED, _COMPARED, supersample=2, mode="albedo").images
+        run.metrics["psnr_to_representation_db"] = _decibel(psnr(ours, theirs))
 
 
 def _optimize(config: Config, run: Run, stages: list[Stage]) -> State:
