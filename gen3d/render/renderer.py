@@ -7,10 +7,10 @@ has to hand it on. Textures are baked by Warp whatever it is: that is no picture
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check_renderer(name: str) -> None:
     """ValueError for a renderer that there is not, or whose package is not installed."""
     if name not in _MODULES:
         raise ValueError(f"renderer is {name!r}; it must be one of {', '.join(get_args(RendererName))}")
-    if name == "pytorch3d" and importlib.util.find_spec("pytorch3d") is None:
+    if name == "pytorch3d" and find_spec("pytorch3d") is None:
         raise ValueError(
             'renderer pytorch3d needs the package pytorch3d; pip install "galatea[pytorch3d]", or use warp'
         )

@@ -118,7 +118,7 @@ def test_bad_input(ball: Mesh, options: dict, message: str) -> None:
 def test_a_renderer_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="renderer is 'gl'; it must be one of warp, pytorch3d, reference"):
         check_renderer("gl")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("gen3d.render.renderer.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "galatea\[pytorch3d\]", or use warp'):
         check_renderer("pytorch3d")
     check_renderer("warp")
