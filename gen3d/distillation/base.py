@@ -30,7 +30,8 @@ class Scores:
     together: conditions that are predicted in one pass as soon as one of them is asked for; others follow singly.
     progress: share of the steps that are done, in [0, 1]. lowest, highest: of the timesteps that may be drawn now.
     source: clean latents, in the shape of `noisy`, of what the distillation began with, by the same cameras; for losses
-        that ask for it (`Loss.wants`).
+        that ask for it (`Loss.wants`). surface: the points `[B, V, S, S, 3]` that the rendered pictures show, NaN where
+        less than half of a pixel is covered; for losses that ask for it.
     """
 
     prior: ScoringPrior
@@ -42,6 +43,7 @@ class Scores:
     lowest: int = 0
     highest: int | None = None
     source: Tensor | None = None
+    surface: Tensor | None = None
     _predicted: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def prediction(self, which: str = "cond") -> Tensor:
@@ -105,13 +107,13 @@ class Loss(ABC):
     """A score-distillation loss: its settings, and its gradient as a pure function of the scores.
 
     The base of all that `distillation=` can choose; one file each. What a loss keeps over a run is its `memory`: named
-    tensors of its own, a part of the State. Only `start` writes there, and the optimiser, so that processes that share
-    the objects of a step remember the same.
+    tensors of its own, a part of the State. Only `start` and `before` write there, and the optimiser, so that processes
+    that share the objects of a step remember the same.
     """
 
     def wants(self) -> frozenset[str]:
         """What it needs beside the conditions "cond" and "uncond": of "negative", "source" (conditions of the prior),
-        "tuning" (`ScoringPrior.tuned`) and "source_latents" (`Scores.source`)."""
+        "tuning" (`ScoringPrior.tuned`), "source_latents" (`Scores.source`) and "surface" (`Scores.surface`)."""
         return frozenset()
 
     def heeds(self) -> frozenset[str]:
@@ -130,6 +132,9 @@ class Loss(ABC):
         self, memory: Memory, prior: ScoringPrior, shape: tuple[int, ...], generator: torch.Generator
     ) -> None:
         """Put what it keeps over a run into `memory`. shape: (V, C, h, w), of one object's latents."""
+
+    def before(self, memory: Memory, progress: float, generator: torch.Generator) -> None:  # noqa: B027
+        """Change what it keeps, before a step, when the share `progress` of the steps is done."""
 
     @abstractmethod
     def __call__(

@@ -42,6 +42,9 @@ class Wrapper(Loss):
     ) -> None:
         self.loss.start(memory, prior, shape, generator)
 
+    def before(self, memory: Memory, progress: float, generator: torch.Generator) -> None:
+        self.loss.before(memory, progress, generator)
+
     def image_gradient(self, scores: Scores, images: Tensor, latents: Tensor) -> Tensor | None:
         return self.loss.image_gradient(scores, images, latents)
 

@@ -154,6 +154,7 @@ class Distill(Fit):
             seen.append(_Seen(cameras=views, rendered=rendered, source=source, generator=own))
         losses: dict[str, Tensor] = {}
         for name, one in self.opinions.items():
+            one.loss.before(self._memory(name, state), progress, generator)
             guided = self._guide(one, seen, level, progress, self._memory(name, state))
             weight = value_at(one.weight, progress)
             losses |= {name: weight * guided.pop("guidance")} | {f"{name}/{k}": v for k, v in guided.items()}
@@ -247,6 +248,9 @@ class Distill(Fit):
                 lowest=lowest,
                 highest=highest,
                 source=self._encoded(each.source, one) if "source_latents" in loss.wants() else None,
+                surface=_shown(each).view(len(latents), prior.num_views, *each.rendered.images.shape[2:], 3)
+                if "surface" in loss.wants()
+                else None,
             )
             with torch.no_grad():
                 gradient = loss(scores, clean, noise, memory, each.generator)
@@ -314,3 +318,16 @@ class Distill(Fit):
             ]
             losses["orient"] = weights["orient"] * torch.stack(facing).mean()
         return losses
+
+
+@torch.no_grad()
+def _shown(seen: _Seen) -> Tensor:
+    """The points `[V, S, S, 3]` of the surface that pictures show, NaN where less than half of a pixel is covered."""
+    rendered = seen.rendered
+    if rendered.depth is None:
+        raise ValueError("this loss needs a representation that renders its depth")
+    size = rendered.images.shape[-1]
+    origins, directions = seen.cameras.rays(size, size)
+    opacity = rendered.opacity.movedim(1, -1)
+    distance = rendered.depth.movedim(1, -1) / opacity.clamp_min(1e-6)
+    return torch.where(opacity >= 0.5, origins + distance * directions, torch.nan)

@@ -69,11 +69,21 @@ def gradient_of(loss: Loss, prior: Small) -> Tensor:
         lowest=20,
         highest=980,
         source=numbers(2, 1, 4, 8, 8, seed=9),
+        surface=disc(2, 1, 16),
     )
     memory: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(10)
     loss.start(memory, prior, (1, 4, 8, 8), generator)
     return loss(scores, latents, noise, memory, generator)
+
+
+def disc(objects: int, views: int, size: int) -> Tensor:
+    """Points `[B, V, S, S, 3]` of a plane through the middle, seen from the front; NaN beyond a circle."""
+    axis = (torch.arange(size, dtype=torch.float64) + 0.5) / size * 2.0 - 1.0
+    y, x = torch.meshgrid(-axis, axis, indexing="ij")
+    points = torch.stack([x, y, torch.zeros_like(x)], dim=-1)
+    points[(x.square() + y.square()) > 0.8] = torch.nan
+    return points.expand(objects, views, size, size, 3)
 
 
 def golden_of(gradient: Tensor) -> tuple[float, float, float]:

@@ -204,7 +204,7 @@ class DistillConfig(StageConfig):
 
 def check_wants(name: str, loss: Loss, prior: PriorConfig, negative_prompt: str) -> None:
     """Refuse, with a ValueError, a loss that needs words which the prior of the guidance `name` does not have."""
-    lacks = loss.wants() - {"source_latents"} - prior.conditions(negative_prompt)
+    lacks = loss.wants() - {"source_latents", "surface"} - prior.conditions(negative_prompt)
     about = f"{name}: distillation {getattr(loss, 'name', '')!r}"
     if "negative" in lacks:
         raise ValueError(f"{about} is steered by a negative_prompt; give one, such as 'blurry, low quality'")
