@@ -263,7 +263,7 @@ def test_bad_settings_are_named(settings: dict[str, float], named: str) -> None:
 
 @pytest.mark.slow
 def test_depth_and_normals_hollow_a_mug() -> None:
-    """Silhouettes do not see into it, and colours hardly: IoU 0.34 without depth and normals, 0.47 with them."""
+    """Silhouettes do not see into it, and colours hardly: IoU 0.34 without depth and normals, 0.61 with them."""
     scene = scene_from_caption("a red mug")
     azimuths, elevations = [0.0, 60.0, 120.0, 180.0, 240.0, 300.0] * 2, [50.0] * 6 + [10.0] * 6
     cameras, background = orbit(azimuths, elevations), (0.5, 0.6, 0.8)
@@ -286,4 +286,4 @@ def test_depth_and_normals_hollow_a_mug() -> None:
             scene.sdf,
             resolution=64,
         )
-    assert found["full"] > found["plain"] + 0.06
+    assert found["full"] > found["plain"] + 0.2

@@ -69,7 +69,8 @@ class FitConfig(FittingConfig, StageConfig):
     hull: begin with the visual hull of the views' silhouettes instead, as a field can; hull_tolerance: share of the
         views that carving may overrule.
     depth, normals: further weights, where the views have these: of the squared errors of the distance to the surface
-        and of the normals, each pixel's by its opacity. distortion needs a field.
+        and of the normals, each pixel's by its opacity. Normals come late: in front of a hollow that is still filled
+        they only hold depth back. distortion needs a field.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"representation", "init_mesh"})
@@ -82,8 +83,8 @@ class FitConfig(FittingConfig, StageConfig):
     num_levels: int = 1
     hull: bool = False
     hull_tolerance: float = 0.0
-    depth: Points = 0.5
-    normals: Points = 0.3
+    depth: Points = 5.0
+    normals: Points = ((0.0, 0.0), (0.5, 0.0), (0.6, 0.3))
     distortion: Points = 0.0
 
     def __post_init__(self) -> None:
