@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from diffusion import registry
-from experiments import arguments, catalog, components
+from experiments import arguments, catalog, components, messages
+from experiments.errors import UserError, one_line
 from experiments.run.settings import Settings
 
 
@@ -18,6 +19,7 @@ def settings(typed: Sequence[str]) -> Settings:
         UserError, ValueError: as the command line would refuse it.
     """
     from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
 
     from experiments import tasks
     from experiments.run.schema import build
@@ -29,7 +31,10 @@ def settings(typed: Sequence[str]) -> Settings:
     if own:
         overrides.append(f"hydra.searchpath=[{arguments.quote(f'file://{own}')}]")
     with _no_application(), initialize_config_module("configs", version_base="1.3"):
-        composed = compose("config", overrides=overrides)
+        try:
+            composed = compose("config", overrides=overrides)
+        except HydraException as error:
+            raise UserError(messages.of(error, typed) or one_line(error)) from error
     composed.experiment = name  # it refers to what Hydra knows in a run of its own alone
     return build(tasks.config(task), composed)
 

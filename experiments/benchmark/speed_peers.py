@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,7 +55,9 @@ def rasteriser(size: int, subdivisions: int, device: torch.device, *, target: fl
         from pytorch3d.structures import Meshes  # pyright: ignore[reportMissingImports]
 
         # x points to the left there, and what has a z below 0 is not drawn.
-        points = clip[0, :, :3] / clip[0, :, 3:] * clip.new_tensor([-1.0, 1.0, 1.0]) + clip.new_tensor([0, 0, 2])
+        points = clip[0, :, :3] / clip[0, :, 3:] * clip.new_tensor([-1.0, 1.0, 1.0]) + clip.new_tensor(
+            [0, 0, 2]
+        )
         mesh = Meshes(verts=[points], faces=[faces])
 
         def theirs() -> tuple[Tensor, ...]:
@@ -96,7 +97,13 @@ def _in_clip_space(subdivisions: int, device: torch.device) -> tuple[Tensor, Ten
 
 
 def hashgrid(
-    size: int, samples: int, hidden_layers: int, device: torch.device, *, target: float | None, skipping: bool = False
+    size: int,
+    samples: int,
+    hidden_layers: int,
+    device: torch.device,
+    *,
+    target: float | None,
+    skipping: bool = False,
 ) -> Comparison:
     """A training step (no optimiser) of rays through a hash grid as large as nerfstudio's NerfactoField, and of that.
 
@@ -118,7 +125,9 @@ def hashgrid(
     grid = settings.begin(device)
     if not skipping:
         everywhere = torch.tensor([0.0, _DENSE], device=device)
-        grid = settings.load({**grid.tensors(), "cell_density": everywhere.repeat(settings.occupancy_resolution**3, 1)})
+        grid = settings.load(
+            {**grid.tensors(), "cell_density": everywhere.repeat(settings.occupancy_resolution**3, 1)}
+        )
     learning = [grid.named[name].requires_grad_(True) for name in grid.rates()]
     black = torch.zeros(3, device=device)
 
@@ -134,7 +143,9 @@ def hashgrid(
     layers = f"{hidden_layers} hidden layer{'s' * (hidden_layers > 1)}"
     about = f"hash grid, {size} x {size} rays x {samples} samples, forward and backward, {layers}"
     if skipping:
-        return Comparison(about=f"{about}, empty cells left out as it begins", works={OURS: plain(ours)}, facts=facts)
+        return Comparison(
+            about=f"{about}, empty cells left out as it begins", works={OURS: plain(ours)}, facts=facts
+        )
     assert len(met.kept) == len(origins) * samples, "a sample was left out"
     missing = _lacks("nerfstudio")
     works = {OURS: plain(ours)}

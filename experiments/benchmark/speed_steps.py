@@ -21,8 +21,7 @@ from gen3d.adam import adam_step
 from gen3d.cameras import Cameras
 from gen3d.optimize import take_step
 from gen3d.priors.base import Request, ScoringPrior
-from gen3d.representations.base import GROUP, load
-from gen3d.schedules import value_at
+from gen3d.representations.base import load
 from gen3d.stages.base import Given
 from gen3d.stages.config import DistillConfig
 from gen3d.stages.distill import Distill
@@ -47,14 +46,10 @@ class Distillation:
 
     @staticmethod
     def of(config: Config, backbone: Backbone) -> Distillation:
-        """The one that a run of these settings would begin with. ValueError where none of its stages distils."""
-        request = Request(
-            backbone=backbone, prompt=config.prompt, negative_prompt=config.negative_prompt
-        )
+        """The one that a run of these settings, which have a loss, would begin with."""
+        request = Request(backbone=backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
         given = Given(chosen=config.chosen, request=request, device=backbone.device)
-        stage = next((each for each in config.recipe.values() if isinstance(each, DistillConfig)), None)
-        if stage is None:
-            raise ValueError(f"{config.experiment} has no stage that distils; choose one, such as baseline/mvdream")
+        stage = next(each for each in config.recipe.values() if isinstance(each, DistillConfig))
         run = Distillation(
             fit=stage.build(given),
             prior=cast(ScoringPrior, given.prior()),
@@ -162,7 +157,9 @@ class Distillation:
 
         def draw() -> Tensor:
             learning()
-            drawn = load(fit.representation, state).render(cameras, size, background, generator=self.generator)
+            drawn = load(fit.representation, state).render(
+                cameras, size, background, generator=self.generator
+            )
             return drawn.images
 
         def encode() -> Tensor:

@@ -10,21 +10,21 @@ from experiments.benchmark.speed_steps import BARE, STEP
 from experiments.benchmark.table import cell, escape, heading, table
 
 _EXPLAINED = (
-    "The sides of a ratio take turns in one process. Seconds are medians over the turns; a ratio is the median of those "
-    "of the turns, with the least and the greatest of them."
+    "The sides of a ratio take turns in one process. Seconds are medians over the turns; a ratio is the median of "
+    "those of the turns, with the least and the greatest of them."
 )
 _PEERS = (
-    "The rasterisers get the same shape in their own coordinates and nothing else is timed: PyTorch3D's "
-    "`rasterize_meshes` with one face a pixel and no blur. The hash grids have the same sixteen levels of up to 2^19 rows "
-    "of 2 features from 16 to 2048 cells and hidden layers of 64, and get the same samples, none of them left out, a "
-    "volume rendering and a squared error; no optimiser. Nerfacto's field is nerfstudio's own, in torch: it has two "
-    "networks of five layers together, colours that depend on the direction, an appearance embedding, and gradients of "
-    "the positions, which ours has not; four hidden layers give ours as many layers."
+    "The rasterisers get the same shape in their own coordinates, and nothing else is timed: PyTorch3D's "
+    "`rasterize_meshes` with one face a pixel and no blur. The hash grids have the same sixteen levels of up to 2^19 "
+    "rows of 2 features from 16 to 2048 cells and hidden layers of 64, and get the same samples, none of them left "
+    "out, a volume rendering and a squared error; no optimiser. Nerfacto's field is nerfstudio's own, in torch: it has "
+    "two networks of five layers together, colours that depend on the direction, an appearance embedding, and "
+    "gradients of the positions, which ours has not; four hidden layers give ours as many layers."
 )
 _STEPS = (
     "A step is all that the loop does: drawing, the encoder, the loss with its evaluations of the network, backward, "
-    "the optimiser. Beside it stands one forward pass of the denoiser with and without the prompt in one batch, of as many "
-    "views, without gradients. Evaluations are counted, a condition of all views at a time."
+    "the optimiser. Beside it stands one forward pass of the denoiser with and without the prompt in one batch, of as "
+    "many views, without gradients. Evaluations are counted, a condition of all views at a time."
 )
 
 
@@ -72,11 +72,11 @@ def summary(result: Mapping[str, Any]) -> str:
         against = f"{_ratio(row['ratio'])} faster than {row['peer']}" if row["ratio"] else row["missing"]
         lines.append(f"{row['about']}: {_s(row['seconds'][OURS])} s  {against}".rstrip())
     steps = result["distillation"]
-    for row in steps["losses"] if steps else []:
-        lines.append(
-            f"{row['loss']:14} {row['evaluations']:5.1f} evaluations {_s(row['seconds'][STEP]):>8} s  "
-            f"{_ratio(row['ratio'])} the denoiser"
-        )
+    lines += [
+        f"{row['loss']:14} {row['evaluations']:5.1f} evaluations {_s(row['seconds'][STEP]):>8} s  "
+        f"{_ratio(row['ratio'])} the denoiser"
+        for row in (steps["losses"] if steps else [])
+    ]
     if result["quickstart"]:
         total = sum(result["quickstart"]["seconds"].values())
         lines.append(f"quickstart: {cell(total, 1)} s")

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 
 from diffusion.backbone import Backbone
-from experiments import compose
+from experiments import catalog, compose
 from experiments.benchmark import circumstances, making, speed_peers, speed_table
 from experiments.benchmark.assets import Job, forget_assets
 from experiments.benchmark.cases import Case
@@ -165,6 +165,8 @@ def _step_settings(config: Config) -> dict[str, text_to_3d.Config]:
         error = unknown_name("distillation", name)
         if error is not None:
             raise error
+    if catalog.task_of(config.method) != "text_to_3d":
+        raise UserError(f"method is {config.method!r}, which makes no 3D; give one such as baseline/mvdream")
     methods = cast(Methods, compose.settings(["experiment=benchmark/losses"])).methods
     found = {}
     for name in config.losses or names("distillation"):
@@ -177,10 +179,10 @@ def _step_settings(config: Config) -> dict[str, text_to_3d.Config]:
             *config.method_settings,
             *own,
         ]
-        made = compose.settings(typed)
-        if not isinstance(made, text_to_3d.Config):
-            raise UserError(f"method is {config.method!r}, which makes no 3D; give one such as baseline/mvdream")
-        found[name] = made
+        try:
+            found[name] = cast(text_to_3d.Config, compose.settings(typed))
+        except (UserError, ValueError) as error:
+            raise UserError(f"{config.method} with {' '.join(own)}: {error}") from None
     return found
 
 
@@ -189,7 +191,7 @@ def _quickstart(config: Config, run: Run) -> dict[str, Any]:
     settings = (
         "experiment=text_to_3d/quickstart",
         f"budget={config.asset_budget}",
-        f"backbone={config.backbone.name}",
+        *config.backbone.typed(),
         f"seed={config.seed}",
         f"device={config.device}",
         f"threads={torch.get_num_threads()}",
