@@ -194,7 +194,7 @@ def _nerfacto(
     return go
 
 
-def gaussians(count: int, size: int, device: torch.device, *, target_seconds: float) -> Comparison:
+def gaussians(count: int, size: int, device: torch.device, *, target_seconds: float | None) -> Comparison:
     """A picture of splats and its gradients: by Warp, and by gsplat's CUDA kernels."""
     missing = _lacks("gsplat")
     if not missing and device.type != "cuda":

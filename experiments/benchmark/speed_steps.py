@@ -35,7 +35,7 @@ class Distillation:
     """A run of the stage that distils, of which steps are taken anywhere between its first and its last.
 
     steps_a_go: consecutive ones, so many that what is done now and then falls into each go as often as it does in a
-    run.
+    run. seen: of each go of `steps`, how many views the network was given.
     """
 
     fit: Distill
@@ -43,6 +43,7 @@ class Distillation:
     backbone: Backbone
     generator: torch.Generator
     state: State = field(default_factory=State)
+    seen: list[int] = field(default_factory=list)
 
     @staticmethod
     def of(config: Config, backbone: Backbone) -> Distillation:
@@ -81,28 +82,37 @@ class Distillation:
         )
         return noise.to(self.backbone.device)
 
-    def steps(self, turns: int) -> Work:
-        """`steps_a_go` steps; `turns` goes are spread evenly over the run, and then begin again."""
-        count, last = self.steps_a_go, self.fit.num_steps - self.steps_a_go
-        begins = [index * last // max(turns - 1, 1) for index in range(turns)]
-        taken = 0
+    def steps(self, turns: int, passes: Sequence[int]) -> Work:
+        """`steps_a_go` steps: those of the first go, which does not count, are the run's first, and those of the
+        following `turns` goes are spread evenly over the run. passes: what `counting` gives."""
+        last = self.fit.num_steps - self.steps_a_go
+        begins = iter([0, *(index * last // max(turns - 1, 1) for index in range(turns))])
 
         def prepare() -> Callable[[], object]:
-            nonlocal taken
-            first = begins[taken % turns]
-            taken += 1
+            first = next(begins)
+            self._reach(first)
 
             def go() -> None:
-                for step in range(first, first + count):
+                counted = len(passes)
+                for step in range(first, first + self.steps_a_go):
                     take_step(self.fit, self.state, step, self.generator)
+                self.seen.append(sum(passes[counted:]))
 
             return go
 
         return prepare
 
-    def denoising(self, passes: list[int]) -> Work:
+    @torch.no_grad()
+    def _reach(self, step: int) -> None:
+        """What the steps left out before `step` would have done to the representation's resolution."""
+        part = self.fit.part(step)
+        if part:
+            milestone = next(each for each in range(step + 1) if self.fit.part(each) == part)
+            self.fit.before(self.state, milestone, self.generator)
+
+    def denoising(self) -> Work:
         """As many forward passes of the denoiser alone, each with and without the prompt in one batch, on latents as
-        many as those of a step. Of `counting`, they leave nothing in `passes`."""
+        many as those of a step."""
         latents, cameras = self.latents(), self.cameras()
         objects, views = latents.shape[:2]
         c2w = cameras.c2w.view(objects, views, 4, 4) if self.backbone.has_camera else None
@@ -114,10 +124,8 @@ class Distillation:
 
         @torch.no_grad()
         def go() -> None:
-            counted = len(passes)
             for _ in range(self.steps_a_go):
                 self.backbone.denoiser(twice, timestep, both)
-            del passes[counted:]
 
         return plain(go)
 
@@ -135,16 +143,19 @@ class Distillation:
         finally:
             handle.remove()
 
-    def evaluations(self, passes: Sequence[int], goes: int) -> float:
-        """Of the network in a step, a condition of all views at a time; `passes` are those of so many goes."""
-        return sum(passes) / (goes * self.steps_a_go * self.fit.config.num_views)
+    @property
+    def evaluations(self) -> float:
+        """Of the network in a step, a condition of all views at a time; a mean over the goes that counted."""
+        counted = self.seen[1:]
+        return sum(counted) / (len(counted) * self.steps_a_go * self.fit.config.num_views)
 
     def parts(self) -> dict[str, Work]:
         """What a step of one guidance consists of, each part by itself, once."""
         fit, state, prior, config = self.fit, self.state, self.prior, self.fit.config
         cameras, latents = self.cameras(), self.latents()
         size, step = config.render_size[0], fit.num_steps // 2
-        background = torch.zeros(len(cameras), 3, device=self.backbone.device)
+        channels = load(fit.representation, state).num_channels
+        background = torch.zeros(len(cameras), channels, device=self.backbone.device)
         images = torch.rand(
             len(cameras), 3, prior.image_size, prior.image_size, generator=torch.Generator().manual_seed(0)
         ).to(self.backbone.device)
@@ -180,13 +191,15 @@ class Distillation:
                 state[name].requires_grad_(False)
             return lambda: adam_step(state, rates, fit.optimizer)
 
-        with torch.no_grad():
-            conditions = prior.guidance_conditions(cameras)
+        conditions = prior.guidance_conditions(cameras)
+        encoder: dict[str, Work] = {
+            f"encode {len(images)} x {images.shape[-1]} x {images.shape[-1]}": plain(encode),
+            "encode, backward": back(encode),
+        }
         return {
             f"draw {len(cameras)} views of {size} x {size}": plain(draw),
             "draw, backward": back(draw),
-            f"encode {len(images)} x {images.shape[-1]} x {images.shape[-1]}": plain(encode),
-            "encode, backward": back(encode),
+            **({} if fit.latents else encoder),
             "denoiser, its conditions together": plain(
                 lambda: prior.predict(latents, timestep, cameras, conditions)
             ),

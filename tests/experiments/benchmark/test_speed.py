@@ -154,23 +154,43 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_steps_are_those_of_a_run_and_evaluations_are_counted(model: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [[], ["representation.colors=latent", "representation.latent_channels=4"], ["representation=gaussians"]],
+)
+def test_steps_are_those_of_a_run_and_evaluations_are_counted(model: Path, settings: list[str]) -> None:
     config: Any = compose.settings(
-        ["experiment=baseline/mvdream", "prompt=a cup", "budget=smoke", "distillation=asd"]
+        ["experiment=baseline/mvdream", "prompt=a cup", "budget=smoke", "distillation=asd", *settings]
     )
     begun = Distillation.of(config, load(model))
-    steps = begun.steps(2)
     with begun.counting() as passes:
-        bare = begun.denoising(passes)()
-        bare()
-        assert passes == []
+        steps = begun.steps(2, passes)
+        steps()()
+        begun.denoising()()()
         before = begun.state.tensors()
         steps()()
-    assert begun.evaluations(passes, 1) == 3.0
+    assert begun.evaluations == 3.0
     assert any(not torch.equal(before[name], tensor) for name, tensor in begun.state.tensors().items())
     for part in begun.parts().values():
         part()()
     steps()()  # what was taken apart has left the run as it was
+
+
+def test_later_steps_have_their_resolution(model: Path) -> None:
+    typed = [
+        "experiment=baseline/mvdream",
+        "prompt=a cup",
+        "budget=smoke",
+        "recipe.distill.render_size=[16,16]",
+    ]
+    config: Any = compose.settings(
+        [*typed, "representation.resolutions=[12,20]", "recipe.distill.num_steps=40"]
+    )
+    begun = Distillation.of(config, load(model))
+    steps = begun.steps(2, [])
+    for resolution in (12, 12, 20):
+        steps()()
+        assert begun.state["representation/grid"].shape[0] == resolution
 
 
 def test_writes_a_table(galatea: Galatea, tmp_path: Path, model: Path) -> None:
