@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from diffusion.backbone import Backbone
 from diffusion.conditioning import Inputs
@@ -131,13 +132,15 @@ class Distillation:
 
     @contextmanager
     def counting(self) -> Iterator[list[int]]:
-        """Within it, the list gets a number for each forward pass of the UNet: how many views it had."""
+        """Within it, the list gets a number for each forward pass of the UNet, or of a copy that a loss trains: how
+        many views it had."""
         passes: list[int] = []
 
-        def note(_module: object, given: Sequence[Tensor]) -> None:
-            passes.append(len(given[0]))
+        def note(module: nn.Module, given: Sequence[Tensor]) -> None:
+            if isinstance(module, type(self.backbone.unet)):
+                passes.append(len(given[0]))
 
-        handle = self.backbone.unet.register_forward_pre_hook(note)
+        handle = register_module_forward_pre_hook(note)
         try:
             yield passes
         finally:

@@ -24,7 +24,7 @@ _PEERS = (
 _STEPS = (
     "A step is all that the loop does: drawing, the encoder, the loss with its evaluations of the network, backward, "
     "the optimiser. Beside it stands one forward pass of the denoiser with and without the prompt in one batch, of as "
-    "many views, without gradients. Evaluations are counted, a condition of all views at a time."
+    "many views, without gradients. Evaluations are counted forward passes, a condition of all views at a time."
 )
 
 

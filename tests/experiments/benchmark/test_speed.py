@@ -155,12 +155,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [[], ["representation.colors=latent", "representation.latent_channels=4"], ["representation=gaussians"]],
+    ("loss", "evaluations", "settings"),
+    [
+        ("asd", 3.0, []),
+        ("vsd", 4.0, []),
+        ("sds", 2.0, ["representation.colors=latent", "representation.latent_channels=4"]),
+        ("sds", 2.0, ["representation=gaussians"]),
+    ],
 )
-def test_steps_are_those_of_a_run_and_evaluations_are_counted(model: Path, settings: list[str]) -> None:
+def test_steps_are_those_of_a_run_and_evaluations_are_counted(
+    model: Path, loss: str, evaluations: float, settings: list[str]
+) -> None:
     config: Any = compose.settings(
-        ["experiment=baseline/mvdream", "prompt=a cup", "budget=smoke", "distillation=asd", *settings]
+        ["experiment=baseline/mvdream", "prompt=a cup", "budget=smoke", f"distillation={loss}", *settings]
     )
     begun = Distillation.of(config, load(model))
     with begun.counting() as passes:
@@ -169,7 +176,7 @@ def test_steps_are_those_of_a_run_and_evaluations_are_counted(model: Path, setti
         begun.denoising()()()
         before = begun.state.tensors()
         steps()()
-    assert begun.evaluations == 3.0
+    assert begun.evaluations == evaluations
     assert any(not torch.equal(before[name], tensor) for name, tensor in begun.state.tensors().items())
     for part in begun.parts().values():
         part()()
