@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from diffusion import registry
-from experiments import arguments, catalog, components, messages, overview
+from experiments import arguments, catalog, components, compose, messages, overview
 from experiments.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -111,7 +110,7 @@ def _run_all(parsed: arguments.Arguments, names: Sequence[str], wants_help: bool
             stack.enter_context(_sweep_folder())
         # Hydra cannot sweep over experiments, which differ in the keys they have.
         for name, task in zip(names, tasks, strict=True):
-            literal = _register(task)
+            literal = compose.register(task)
             if wants_help:
                 _print_help(name, task, parsed, literal)
             else:
@@ -190,31 +189,6 @@ def _check_backbone(parsed: arguments.Arguments) -> None:
     known = catalog.backbones(parsed.config_dir)
     if name not in known:
         raise UserError(f"unknown backbone {name!r}; it must be one of {', '.join(known)}, or a folder")
-
-
-def _register(task: str) -> dict[str, bool]:
-    """Put the schemas of a task and of its components, and the backbones, into Hydra's ConfigStore.
-
-    Returns the task's literal keys.
-    """
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import MISSING
-
-    from experiments import tasks
-    from experiments.run.schema import groups_in, literal_keys, twin
-
-    cls = tasks.config(task)
-    node, store = twin(cls), ConfigStore.instance().store
-    store(group="task", name=task, node=node(task=task), package="_global_", provider="galatea")
-    for group in groups_in(cls):
-        for name, component in components.classes(group).items():
-            store(group=f"{group}/schema", name=name, node=twin(component), provider="galatea")
-    for name in registry.names():
-        store(group="backbone", name=name, node={"name": name}, provider="galatea")
-    # Any folder: `backbone=/path/to/folder` chooses this and sets the name.
-    store(group="backbone", name="folder", node={"name": MISSING}, provider="galatea")
-    arguments.register_resolver()
-    return literal_keys(cls)
 
 
 def _launched_elsewhere(parsed: arguments.Arguments, names: Sequence[str]) -> bool:

@@ -133,13 +133,8 @@ def optimize(
                     stage.start(state, generator)
                 _check(state, {}, stage.name, 0)
             while step < num_steps:
-                with _naming(stage, step + 1):
-                    if isinstance(stage, Fit):
-                        metrics = _fit_step(stage, state, step, generator, reduce)
-                    else:
-                        metrics = stage.apply(state, generator)
+                metrics = take_step(stage, state, step, generator, reduce)
                 step, total = step + 1, total + 1
-                _check(state, metrics, stage.name, step)
                 progress = Progress(stage_index=index, step=step, stage_steps=num_steps, metrics=metrics)
                 try:
                     if on_step is not None:
@@ -156,6 +151,20 @@ def optimize(
             index, step = index + 1, 0
             checkpoint()
     return state
+
+
+def take_step(
+    stage: Stage, state: State, step: int, generator: torch.Generator, reduce: Reduce | None = None
+) -> dict[str, float]:
+    """One step of the loop, `step` from 0, on a state that `Fit.start` has prepared; its metrics. NaN or infinity in
+    them or in a tensor raises `NonFiniteError`."""
+    with _naming(stage, step + 1):
+        if isinstance(stage, Fit):
+            metrics = _fit_step(stage, state, step, generator, reduce)
+        else:
+            metrics = stage.apply(state, generator)
+    _check(state, metrics, stage.name, step + 1)
+    return metrics
 
 
 def _fit_step(

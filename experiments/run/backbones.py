@@ -36,6 +36,12 @@ class BackboneConfig:
 
         return backbone.facts(self.name, revision=self.revision)
 
+    def typed(self) -> list[str]:
+        """These settings as they are typed at the command line."""
+        revision = [f"backbone.revision={self.revision}"] if self.revision else []
+        offline = f"backbone.offline={str(self.offline).lower()}"
+        return [f"backbone={self.name}", f"backbone.dtype={self.dtype}", offline, *revision]
+
     def build(self, device: torch.device | str = "cpu") -> Backbone:
         """Load it."""
         import torch

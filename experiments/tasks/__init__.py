@@ -54,6 +54,7 @@ TASKS: dict[str, str] = {
     "benchmark_talk_files": "experiments.tasks.benchmark_talk_files",
     "benchmark_methods": "experiments.tasks.benchmark_methods",
     "benchmark_tiny": "experiments.tasks.benchmark_tiny",
+    "benchmark_speed": "experiments.tasks.benchmark_speed",
     "text_to_talk": "experiments.tasks.text_to_talk",
     "talk": "experiments.tasks.talk",
     "sample": "experiments.tasks.sample",

@@ -113,10 +113,7 @@ def _settings(config: Config, method: Method, value: float | None, seed: int) ->
     return (
         f"experiment={method.experiment or config.method}",
         f"budget={config.asset_budget}",
-        f"backbone={config.backbone.name}",
-        f"backbone.dtype={config.backbone.dtype}",
-        f"backbone.offline={str(config.backbone.offline).lower()}",
-        *([f"backbone.revision={config.backbone.revision}"] if config.backbone.revision else []),
+        *config.backbone.typed(),
         f"seed={seed}",
         f"device={config.device}",
         *([f"threads={config.threads}"] if config.threads else []),

@@ -101,10 +101,7 @@ def _make(config: Config, run: Run, cases: Sequence[Case]) -> list[Asset]:
     settings = [
         f"experiment={config.method}",
         f"budget={config.asset_budget}",
-        f"backbone={config.backbone.name}",
-        f"backbone.dtype={config.backbone.dtype}",
-        f"backbone.offline={str(config.backbone.offline).lower()}",
-        *([f"backbone.revision={config.backbone.revision}"] if config.backbone.revision else []),
+        *config.backbone.typed(),
         f"seed={config.seed}",
         f"device={config.device}",
         *([f"threads={config.threads}"] if config.threads else []),

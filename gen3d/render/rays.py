@@ -57,22 +57,25 @@ def render_rays(
         before = (least * step[:, None]).cumsum(dim=1)
         kept = ((greatest * step[:, None] > _SKIP) & (before - least * step[:, None] < _OPAQUE)).nonzero()
         ray, sample = kept.unbind(1)
-        points = points[ray, sample]
+        # Which of all samples, as one number: looking up by one is much faster than by two.
+        flat = ray * num_samples + sample
+        points = points.view(-1, 3).index_select(0, flat)
     density, color = field.density_and_color(points)
     if shade is not None:
         color = shade(field, points, color)
-    thickness = density * step[ray]
-    dense = thickness.new_zeros(count, num_samples).index_put((ray, sample), thickness)
+    thickness = density * step.index_select(0, ray)
+    dense = thickness.new_zeros(count * num_samples).index_copy(0, flat, thickness).view(count, num_samples)
     transmittance = torch.exp(dense - dense.cumsum(dim=1))
     weights = transmittance * -torch.expm1(-dense)
     opacity = weights.sum(dim=1)
-    color = weights[ray, sample, None] * color
+    shares = weights.view(-1).index_select(0, flat)[:, None]
+    color = shares * color
     through = (1.0 - opacity)[:, None] * background
     rgb = color.new_zeros(count, color.shape[1]).index_add(0, ray, color) + through
     depth = (weights * t).sum(dim=1)
     facing = None
     if normals:
-        parts = weights[ray, sample, None] * field.normals_at(points)
+        parts = shares * field.normals_at(points)
         facing = parts.new_zeros(count, 3).index_add(0, ray, parts)
     return RayRender(
         rgb=rgb,

@@ -15,6 +15,12 @@ def rows_of(points: Tensor, n: int) -> Tensor:
     return (x * n + y) * n + z
 
 
+def bounds_of(cell_density: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest density of the cells `rows [...]`: `[...]` and `[...]`. cell_density: `[n^3, 2]`."""
+    least, greatest = cell_density.index_select(0, rows.flatten()).view(*rows.shape, 2).unbind(-1)
+    return least, greatest
+
+
 @torch.no_grad()
 def box_of(full: Tensor) -> tuple[Tensor, Tensor]:
     """Corners `[3]`, `[3]` of the box around the cells that are `full [n, n, n]`; both on one corner where none is."""

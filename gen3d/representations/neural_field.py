@@ -20,7 +20,7 @@ from gen3d.cameras import Cameras
 from gen3d.extraction import mesh_of_field
 from gen3d.render.rays import picture, render_field
 from gen3d.representations.base import Field, Rendered, Shade
-from gen3d.representations.cells import EMPTY, box_of, rows_of
+from gen3d.representations.cells import EMPTY, bounds_of, box_of, rows_of
 from gen3d.representations.hash_encoding import encode
 from gen3d.representations.hull import hull
 from gen3d.representations.neural import NeuralConfig
@@ -167,9 +167,7 @@ class NeuralField(Field, Generic[Settings]):
         return 1.0 / self.levels[-1].resolution
 
     def density_bounds(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        rows = rows_of(points, self.settings.occupancy_resolution)
-        least, greatest = self.named["cell_density"][rows].unbind(-1)
-        return least, greatest
+        return bounds_of(self.named["cell_density"], rows_of(points, self.settings.occupancy_resolution))
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         if self._bounds is None:

@@ -20,8 +20,9 @@ from gen3d.cameras import Cameras
 from gen3d.extraction import mesh_of_field
 from gen3d.latent_colors import affine_rgb
 from gen3d.render.rays import picture, render_field
+from gen3d.representations import trilinear
 from gen3d.representations.base import Field, Rendered, Shade
-from gen3d.representations.cells import EMPTY, box_of, rows_of
+from gen3d.representations.cells import EMPTY, bounds_of, box_of, rows_of
 from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import hull
 
@@ -32,24 +33,6 @@ if TYPE_CHECKING:
     from gen3d.views import Views
 
 _LEAST_DENSITY = 1e-6  # of a voxel that is made empty: its raw value must not be endless
-
-
-class _Trilinear(torch.autograd.Function):
-    """Weighted sums of table rows; the gradient goes to the table alone."""
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(corners, weights)
-        ctx.table_shape = table.shape
-        return F.embedding_bag(corners, table, mode="sum", per_sample_weights=weights)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
-        corners, weights = ctx.saved_tensors
-        grad = grad_outputs[0]
-        grad_table = grad.new_zeros(ctx.table_shape)
-        rows = (weights[:, :, None] * grad[:, None, :]).view(-1, grad.shape[-1])
-        return grad_table.index_add_(0, corners.view(-1), rows), None, None
 
 
 class Volume(Field):
@@ -131,15 +114,8 @@ class Volume(Field):
         """The raw value whose optical density is `density`: the inverse of `density_of`."""
         return (density + math.log(-math.expm1(-density))) / self.settings.density_scale
 
-    def _locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Points `[..., 3]` to cell coordinates (int64) and the fractions within the cell."""
-        scaled = (points + 1.0) * (0.5 * (self.resolution - 1))
-        cell = scaled.floor().clamp_(0, self.resolution - 2)
-        return cell.long(), (scaled - cell).clamp_(0.0, 1.0)
-
     def density_bounds(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        least, greatest = self.cell_density[self.cells(points)].unbind(-1)
-        return least, greatest
+        return bounds_of(self.cell_density, self.cells(points))
 
     def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
         raw = self.sample(points)
@@ -164,18 +140,7 @@ class Volume(Field):
     def sample(self, points: Tensor) -> Tensor:
         """Raw values at `points [K, 3]`: `[K, 1 + C]`, differentiable in the grid. Outside the cube the nearest
         face's value holds."""
-        cell, fraction = self._locate(points)
-        n = self.resolution
-        base = (cell[:, 0] * n + cell[:, 1]) * n + cell[:, 2]
-        offsets = torch.tensor(
-            [0, 1, n, n + 1, n * n, n * n + 1, n * n + n, n * n + n + 1], device=points.device
-        )
-        both = torch.stack([1.0 - fraction, fraction], dim=-1)
-        weights = both[:, 0, :, None, None] * both[:, 1, None, :, None] * both[:, 2, None, None, :]
-        corners = base[:, None] + offsets
-        result = _Trilinear.apply(self.grid.view(-1, self.grid.shape[3]), corners, weights.reshape(-1, 8))
-        assert isinstance(result, Tensor)
-        return result
+        return trilinear.sample(self.grid.view(-1, self.grid.shape[3]), points, self.resolution)
 
     def normals_at(self, points: Tensor) -> Tensor:
         """Outward unit normals `[K, 3]`: the direction of falling density, by central differences."""

@@ -107,8 +107,8 @@ class Distill(Fit):
             one.loss.start(self._memory(name, state), one.prior, shape, generator)
 
     def before(self, state: State, step: int, generator: torch.Generator) -> None:
-        part = self._part(step)
-        milestone = step == 0 or part != self._part(step - 1)
+        part = self.part(step)
+        milestone = step == 0 or part != self.part(step - 1)
         if not milestone and step % self.config.refresh_every:
             return
         representation = load(self.representation, state)
@@ -148,7 +148,7 @@ class Distill(Fit):
                     views, own, ambient=shading.ambient, textureless=bare < shading.textureless
                 )
             background = self._background(state, len(views), own)
-            size = config.render_size[self._part(step)]
+            size = config.render_size[self.part(step)]
             rendered = representation.render(views, size, background, generator=own, shade=shade)
             source = self._source(state, views, size, background)
             seen.append(_Seen(cameras=views, rendered=rendered, source=source, generator=own))
@@ -167,7 +167,7 @@ class Distill(Fit):
         low, high = self.config.annealing.range(step / self.num_steps)
         return {"timestep": float(self._timestep(one.prior, float(state[_TIMESTEP]), low, high))}
 
-    def _part(self, step: int) -> int:
+    def part(self, step: int) -> int:
         """Which of the render sizes, and of the representation's resolutions, a step has."""
         return step * len(self.config.render_size) // self.num_steps
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from gen3d.cameras import orbit
 from gen3d.render.lamp import Lamp
 from gen3d.render.rays import near_far, picture, render_rays
+from gen3d.representations import trilinear
 from gen3d.representations.base import load_field
 from gen3d.representations.config import VolumeConfig
 from gen3d.representations.hull import look_up
@@ -285,3 +286,32 @@ def test_bad_configs_name_the_setting(settings: dict[str, float], named: str) ->
         VolumeConfig(**settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"\[R, R, R, 4\]"):
         Volume(torch.zeros(3, 4, 4, 4))
+
+
+def test_kernels_are_plain_torch_to_the_last_bit() -> None:
+    """So that a seed gives what it gave before there were kernels, and with any number of threads."""
+    generator = torch.Generator().manual_seed(5)
+    for channels in (4, 5):
+        n = 11
+        table = torch.randn(n**3, channels, generator=generator).requires_grad_(True)
+        points = torch.rand(5000, 3, generator=generator) * 2.4 - 1.2
+        points[:3] = torch.tensor([[-1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.2, 0.4, -0.6]])
+        pull = torch.randn(5000, channels, generator=generator) * torch.logspace(-6, 3, 5000)[:, None]
+        sampled = trilinear.sample(table, points, n)
+        sampled.backward(pull)
+        corners, weights = trilinear.corners_reference(points, n)
+        expected = F.embedding_bag(corners, table, mode="sum", per_sample_weights=weights)
+        scattered = trilinear.scatter_reference(torch.zeros(n**3, channels), corners, weights, pull)
+        assert torch.equal(sampled, expected)
+        assert torch.equal(table.grad, scattered)
+
+
+def test_other_types_than_float32_are_sampled_too() -> None:
+    volume = noise_volume()
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(2)) * 2.2 - 1.1
+    table = volume.grid.view(-1, 4).double().requires_grad_(True)
+    sampled = trilinear.sample(table, points.double(), 9)
+    sampled.sum().backward()
+    assert table.grad is not None
+    assert table.grad.sum() == pytest.approx(4 * 50)
+    torch.testing.assert_close(sampled.float(), volume.sample(points), rtol=1e-5, atol=1e-5)
