@@ -33,11 +33,12 @@ def orient(weights: Tensor, normals: Tensor, directions: Tensor, num_hit: Tensor
 def distortion(weights: Tensor, t: Tensor, step: Tensor) -> Tensor:
     """Mip-NeRF 360's distortion (arXiv 2111.12077), mean over rays: pulls each ray's weight into one place.
 
-    weights, t: `[N, S]` with t rising along each ray; step: `[N]` length of a sample.
+    weights, t: `[N, S]` with t rising along each ray; step: `[N]` or `[N, S]` length of a sample.
     """
     mass, moment = weights.cumsum(dim=1) - weights, (weights * t).cumsum(dim=1) - weights * t
     between = 2.0 * (weights * (t * mass - moment)).sum(dim=1)
-    within = weights.square().sum(dim=1) * step / 3.0
+    square = weights.square()
+    within = (square.sum(dim=1) * step if step.ndim == 1 else (square * step).sum(dim=1)) / 3.0
     return (between + within).mean()
 
 

@@ -73,9 +73,7 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
     """Make the mesh, write its files, pictures and turntable, and return it, on the CPU with normals."""
     run.inputs["prompt"] = describe_text(config.prompt)
     run.inputs["negative_prompt"] = describe_text(config.negative_prompt)
-    request = Request(backbone=backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
-    mesh = None if config.init_mesh is None else _read_closed(config.init_mesh)
-    given = Given(chosen=config.chosen, request=request, device=backbone.device, init_mesh=mesh)
+    given = given_to(config, backbone)
     stages = build_stages(config.recipe, given)
     _announce(config, run, given)
     run.generated_by_ai = made_by_model(config.recipe, config.chosen)
@@ -86,6 +84,13 @@ def make_and_write(config: Config, run: Run, backbone: Backbone) -> Mesh:
         _write_representation(config, run, state, mesh)
         _write(config, run, backbone, mesh)
     return mesh
+
+
+def given_to(config: Config, backbone: Backbone) -> Given:
+    """What the stages are built with."""
+    request = Request(backbone=backbone, prompt=config.prompt, negative_prompt=config.negative_prompt)
+    mesh = None if config.init_mesh is None else _read_closed(config.init_mesh)
+    return Given(chosen=config.chosen, request=request, device=backbone.device, init_mesh=mesh)
 
 
 def _read_closed(file: str) -> Mesh:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gen3d.cameras import Cameras
-from gen3d.representations.base import Field, RayRender, Rendered, Shade
+from gen3d.representations.base import Field, RayRender, Rendered, Samples, Shade
 
 _SKIP = 5e-4  # optical thickness below which a sample is empty
 _OPAQUE = 7.0  # optical depth beyond which nothing is seen: exp(-7) is below one part in a thousand
@@ -40,55 +40,81 @@ def render_rays(
 ) -> RayRender:
     """Render rays `origins`, `directions [N, 3]` (unit) over `background [C]` or `[N, C]`; `normals` asks for those.
 
-    With a `generator` each sample lies anywhere in its bin (for training); without, in the middle. Differentiable
-    in the field's tensors and in `background`, not in the rays.
+    With a `generator` each sample lies anywhere in its bin (for training); without, in the middle; or where the field
+    itself chooses (`Field.samples`). Differentiable in the field's tensors and in `background`, not in the rays.
     """
-    count, device = origins.shape[0], origins.device
-    with torch.no_grad():
-        low, high = field.bounds()
-        near, far = near_far(origins, directions, low, high)
-        step = (far - near) / num_samples
-        offset = torch.full((count, num_samples), 0.5, device=device)
-        if generator is not None:
-            offset = torch.rand(count, num_samples, generator=generator, device=generator.device).to(device)
-        t = near[:, None] + step[:, None] * (torch.arange(num_samples, device=device) + offset)
-        points = origins[:, None] + directions[:, None] * t[..., None]
-        least, greatest = field.density_bounds(points)
-        before = (least * step[:, None]).cumsum(dim=1)
-        kept = ((greatest * step[:, None] > _SKIP) & (before - least * step[:, None] < _OPAQUE)).nonzero()
-        ray, sample = kept.unbind(1)
-        # Which of all samples, as one number: looking up by one is much faster than by two.
-        flat = ray * num_samples + sample
-        points = points.view(-1, 3).index_select(0, flat)
+    samples = field.samples(origins, directions, num_samples, generator)
+    if samples is None:
+        samples = _binned(field, origins, directions, num_samples, generator)
+    ray, points, t, step = samples.kept[:, 0], samples.points, samples.t, samples.step
+    flat = _flat(samples.kept, num_samples)
     density, color = field.density_and_color(points)
     if shade is not None:
         color = shade(field, points, color)
-    thickness = density * step.index_select(0, ray)
-    dense = thickness.new_zeros(count * num_samples).index_copy(0, flat, thickness).view(count, num_samples)
+    thickness = density * (
+        step.index_select(0, ray) if step.ndim == 1 else step.view(-1).index_select(0, flat)
+    )
+    dense = thickness.new_zeros(t.numel()).index_copy(0, flat, thickness).view(t.shape)
     transmittance = torch.exp(dense - dense.cumsum(dim=1))
     weights = transmittance * -torch.expm1(-dense)
     opacity = weights.sum(dim=1)
     shares = weights.view(-1).index_select(0, flat)[:, None]
     color = shares * color
     through = (1.0 - opacity)[:, None] * background
-    rgb = color.new_zeros(count, color.shape[1]).index_add(0, ray, color) + through
+    rgb = color.new_zeros(len(t), color.shape[1]).index_add(0, ray, color) + through
     depth = (weights * t).sum(dim=1)
     facing = None
     if normals:
         parts = shares * field.normals_at(points)
-        facing = parts.new_zeros(count, 3).index_add(0, ray, parts)
-    return RayRender(
+        facing = parts.new_zeros(len(t), 3).index_add(0, ray, parts)
+    seen = RayRender(
         rgb=rgb,
         opacity=opacity,
         depth=depth,
         weights=weights,
         t=t,
         step=step,
-        kept=kept,
+        kept=samples.kept,
         points=points,
         directions=directions,
         normals=facing,
     )
+    if generator is not None:
+        field.saw(seen)
+    return seen
+
+
+@torch.no_grad()
+def _binned(
+    field: Field, origins: Tensor, directions: Tensor, num_samples: int, generator: torch.Generator | None
+) -> Samples:
+    """One sample in each of `num_samples` bins of equal length, less those that cannot be seen."""
+    count, device = origins.shape[0], origins.device
+    low, high = field.bounds()
+    near, far = near_far(origins, directions, low, high)
+    step = (far - near) / num_samples
+    offset = torch.full((count, num_samples), 0.5, device=device)
+    if generator is not None:
+        offset = torch.rand(count, num_samples, generator=generator, device=generator.device).to(device)
+    t = near[:, None] + step[:, None] * (torch.arange(num_samples, device=device) + offset)
+    points = origins[:, None] + directions[:, None] * t[..., None]
+    kept = visible(field, points, step[:, None])
+    points = points.view(-1, 3).index_select(0, _flat(kept, num_samples))
+    return Samples(t=t, step=step, kept=kept, points=points)
+
+
+def _flat(kept: Tensor, num_samples: int) -> Tensor:
+    """`(ray, sample)` `[K, 2]` as one number of all samples: looking up by one is much faster than by two."""
+    return kept[:, 0] * num_samples + kept[:, 1]
+
+
+@torch.no_grad()
+def visible(field: Field, points: Tensor, step: Tensor) -> Tensor:
+    """Which samples at `points [N, S, 3]`, from near to far, are worth a look: int64 `[K, 2]`, (ray, sample). step: the
+    length of each, `[N, 1]` or `[N, S]`."""
+    least, greatest = field.density_bounds(points)
+    before = (least * step).cumsum(dim=1)
+    return ((greatest * step > _SKIP) & (before - least * step < _OPAQUE)).nonzero()
 
 
 def render_field(

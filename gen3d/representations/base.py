@@ -82,13 +82,24 @@ class RepresentationConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """Where N rays are looked at: t, step, kept and points as of `RayRender`."""
+
+    t: Tensor
+    step: Tensor
+    kept: Tensor
+    points: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RayRender:
     """What N rays see.
 
     rgb: `[N, C]`, background included; sRGB in [0, 1] where C is 3. opacity: `[N]` in [0, 1]. depth: `[N]` expected
     distance times opacity (0 where nothing is hit). weights, t: `[N, S]` share of each sample in its ray's colour, and
-    its distance. step: `[N]` length of a sample. kept: `[K, 2]` (ray, sample) of the evaluated samples; points
-    `[K, 3]`. directions: `[N, 3]` unit, from the camera. normals: `[N, 3]` as of `Rendered`, where they were asked for.
+    its distance. step: `[N]` length of a sample, or `[N, S]` where those of a ray differ. kept: `[K, 2]` (ray, sample)
+    of the evaluated samples; points `[K, 3]`. directions: `[N, 3]` unit, from the camera. normals: `[N, 3]` as of
+    `Rendered`, where they were asked for.
     """
 
     rgb: Tensor
@@ -247,6 +258,16 @@ class Field(Representation):
     @abstractmethod
     def normals_at(self, points: Tensor) -> Tensor:
         """Outward unit normals [K, 3] at points [K, 3]: where density falls fastest. Differentiable."""
+
+    def samples(
+        self, origins: Tensor, directions: Tensor, num_samples: int, generator: torch.Generator | None
+    ) -> Samples | None:
+        """Where rays `origins`, `directions [N, 3]` (unit) should be looked at, at `num_samples` places each: drawn by
+        a `generator`, for training, and without one the same every time. None: evenly, where something may be."""
+        return None
+
+    def saw(self, rays: RayRender) -> None:
+        """Take note of what was rendered for training."""
 
     @abstractmethod
     def surface_grid(self, resolution: int, level: float | None) -> tuple[np.ndarray, float]:

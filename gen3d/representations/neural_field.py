@@ -7,44 +7,27 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3d.adam import Adam, adam_step
 from gen3d.cameras import Cameras
-from gen3d.extraction import mesh_of_field
 from gen3d.render.rays import picture, render_field
-from gen3d.representations.base import Field, Rendered, Shade
-from gen3d.representations.cells import EMPTY, bounds_of, box_of, rows_of
+from gen3d.representations.base import Rendered, Shade
+from gen3d.representations.cells import EMPTY, bounds_of, box_of, rows_of, spread
 from gen3d.representations.hash_encoding import encode
-from gen3d.representations.hull import hull
+from gen3d.representations.learnt_field import SEED, LearntField
 from gen3d.representations.neural import NeuralConfig
-from gen3d.state import State
-
-if TYPE_CHECKING:
-    from gen3d.asset import Mesh
-    from gen3d.surface import SurfaceConfig
-    from gen3d.views import Views
 
 Settings = TypeVar("Settings", bound=NeuralConfig)
 
-_CHUNK = 1 << 17  # points of a grid that are looked at together
-# Steps and points of the fit to a given solid.
-_FIT_STEPS, _FIT_POINTS, _FIT_RATE = 300, 8192, 0.02
-_FIT_NETWORK = 0.1  # the network's share of that rate
-# Where in its cell the occupancy grid looks, time after time: fractions of the plastic number fill the cell evenly.
-_TURN = (0.8191725134, 0.6710436067, 0.5497004779)
-_LEAST = 0.5  # how much less dense than what was found around it a place is held possible to be
-_SEED = 0  # of what the network begins with
-_PICTURE_LOOKS = 4
+_FIT_NETWORK = 0.1  # the network's share of the rate at which a solid is learnt
 
 
-class NeuralField(Field, Generic[Settings]):
+class NeuralField(LearntField, Generic[Settings]):
     """See the module's docstring; the tensors are
 
     table_0 ...: `[T, F]` features of each level. weight_0, bias_0 ...: of the network's layers. occupancy: `[G^3]`
@@ -76,7 +59,7 @@ class NeuralField(Field, Generic[Settings]):
     @classmethod
     def fresh(cls, settings: Settings, device: torch.device | str = "cpu", dtype: Any = torch.float32) -> Any:
         """What the settings begin with, the same every time."""
-        generator = torch.Generator().manual_seed(_SEED)
+        generator = torch.Generator().manual_seed(SEED)
         tensors: dict[str, Tensor] = {}
 
         def uniform(rows: int, columns: int, scale: float) -> Tensor:
@@ -112,21 +95,24 @@ class NeuralField(Field, Generic[Settings]):
     def value(self, raw: Tensor, points: Tensor) -> Tensor:
         """What has the surface as a level, `[K]`, inside above: of the network's first output `raw [K]`."""
 
-    @abstractmethod
-    def density_of(self, value: Tensor) -> Tensor:
-        """Optical density per unit length, same shape, where the field has that value."""
-
-    @abstractmethod
-    def target(self, solid: Tensor) -> Tensor:
-        """What `value` should be for a `solid [n, n, n]` in [0, 1], one half on the surface, in units of which a
-        twentieth is a fair error."""
-
     @property
-    def device(self) -> torch.device:
-        return self.named["table_0"].device
+    def fit_resolution(self) -> int:
+        return self.settings.fit_resolution
 
-    def tensors(self) -> dict[str, Tensor]:
-        return dict(self.named)
+    def learning(self) -> dict[str, float]:
+        shares = {"table_": 1.0, "weight_": _FIT_NETWORK, "bias_": _FIT_NETWORK}
+        return {
+            name: share for name in self.named for start, share in shares.items() if name.startswith(start)
+        }
+
+    def values_and_color(self, points: Tensor) -> tuple[list[Tensor], Tensor]:
+        raw = self.network(points)
+        return [self.value(raw[:, 0], points)], torch.sigmoid(raw[:, 1:])
+
+    def become(self, solid: Tensor, colors: Tensor) -> None:
+        super().become(solid, colors)
+        self.named["looks"] = torch.zeros_like(self.named["looks"])
+        self.refresh()
 
     def rates(self, progress: float = 0.0) -> dict[str, float]:
         settings = self.settings
@@ -150,18 +136,6 @@ class NeuralField(Field, Generic[Settings]):
         raw = self.network(points)
         return self.density_of(self.value(raw[:, 0], points)), torch.sigmoid(raw[:, 1:])
 
-    def around(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """`value` half a finest cell below and above points `[K, 3]` along each axis: `[K, 3]` and `[K, 3]`,
-        differentiable. Differences of these reach every corner that they span (Neuralangelo, arXiv 2306.03092)."""
-        offsets = torch.eye(3, device=points.device, dtype=points.dtype) * self.detail
-        places = (points[:, None, None] + torch.stack([-offsets, offsets])).reshape(-1, 3)
-        low, high = self.value_at(places).view(-1, 2, 3).unbind(1)
-        return low, high
-
-    def normals_at(self, points: Tensor) -> Tensor:
-        low, high = self.around(points)
-        return F.normalize(low - high, dim=-1)
-
     @property
     def detail(self) -> float:
         return 1.0 / self.levels[-1].resolution
@@ -180,7 +154,7 @@ class NeuralField(Field, Generic[Settings]):
         """Look into every cell, each time elsewhere. What was denser before fades (Instant-NGP's occupancy grid); a
         cell next to a dense one counts as dense, for what lies between two looks or grows before the next."""
         looks = int(self.named["looks"])
-        found = self._look(looks)
+        found = self.look(looks, self.settings.occupancy_resolution)
         kept = self.named["occupancy"] * self.settings.occupancy_decay if looks else found
         self.named["occupancy"] = torch.maximum(found, kept)
         self.named["looks"] = self.named["looks"] + 1
@@ -188,28 +162,8 @@ class NeuralField(Field, Generic[Settings]):
 
     @torch.no_grad()
     def _note(self, least: Tensor, greatest: Tensor) -> None:
-        n = self.settings.occupancy_resolution
-        around = torch.stack([-least, greatest]).view(2, 1, n, n, n)
-        least, greatest = F.max_pool3d(around, 3, stride=1, padding=1).view(2, -1)
-        self.named["cell_density"] = torch.stack([-_LEAST * least, greatest], dim=1)
+        self.named["cell_density"] = spread(least, greatest)
         self._bounds = None
-
-    @torch.no_grad()
-    def _look(self, turn: int) -> Tensor:
-        """Density `[G^3]` at one place of every cell."""
-        n = self.settings.occupancy_resolution
-        offsets = [math.fmod(0.5 + turn * each, 1.0) for each in _TURN]
-        axes = [
-            ((torch.arange(n, device=self.device) + offset) * (2.0 / n) - 1.0).to(self.named["table_0"].dtype)
-            for offset in offsets
-        ]
-        return self._over(axes, lambda points: self.density_of(self.value_at(points)))
-
-    @torch.no_grad()
-    def _over(self, axes: list[Tensor], function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A function of points over a grid, flat."""
-        points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 3)
-        return torch.cat([function(part) for part in points.split(_CHUNK)])
 
     def render(
         self,
@@ -224,20 +178,9 @@ class NeuralField(Field, Generic[Settings]):
         look: dict[str, Any] = {"shade": shade, "normals": normals}
         if generator is not None:
             return render_field(self, cameras, size, background, generator=generator, **look)
-        looks = torch.stack([self._look(turn) for turn in range(_PICTURE_LOOKS)])
-        self._note(looks.amin(dim=0), looks.amax(dim=0))
+        self._note(*self.looks(self.settings.occupancy_resolution))
         samples = min(max(self.levels[-1].resolution, self.num_samples), 4 * self.num_samples)
         return picture(self, cameras, size, background, num_samples=samples, **look)
-
-    def to_mesh(self, settings: SurfaceConfig, views: Views | None) -> Mesh:
-        return mesh_of_field(self, settings, views)
-
-    @torch.no_grad()
-    def value_grid(self, resolution: int) -> np.ndarray:
-        """`value` on a grid `[n, n, n]` float32 indexed `[x, y, z]`, the first on -1 and the last on 1."""
-        axis = torch.linspace(-1.0, 1.0, resolution, device=self.device, dtype=self.named["table_0"].dtype)
-        values = self._over([axis] * 3, self.value_at)
-        return values.view(resolution, resolution, resolution).cpu().numpy().astype(np.float32)
 
     def regularisers(self, generator: torch.Generator) -> dict[str, Tensor]:
         if not self.settings.table_decay:
@@ -250,52 +193,6 @@ class NeuralField(Field, Generic[Settings]):
         low, high = self.bounds()
         drawn = torch.rand(count, 3, generator=generator, device=generator.device).to(low)
         return low + (high - low) * drawn
-
-    @torch.no_grad()
-    def carve(self, views: Views, *, tolerance: float = 0.0) -> None:
-        n = self.settings.fit_resolution
-        axis = torch.linspace(-1.0, 1.0, n, device=self.device)
-        points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
-        inside, color = hull(points, views, tolerance=tolerance)
-        self.become(inside.view(n, n, n), color.view(n, n, n, 3))
-
-    @torch.enable_grad()
-    def become(self, solid: Tensor, colors: Tensor) -> None:
-        """Learn a solid `[n, n, n]`, in [0, 1] with one half on the surface, and colours `[n, n, n, 3]`, both on a grid
-        over the cube, from random points: half of them anywhere, half near the surface."""
-        generator = torch.Generator().manual_seed(_SEED)
-        n, kind = solid.shape[0], self.named["table_0"]
-        wanted = torch.cat([self.target(solid)[..., None], colors.clamp(0.02, 0.98)], dim=-1).to(kind)
-        channels = wanted.permute(3, 2, 1, 0)[None]
-        near = (
-            ((F.max_pool3d(solid[None, None].float(), 3, 1, 1) > 0.5)[0, 0] & (solid < 1.0)).nonzero().cpu()
-        )
-        shares = {"table_": 1.0, "weight_": _FIT_NETWORK, "bias_": _FIT_NETWORK}
-        learning = {
-            name: share for name in self.named for start, share in shares.items() if name.startswith(start)
-        }
-        state = State({name: self.named[name].detach() for name in learning})
-        for step in range(_FIT_STEPS):
-            points = torch.rand(_FIT_POINTS, 3, generator=generator) * 2 - 1
-            if len(near):
-                chosen = near[torch.randint(len(near), (_FIT_POINTS // 2,), generator=generator)]
-                jitter = torch.rand(len(chosen), 3, generator=generator) * 2 - 1
-                points[: len(chosen)] = (chosen + jitter) * (2.0 / (n - 1)) - 1.0
-            points = points.clamp(-1.0, 1.0).to(kind)
-            sought = F.grid_sample(channels, points.view(1, 1, 1, -1, 3), align_corners=True)[0, :, 0, 0].T
-            for name in learning:
-                self.named[name] = state[name].requires_grad_(True)
-                state[name].grad = None
-            raw = self.network(points)
-            missed = (self.value(raw[:, 0], points) - sought[:, 0]).square().mean()
-            missed = missed + (torch.sigmoid(raw[:, 1:]) - sought[:, 1:]).square().mean()
-            missed.backward()
-            rate: float = _FIT_RATE * 0.05 ** (step / _FIT_STEPS)
-            adam_step(state, {name: rate * share for name, share in learning.items()}, Adam())
-        for name in learning:
-            self.named[name] = state[name].detach()
-        self.named["looks"] = torch.zeros_like(self.named["looks"])
-        self.refresh()
 
 
 def begun(settings: NeuralConfig, device: torch.device | str = "cpu") -> NeuralField:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from gen3d.mesh_files import load_mesh_file
 from gen3d.meshing import is_watertight
 
 Run = Callable[..., Any]
+needs_nerfstudio = pytest.mark.skipif(find_spec("nerfstudio") is None, reason="needs nerfstudio")
+NERFSTUDIO = pytest.param("nerfstudio", marks=needs_nerfstudio)
 BASELINES = ("baseline/mvdream", "baseline/dreamfusion", "text_to_3d/quickstart")
 
 
@@ -27,7 +30,7 @@ def composed(galatea: Run, *arguments: str) -> Config:
 
 
 @pytest.mark.parametrize("experiment", BASELINES)
-@pytest.mark.parametrize("representation", ["volume", "hashgrid", "sdf"])
+@pytest.mark.parametrize("representation", ["volume", "hashgrid", "sdf", NERFSTUDIO])
 def test_every_budget_goes_with(galatea: Run, experiment: str, representation: str) -> None:
     chosen = {"representation": representation}
     budgets = catalog.budgets(experiment, chosen)
@@ -56,10 +59,23 @@ def test_settings_without_effect_are_refused(galatea: Run, arguments: tuple[str,
     assert message in outcome.err[-1]
 
 
+@pytest.mark.skipif(find_spec("nerfstudio") is not None, reason="nerfstudio is installed")
+def test_a_field_of_a_package_that_is_missing_is_refused(galatea: Run) -> None:
+    outcome = galatea("experiment=baseline/mvdream", "prompt=x", "representation=nerfstudio")
+    assert outcome.status == 2
+    (line,) = outcome.err
+    assert line.endswith('nerfstudio needs the package nerfstudio; pip install "galatea[nerfstudio]"')
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "representation"),
-    [("baseline/mvdream", "hashgrid"), ("baseline/mvdream", "sdf"), ("text_to_3d/quickstart", "hashgrid")],
+    [
+        ("baseline/mvdream", "hashgrid"),
+        ("baseline/mvdream", "sdf"),
+        ("text_to_3d/quickstart", "hashgrid"),
+        pytest.param("baseline/mvdream", "nerfstudio", marks=needs_nerfstudio),
+    ],
 )
 def test_a_field_becomes_a_closed_mesh(
     galatea: Run, tmp_path: Path, experiment: str, representation: str

@@ -44,6 +44,9 @@ def test_distortion_is_the_double_sum() -> None:
     pairs = (weights[:, :, None] * weights[:, None] * (t[:, :, None] - t[:, None]).abs()).sum((1, 2))
     expected = (pairs + (weights.square() * 0.1).sum(1) / 3).mean()
     assert float(distortion(weights, t, step)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(distortion(weights, t, step[:, None].expand_as(t))) == pytest.approx(
+        float(expected), rel=1e-5
+    )
 
 
 def test_mesh_regularisers_on_a_cube() -> None:
