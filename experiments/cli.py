@@ -31,8 +31,6 @@ from experiments.errors import (
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from experiments.run.settings import Settings
-
 # What the user typed, for the line that says how to continue. Hydra hands a job its config only.
 _typed: list[str] = []
 
@@ -100,36 +98,6 @@ def _dispatch(typed: list[str]) -> int:
         except Exception as error:
             return _report(error)
     return EXIT_OK
-
-
-def settings_of(argv: Sequence[str]) -> Settings:
-    """What the command line `argv` would run, for programs that run it in their own way.
-
-    Raises:
-        SystemExit: it says something wrong; the one line about it is printed.
-    """
-    from experiments import tasks
-    from experiments.run import caches
-    from experiments.run.schema import build
-
-    _typed[:] = argv
-    try:
-        parsed = arguments.parse(list(argv))
-        caches.prepare()
-        name = parsed.values["experiment"]
-        with components.search(None):
-            task = catalog.task_of(name, None)
-            catalog.refuse_budgets(name, parsed.swept("budget"), parsed.values, None)
-            _check_names(parsed)
-            literal = _register(task)
-            try:
-                composed, _ = _compose(parsed, literal)
-            except Exception as error:
-                _refuse_choices(parsed, error)
-                raise
-            return build(tasks.config(task), composed)
-    except Exception as error:
-        raise SystemExit(_report(error)) from None
 
 
 def _run_all(parsed: arguments.Arguments, names: Sequence[str], wants_help: bool) -> None:

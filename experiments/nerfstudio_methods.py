@@ -317,7 +317,9 @@ class GalateaPipeline(Pipeline):
 
 def _settings(config: GalateaPipelineConfig, device: str, seed: int) -> Config:
     """Those of the experiment; ValueError for overrides of what has an option of its own."""
-    from experiments.cli import settings_of
+    from experiments import compose, messages
+    from experiments.errors import UserError
+    from experiments.run import caches
     from experiments.tasks import text_to_3d
     from experiments.tasks.configs.text_to_3d import Config
 
@@ -335,7 +337,14 @@ def _settings(config: GalateaPipelineConfig, device: str, seed: int) -> Config:
     ]  # fmt: skip
     if "budget" not in given:
         argv.append(f"budget={'gpu' if device.startswith('cuda') else 'cpu'}")
-    settings = settings_of(argv)
+    caches.prepare()
+    try:
+        settings = compose.settings(argv)
+    except Exception as error:
+        line = messages.of(error, argv)
+        if line is None:
+            raise
+        raise UserError(line) from error
     if not isinstance(settings, Config):
         raise ValueError(f"--pipeline.experiment {config.experiment} is no experiment of text_to_3d")
     text_to_3d.validate(settings)
