@@ -341,7 +341,9 @@ def _settings(config: GalateaPipelineConfig, device: str, seed: int) -> Config:
     try:
         settings = compose.settings(argv)
     except Exception as error:
-        line = messages.of(error, argv)
+        choice, line = messages.unmatched_choice(error.__cause__ or error), messages.of(error, argv)
+        if choice:
+            line = f"--pipeline.experiment {config.experiment} has no {choice!r} to choose; baseline/mvdream does"
         if line is None:
             raise
         raise UserError(line) from error
