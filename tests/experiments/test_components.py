@@ -365,7 +365,12 @@ def test_every_shipped_component_is_built_and_back(group: str, name: str) -> Non
     plain = filled(cls, {key: value for key, value in values.items() if key != "defaults"})
     base = next(each for each in cls.__mro__ if components.is_choice(each))
     holder = dataclasses.make_dataclass("Holder", [("it", base)], frozen=True, kw_only=True)
-    built = build(holder, DictConfig({"it": plain}))
+    try:
+        built = build(holder, DictConfig({"it": plain}))
+    except ValueError as error:
+        if "needs the package" in str(error):
+            pytest.skip(str(error))
+        raise
     assert type(built.it) is cls
     assert build(holder, DictConfig(to_plain(built))) == built
     kinds = {key: listed for key, listed in literal_keys(holder).items() if key.count(".") == 1}
