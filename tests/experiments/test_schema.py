@@ -132,6 +132,7 @@ NEITHER_TEXT_NOR_PATH = {
     "methods.*.sweep": "a setting's name",
     "only": "names of methods or of parts",
     "losses": "names of configs",
+    "taken_apart": "a name of a config",
     "steps_key": "a setting's name",
     "asset_budget": "a name of a config",
     "asset_prior": "a name of a config",
