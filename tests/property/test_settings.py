@@ -51,6 +51,7 @@ EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "benchmark/talk": _SPEECH,
     "benchmark/talk_files": ("portrait_dir=faces", "audio_dir=sounds", "face=center"),
     "benchmark/losses": (),
+    "benchmark/speed": (),
     "benchmark/text_to_3d": (),
     "benchmark/tiny": ("workers=1",),
     "sample/multiview": ("prompt=a red mushroom",),
@@ -207,7 +208,8 @@ _AT_MOST = {
     "held_out_clips": 2, "held_out_scenes": 2, "num_captions": 1001, "num_clips": 1, "num_frames": 8, "num_heads": 1,
     "num_images": 2, "num_objects": 2, "num_pairs": 0, "num_pictures": 2, "num_scenes": 2, "num_steps": 2,
     "num_things": 1, "num_untrained": 1, "num_utterances": 2, "num_videos": 2, "num_views": 4, "portraits": 2,
-    "seconds": 0.5, "size": 64, "steps": 2, "steps_per_round": 2,
+    "raster_subdivisions": 3, "seconds": 0.5, "size": 64, "step_turns": 1, "steps": 2, "steps_per_round": 2,
+    "turn_seconds": 0.001, "turns": 2,
 }  # fmt: skip
 
 
@@ -283,9 +285,9 @@ _OF_THE_PICTURES = (
         (name, seed)
         for name in EXPERIMENTS
         for seed in range(_RUNS.get(name, 1))
-        if name not in ("benchmark/losses", "benchmark/text_to_3d")
+        if name not in ("benchmark/losses", "benchmark/speed", "benchmark/text_to_3d")
     ],
-)  # their assets are runs of text_to_3d
+)  # what these make are runs of text_to_3d
 def test_extreme_settings_that_are_taken_can_be_done(
     galatea: Galatea, inputs: Path, experiment: str, seed: int
 ) -> None:
