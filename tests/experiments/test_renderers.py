@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from gen3d.render import rasterize as rasterize_warp
+from gen3d.render import rasterize_reference
+
 Galatea = Callable[..., Any]
 needs_pytorch3d = pytest.mark.skipif(find_spec("pytorch3d") is None, reason="needs pytorch3d")
 SMALL = (
@@ -25,19 +28,42 @@ SMALL = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["reference", pytest.param("pytorch3d", marks=needs_pytorch3d)])
+@needs_pytorch3d
 def test_another_renderer_makes_nearly_the_same_mesh(
-    galatea: Galatea, tmp_path: Path, tiny_weights: Path, name: str
+    galatea: Galatea, tmp_path: Path, tiny_weights: Path
 ) -> None:
     made = {}
-    for renderer in ("warp", name):
+    for renderer in ("warp", "pytorch3d"):
         outcome = galatea(*SMALL, f"renderer={renderer}", f"out={renderer}")
         assert outcome.status == 0, outcome.err
         report = json.loads((tmp_path / renderer / "report.json").read_text())
         assert report["metrics"]["mesh"]["watertight"]
         made[renderer] = report["metrics"]
     for key in ("psnr_to_representation_db", "image_text_similarity"):
-        assert made[name][key] == pytest.approx(made["warp"][key], rel=0.05)
+        assert made["pytorch3d"][key] == pytest.approx(made["warp"][key], rel=0.05)
+
+
+@pytest.mark.slow
+def test_all_pictures_of_a_run_are_drawn_by_the_renderer(
+    galatea: Galatea, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the one of plain torch, which here lends its name to Warp's: it is slow."""
+    drawn = {"reference": 0, "warp": 0}
+
+    def counted(name: str) -> Callable[..., Any]:
+        def rasterize(*arguments: Any) -> Any:
+            drawn[name] += 1
+            return warp(*arguments)
+
+        return rasterize
+
+    warp = rasterize_warp.rasterize
+    monkeypatch.setattr(rasterize_reference, "rasterize", counted("reference"))
+    monkeypatch.setattr(rasterize_warp, "rasterize", counted("warp"))
+    outcome = galatea(*SMALL, "renderer=reference", "out=made")
+    assert outcome.status == 0, outcome.err
+    assert drawn["reference"] > 20
+    assert drawn["warp"] == 0
 
 
 def test_a_renderer_that_is_not_installed_is_told_in_one_line(
