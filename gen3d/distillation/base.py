@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import torch
@@ -108,8 +108,11 @@ class Loss(ABC):
 
     The base of all that `distillation=` can choose; one file each. What a loss keeps over a run is its `memory`: named
     tensors of its own, a part of the State. Only `start` and `before` write there, and the optimiser, so that processes
-    that share the objects of a step remember the same.
+    that share the objects of a step remember the same. draws_noise: whether its gradient is for the noise that it is
+    given; otherwise it has one of its own.
     """
+
+    draws_noise: ClassVar[bool] = True
 
     def wants(self) -> frozenset[str]:
         """What it needs beside the conditions "cond" and "uncond": of "negative", "source" (conditions of the prior),

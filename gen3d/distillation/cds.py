@@ -10,7 +10,7 @@ Bad at choosing: where all paths are straight, as for a prior that knows one pic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gen3d.distillation.base import Loss, Scores
 from gen3d.distillation.ddim import along
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class CDS(Loss):
     """guidance_scale: the standard one, of both times; a number or points [[share of the steps, scale], ...].
     gap: least and greatest distance of the two times, as shares of the schedule."""
+
+    draws_noise: ClassVar[bool] = False
 
     name: Literal["cds"] = "cds"
     guidance_scale: Points = 20.0

@@ -13,7 +13,7 @@ Bad at what the surface is not sure of: where it moves, the noise there is anoth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
@@ -35,6 +35,8 @@ class CFD(Loss):
     """guidance_scale: the standard one. gamma: share of the world's noise that is new with each step, a number or
     points [[share of the steps, gamma], ...]. cells: of the world's noise along an edge of the cube [-1, 1]^3; they
     should be smaller than what a latent pixel shows."""
+
+    draws_noise: ClassVar[bool] = False
 
     name: Literal["cfd"] = "cfd"
     guidance_scale: float = 5.0

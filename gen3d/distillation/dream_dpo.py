@@ -37,6 +37,7 @@ class DreamDPO(Wrapper):
     sampling_scale: float = 7.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_range(self, 0, 1000, "sampling_scale", of="dream_dpo", hint="1 is no guidance")
         check_range(self, 0, 1e6, "min_gap", of="dream_dpo")
 

@@ -11,7 +11,7 @@ Bad at speed, and at agreeing over views that do not see each other: each has a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class DSD(Loss):
     """guidance_scale: the standard one, of the path and at t. second_scale: at t+. plus: how far t+ may be, as a share
     of t. num_steps: of a path down the whole schedule. weighting: w(t), see `weighting.weight`."""
+
+    draws_noise: ClassVar[bool] = False
 
     name: Literal["dsd"] = "dsd"
     guidance_scale: float = 7.5

@@ -42,6 +42,7 @@ class RewardSDS(Wrapper):
     until: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_range(self, 0, 1000, "sampling_scale", of="reward_sds", hint="1 is no guidance")
         check_range(self, 2, 64, "num_noises", of="reward_sds")
         check_range(self, 1, 1000, "num_steps", "num_best", of="reward_sds")

@@ -10,7 +10,7 @@ Bad at speed; and at low noise levels, where there is little to find.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from diffusion.limits import check_range
 from gen3d.distillation.base import Loss, Scores, check_guidance_scale
@@ -30,6 +30,8 @@ class SDI(Loss):
     """guidance_scale: the standard one, at t. inversion_scale: that of the inversion; below 0 away from the prompt.
     num_steps: strides of an inversion of the whole schedule. eta: noise between strides, as a share of what a random
     sampler would put in."""
+
+    draws_noise: ClassVar[bool] = False
 
     name: Literal["sdi"] = "sdi"
     guidance_scale: float = 7.5

@@ -24,6 +24,14 @@ class Wrapper(Loss):
 
     loss: Loss
 
+    def __post_init__(self) -> None:
+        if not self.loss.draws_noise:
+            name, inner = (getattr(each, "name", type(each).__name__) for each in (self, self.loss))
+            raise ValueError(
+                f"{name} loss is {inner}, which has a noise of its own, and this compares noises; choose one that "
+                "draws it, such as x0 or sds"
+            )
+
     def wants(self) -> frozenset[str]:
         return self.loss.wants()
 

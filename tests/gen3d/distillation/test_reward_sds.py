@@ -14,8 +14,12 @@ from diffusion.backbone import load
 from experiments.benchmark.truth import TrueViews
 from gen3d.cameras import Cameras, orbit
 from gen3d.distillation.base import Loss, Scores
+from gen3d.distillation.cds import CDS
+from gen3d.distillation.cfd import CFD
 from gen3d.distillation.dream_dpo import DreamDPO
+from gen3d.distillation.dsd import DSD
 from gen3d.distillation.reward_sds import RewardSDS
+from gen3d.distillation.sdi import SDI
 from gen3d.distillation.sds import SDS
 from gen3d.distillation.vsd import VSD
 from gen3d.distillation.wrapper import denoised, tried
@@ -160,3 +164,10 @@ def test_a_prior_without_a_prompt_cannot_be_judged() -> None:
 def test_bad_settings_are_named(settings: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=f"reward_sds {named}"):
         RewardSDS(loss=X0(), reward=Bright(), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrapper", [RewardSDS, DreamDPO])
+@pytest.mark.parametrize("loss", [CFD(), CDS(), DSD(), SDI()])
+def test_a_loss_with_a_noise_of_its_own_is_refused(wrapper: type, loss: Loss) -> None:
+    with pytest.raises(ValueError, match=f"loss is {loss.name}, which has a noise of its own"):  # type: ignore[attr-defined]
+        wrapper(loss=loss, reward=Clip())
