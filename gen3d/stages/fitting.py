@@ -22,6 +22,7 @@ from gen3d.state import State
 from gen3d.views import Views
 
 _SEEN = 1e-3  # opacity from which a pixel has a distance
+_SMOOTH = 0.01  # world units below which an absolute error is smoothed into a squared one
 
 
 def begin(config: RepresentationConfig, mesh: Mesh | None, device: torch.device | str) -> Representation:
@@ -168,13 +169,14 @@ def _pictures(
 
 
 def _depth_error(seen: _Pixels, wanted: _Pixels) -> Tensor:
-    """Mean squared error of the distance, by opacity, where it is known."""
+    """Mean absolute error of the distance, by opacity, where it is known. Squared, the last hundredths would weigh
+    nothing beside colours, and walls that are only seen aslant would stay too thick."""
     if seen.depth is None:
         raise ValueError("fit depth needs a representation that renders its depth: set it to 0")
     assert wanted.depth is not None
     known = (wanted.depth > 0.0) & (wanted.opacity > 0.5)
-    distance = seen.depth / seen.opacity.clamp_min(_SEEN)
-    return (known * seen.opacity.detach() * (distance - wanted.depth).square()).mean()
+    missed = seen.depth / seen.opacity.clamp_min(_SEEN) - wanted.depth
+    return (known * seen.opacity.detach() * (missed.square() + _SMOOTH**2).sqrt()).mean()
 
 
 def _normal_error(seen: _Pixels, wanted: _Pixels) -> Tensor:
