@@ -84,21 +84,17 @@ def make_group(config: DatasetConfig, index: int) -> Group:
     cameras = orbit(azimuth, elevation, fovy_deg=float(rng.uniform(*config.fovy_deg)))
     light = random_light(rng)
     r = scene.render(cameras, config.size, background=background, light=light)
-    further: dict[str, Tensor] = {}
+    domains, guests = {}, {}
     if config.domains:
-        further["depth"] = to_uint8(depth_picture(r.depth, r.mask, cameras)[:, :1])
-        further["normals"] = to_uint8(normals_picture(r.normals, r.mask))
+        domains["depth"] = to_uint8(depth_picture(r.depth, r.mask, cameras)[:, :1])
+        domains["normals"] = to_uint8(normals_picture(r.normals, r.mask))
     if config.num_guests:
         others = _numbers(config, index, _GUESTS)
         there = _guest_cameras(config, others, close_up, float(cameras.fovy_deg[0]))
         pictures, masks = guest_pictures(
             scene, there, config.size, others, background=background, light=light
         )
-        further |= {
-            "guests": to_uint8(pictures),
-            "guest_masks": to_uint8(masks),
-            "guest_c2w": there.c2w,
-        }
+        guests = {"guests": to_uint8(pictures), "guest_masks": to_uint8(masks), "guest_c2w": there.c2w}
     return Group(
         images=to_uint8(r.images),
         masks=to_uint8(r.mask),
@@ -106,7 +102,8 @@ def make_group(config: DatasetConfig, index: int) -> Group:
         fovy_deg=float(cameras.fovy_deg[0]),
         caption=caption,
         kind=kind,
-        **further,
+        **domains,
+        **guests,
     )
 
 

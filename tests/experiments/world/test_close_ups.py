@@ -148,9 +148,9 @@ def test_it_is_the_portrait_seen_from_near(seed: int | None) -> None:
 
 
 def test_pictures_show_all_that_lies_around_the_face() -> None:
-    for caption in FACES:
+    for caption in FACES[:2]:
         scene = scene_from_caption(caption, seed=1)
-        cameras = orbit([-35.0, 0.0, 35.0], [-15.0, 5.0, 25.0])
+        cameras = orbit([-35.0, 35.0], [-15.0, 25.0])
         seen = scene.render(cameras, 64).mask
         beyond = replace(scene, reach=1.6 * scene.reach).render(cameras, 64).mask
         assert float((seen - beyond).abs().mean()) < 1e-3
