@@ -198,8 +198,8 @@ class Shards:
 
     def first(self, count: int) -> Shards:
         """The first groups, all of them if there are no more than `count`."""
-        columns = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Shards(**{name: None if each is None else each[:count] for name, each in columns.items()})
+        there = [each.name for each in fields(self) if getattr(self, each.name) is not None]
+        return Shards(**{name: getattr(self, name)[:count] for name in there})
 
 
 def load_shards(paths: Sequence[Path]) -> Shards:
