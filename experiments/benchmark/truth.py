@@ -52,7 +52,7 @@ class Truth:
         generator = torch.Generator().manual_seed(1)
         points, _, _ = sample_surface(self.mesh, self.config.num_points, generator=generator)
         # From the triangles onto the surface itself, so that the oracle is not compared with itself.
-        return points - self.scene.field.normals(points[None])[0] * self.scene.sdf(points)[:, None]
+        return points - self.scene.normals(points) * self.scene.sdf(points)[:, None]
 
 
 class TrueViews:

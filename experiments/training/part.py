@@ -33,6 +33,7 @@ def begin(config: PartSettings, run: Run, *, latent_channels: int = LATENT_CHANN
     held_out = DatasetConfig(
         num_scenes=config.held_out_scenes, num_views=config.data.num_views, size=config.data.size, held_out=True,
         shares=config.data.shares, fovy_deg=config.data.fovy_deg, elevation_deg=config.data.elevation_deg,
+        mixed_elevations=config.data.mixed_elevations, domains=config.data.domains, num_guests=config.data.num_guests,
     )  # fmt: skip
     for name, wanted in (("train", config.data), ("held_out", held_out)):
         making = make_dataset(Path(config.data_folder) / name, wanted, workers=config.workers)

@@ -1,7 +1,8 @@
 """Reading captions of the procedural world: what a caption means, and what to say when it means nothing.
 
 The grammar: `a red mushroom`; `a mushroom with a red cap and a white stem`; `a blue cone on a yellow cube`;
-each may end in `, on a light blue background`. Captions about people go to `experiments.world.head_spec`.
+each may end in `, on a light blue background`. Captions about people, `a portrait of a man with a beard` and
+`a close-up of the face of a woman with green eyes`, go to `experiments.world.head_spec`.
 Left and right are as seen from the front (+Z): left is -X.
 """
 
@@ -162,7 +163,7 @@ def _check_known(words: Sequence[str], caption: str) -> None:
                 f"unknown word {word!r} in the caption {caption!r}{_hint(word, _KNOWN - FILLERS)} "
                 f"Things: {', '.join(THINGS)}. Colours: {', '.join(COLORS)}. "
                 f"Relations: {', '.join(phrases[0] for phrases in RELATIONS.values())}. "
-                "For a head, begin with 'a portrait of'"
+                "For a head, begin with 'a portrait of', for its face with 'a close-up of', then name a person"
             )
 
 

@@ -6,6 +6,7 @@ The door to the grammar: `parse` and the specs of `experiments.world.caption_par
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ from experiments.world.caption_parsing import (
     split_background,
     with_background,
 )
-from experiments.world.head_spec import HeadSpec, head_caption, held_out_head, sample_head
+from experiments.world.head_spec import HeadSpec, head_caption, held_out_head, sample_close_up, sample_head
 from experiments.world.vocabulary import (
     BACKGROUNDS,
     COLORS,
@@ -47,6 +48,7 @@ __all__ = [
     "background_of",
     "benchmark_captions",
     "held_out",
+    "is_short",
     "kind_of",
     "parse",
     "phrase",
@@ -127,6 +129,7 @@ def sample_caption(
     *,
     held_out: bool = False,
     plain: bool = False,
+    close_up: bool = False,
 ) -> str:
     """A random caption, without a background clause.
 
@@ -135,6 +138,7 @@ def sample_caption(
     kinds: kinds to draw from, as a sequence (equal shares) or with weights; None for DEFAULT_KINDS.
     held_out: False draws only what training may see, True only what it never sees.
     plain: the canonical phrasing instead of a random one.
+    close_up: heads are close-ups, and their captions short, see `is_short`.
     """
     weights = dict(DEFAULT_KINDS) if kinds is None else kinds
     if not isinstance(weights, dict):
@@ -147,13 +151,22 @@ def sample_caption(
         raise ValueError(f"kinds must name at least one kind with a positive weight, got {kinds!r}")
     kind = names[int(rng.choice(len(names), p=share / share.sum()))]
     while True:
-        spec = _sample_spec(rng, kind, plain)
+        spec = _sample_spec(rng, kind, plain, close_up)
         # The local name shadows the function on purpose: callers read `held_out=True`.
-        if _is_held_out(spec) == held_out:
-            return _phrase(spec, None if plain else rng)
+        if _is_held_out(spec) != held_out:
+            continue
+        caption = _phrase(spec, None if plain else rng)
+        if not close_up or is_short(caption):
+            return caption
 
 
 _is_held_out = held_out
+
+
+def is_short(caption: str) -> bool:
+    """Whether a text encoder of 32 tokens reads a close-up's caption to its end: whether it has at most 24 words and
+    commas, for eight tokens are the beginning, the end and the pieces that "close-up" and "face" may fall into."""
+    return len(re.findall(r"\w+|,", caption)) <= 24
 
 
 def benchmark_captions(kind: str, n: int, seed: int = 0) -> list[str]:
@@ -198,9 +211,9 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def _sample_spec(rng: np.random.Generator, kind: str, plain: bool) -> Spec:
+def _sample_spec(rng: np.random.Generator, kind: str, plain: bool, close_up: bool) -> Spec:
     if kind == "head":
-        return sample_head(_torch_generator(rng))
+        return (sample_close_up if close_up else sample_head)(_torch_generator(rng))
     if kind == "pair":
         relation = _pick(rng, list(RELATIONS))
         b = _pick(rng, SUPPORTS if relation == "on" else THINGS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from diffusion.limits import check_least, check_range
@@ -13,8 +14,14 @@ from gen3d.limits import check_elevations, check_fovy
 class DatasetConfig:
     """What pictures to make.
 
-    shares: relative frequency of things, pairs and heads. held_out: pictures of captions training never sees.
-    fovy_deg, elevation_deg: ranges drawn from, degrees; one draw a group.
+    shares: relative frequency of things, pairs, heads and, where there is a fourth number, close-ups of faces.
+    held_out: pictures of captions training never sees.
+    fovy_deg, elevation_deg: ranges drawn from, degrees; one draw a group. A close-up's views have elevations of their
+        own, from -15..25.
+    mixed_elevations: share of the other groups of which each view has an elevation of its own.
+    domains: whether every picture comes with one of depth and one of normals, see `gen3d.domain_pictures`.
+    num_guests: further pictures a scene, each from anywhere in `elevation_deg`, and half of them in another light
+        before another background.
     """
 
     num_scenes: int = 6_000
@@ -23,24 +30,45 @@ class DatasetConfig:
     size: int = 128
     seed: int = 0
     held_out: bool = False
-    shares: tuple[float, float, float] = (0.44, 0.31, 0.25)
+    shares: tuple[float, ...] = (0.44, 0.31, 0.25)
     fovy_deg: tuple[float, float] = (40.0, 40.0)
     elevation_deg: tuple[float, float] = (-10.0, 45.0)
+    mixed_elevations: float = 0.0
+    domains: bool = False
+    num_guests: int = 0
 
     def __post_init__(self) -> None:
         check_least(self, 1, "num_scenes", "scenes_per_shard", "num_views", "size")
+        check_least(self, 0, "num_guests")
+        check_range(self, 0, 1, "mixed_elevations")
         check_elevations("elevation_deg", self.elevation_deg)
         check_fovy("fovy_deg", self.fovy_deg)
         for name in ("fovy_deg", "elevation_deg"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must rise, got {low:g} ... {high:g}")
-        if min(self.shares) < 0 or sum(self.shares) <= 0:
-            raise ValueError(f"shares must be three numbers >= 0, not all zero, got {self.shares}")
+        if len(self.shares) not in (3, 4) or not min(self.shares) >= 0 or not 0 < sum(self.shares) < math.inf:
+            raise ValueError(
+                "shares must be three or four numbers >= 0 (things, pairs, heads, close-ups), not all zero, "
+                f"got {', '.join(f'{share:g}' for share in self.shares) or 'none'}"
+            )
 
     @property
     def num_shards(self) -> int:
         return -(-self.num_scenes // self.scenes_per_shard)
+
+    @property
+    def num_bytes(self) -> int:
+        """Room the set needs, all but captions and cameras: a picture is three bytes a pixel, its mask one, and its
+        depth and normals four."""
+        pictures = self.num_views * (8 if self.domains else 4) + self.num_guests * 4
+        return self.num_scenes * self.size**2 * pictures
+
+    def settings(self) -> dict[str, object]:
+        """What tells this set from others; nothing that is left out, so that sets from before it could be asked for
+        are still known."""
+        optional = ("mixed_elevations", "domains", "num_guests")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

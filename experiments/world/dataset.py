@@ -1,7 +1,8 @@
 """Training pictures of the world, rendered once into shards and read back in any order.
 
-A shard is one safetensors file of groups: V pictures of one scene from cameras evenly around it, with the caption,
-the cameras and what the caption means. Shard i of a set depends on the set's settings and i alone, so that a set can be
+A shard is one safetensors file of groups: V pictures of one scene, with the caption, the cameras and what the caption
+means; where the set has them, also depth, normals and guests. The cameras stand evenly around the scene; those of a
+close-up in front of its face. Shard i of a set depends on the set's settings and i alone, so that a set can be
 made by any number of processes, stopped and continued.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -18,21 +19,34 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from experiments.world.captions import BACKGROUNDS, sample_caption, with_background
+from experiments.world.captions import BACKGROUNDS, is_short, sample_caption, with_background
 from experiments.world.config import DatasetConfig
-from experiments.world.render import Light
+from experiments.world.guests import guest_pictures, random_light
 from experiments.world.scene import scene_from_caption
 from experiments.world.sdf import Color
 from experiments.world.shard_files import make_shards, write_shard
-from gen3d.cameras import ring
+from gen3d.cameras import Cameras, orbit
+from gen3d.domain_pictures import depth_picture, normals_picture
 from video.pixels import to_uint8
 
-KINDS = ("thing", "pair", "head")
+KINDS = ("thing", "pair", "head", "close_up")
+# A close-up is seen from in front: azimuths up to this to either side, and these elevations, degrees.
+_CLOSE_UP_AZIMUTH = 35.0
+_CLOSE_UP_ELEVATION = (-15.0, 25.0)
+# What has random numbers of its own, so that all else in a set is the same with it and without.
+_GUESTS, _ELEVATIONS = 1, 2
+# Tensors of a shard: of every one, and of sets that ask for them.
+_ALWAYS = ("images", "masks", "c2w", "fovy_deg")
+_FURTHER = ("depth", "normals", "guests", "guest_masks", "guest_c2w")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One scene: pictures `[V, 3, H, W]` uint8 sRGB, masks `[V, 1, H, W]` uint8, cameras c2w `[V, 4, 4]`."""
+    """One scene: pictures `[V, 3, H, W]` uint8 sRGB, masks `[V, 1, H, W]` uint8, cameras c2w `[V, 4, 4]`.
+
+    depth `[V, 1, H, W]` (the grey of `depth_picture`) and normals `[V, 3, H, W]` of `normals_picture`, uint8, where the
+    set has them. Guests `[G, 3, H, W]` with guest_masks and guest_c2w, like the views, where it has any.
+    """
 
     images: Tensor
     masks: Tensor
@@ -40,25 +54,47 @@ class Group:
     fovy_deg: float
     caption: str
     kind: str
+    depth: Tensor | None = None
+    normals: Tensor | None = None
+    guests: Tensor | None = None
+    guest_masks: Tensor | None = None
+    guest_c2w: Tensor | None = None
 
 
 def make_group(config: DatasetConfig, index: int) -> Group:
     """Group `index` of the set: a pure function of its arguments."""
-    rng = np.random.default_rng([config.seed, index, int(config.held_out)])
+    rng = _numbers(config, index)
     shares = np.asarray(config.shares) / sum(config.shares)
-    kind = KINDS[rng.choice(3, p=shares)]
-    caption = sample_caption(rng, kinds=(kind,), held_out=config.held_out)
+    kind = KINDS[rng.choice(len(shares), p=shares)]
+    close_up = kind == "close_up"
+    caption = sample_caption(
+        rng, kinds=("head" if close_up else kind,), held_out=config.held_out, close_up=close_up
+    )
     scene = scene_from_caption(caption, seed=int(rng.integers(1 << 31)))
     name, background = random_background(rng)
+    while close_up and name is not None and not is_short(with_background(caption, name)):
+        name, background = random_background(rng)
     if name is not None:
         caption = with_background(caption, name)
-    cameras = ring(
-        config.num_views,
-        azimuth_deg=float(rng.uniform(0, 360)),
-        elevation_deg=float(rng.uniform(*config.elevation_deg)),
-        fovy_deg=float(rng.uniform(*config.fovy_deg)),
-    )
-    r = scene.render(cameras, config.size, background=background, light=random_light(rng))
+    azimuth, elevation = _angles(config, rng, close_up)
+    if config.mixed_elevations and not close_up:
+        aside = _numbers(config, index, _ELEVATIONS)
+        if aside.random() < config.mixed_elevations:
+            elevation = torch.from_numpy(aside.uniform(*config.elevation_deg, config.num_views))
+    cameras = orbit(azimuth, elevation, fovy_deg=float(rng.uniform(*config.fovy_deg)))
+    light = random_light(rng)
+    r = scene.render(cameras, config.size, background=background, light=light)
+    domains, guests = {}, {}
+    if config.domains:
+        domains["depth"] = to_uint8(depth_picture(r.depth, r.mask, cameras)[:, :1])
+        domains["normals"] = to_uint8(normals_picture(r.normals, r.mask))
+    if config.num_guests:
+        others = _numbers(config, index, _GUESTS)
+        there = _guest_cameras(config, others, close_up, float(cameras.fovy_deg[0]))
+        pictures, masks = guest_pictures(
+            scene, there, config.size, others, background=background, light=light
+        )
+        guests = {"guests": to_uint8(pictures), "guest_masks": to_uint8(masks), "guest_c2w": there.c2w}
     return Group(
         images=to_uint8(r.images),
         masks=to_uint8(r.mask),
@@ -66,7 +102,34 @@ def make_group(config: DatasetConfig, index: int) -> Group:
         fovy_deg=float(cameras.fovy_deg[0]),
         caption=caption,
         kind=kind,
+        **domains,
+        **guests,
     )
+
+
+def _numbers(config: DatasetConfig, index: int, *what: int) -> np.random.Generator:
+    return np.random.default_rng([config.seed, index, int(config.held_out), *what])
+
+
+def _angles(config: DatasetConfig, rng: np.random.Generator, close_up: bool) -> tuple[Tensor, Tensor | float]:
+    """Azimuths `[V]` and elevations of a group's views, degrees: evenly around, or spread in front of a face."""
+    count = config.num_views
+    if close_up:
+        # One in each V-th of the range, in random order.
+        shares = (rng.permutation(count) + rng.uniform(size=count)) / count
+        azimuth = torch.from_numpy(_CLOSE_UP_AZIMUTH * (2 * shares - 1))
+        return azimuth, torch.from_numpy(rng.uniform(*_CLOSE_UP_ELEVATION, count))
+    azimuth = float(rng.uniform(0, 360)) + torch.arange(count) * (360.0 / count)
+    return azimuth, float(rng.uniform(*config.elevation_deg))
+
+
+def _guest_cameras(
+    config: DatasetConfig, rng: np.random.Generator, close_up: bool, fovy_deg: float
+) -> Cameras:
+    count, reach = config.num_guests, _CLOSE_UP_AZIMUTH if close_up else 180.0
+    azimuth = torch.from_numpy(rng.uniform(-reach, reach, count))
+    elevation = rng.uniform(*(_CLOSE_UP_ELEVATION if close_up else config.elevation_deg), count)
+    return orbit(azimuth, torch.from_numpy(elevation), fovy_deg=fovy_deg)
 
 
 def random_background(rng: np.random.Generator) -> tuple[str | None, Color]:
@@ -77,15 +140,6 @@ def random_background(rng: np.random.Generator) -> tuple[str | None, Color]:
     grey = rng.uniform(0.1, 1.0)
     red, green, blue = np.clip(grey + rng.normal(0, 0.06, 3), 0, 1).tolist()
     return None, (red, green, blue)
-
-
-def random_light(rng: np.random.Generator) -> Light:
-    """Light from above and in front, more or less from a side."""
-    azimuth, elevation = np.radians(rng.uniform(-60, 75)), np.radians(rng.uniform(35, 65))
-    direction = (
-        float(np.cos(elevation) * np.sin(azimuth)), float(np.sin(elevation)), float(np.cos(elevation) * np.cos(azimuth))
-    )  # fmt: skip
-    return Light(direction=direction)
 
 
 def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
@@ -99,6 +153,10 @@ def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
         "c2w": torch.stack([g.c2w for g in groups]),
         "fovy_deg": torch.tensor([g.fovy_deg for g in groups]),
     }
+    for name in _FURTHER:
+        column = [each for g in groups if (each := getattr(g, name)) is not None]
+        if column:
+            tensors[name] = torch.stack(column)
     write_shard(path, tensors, {"captions": [g.caption for g in groups], "kinds": [g.kind for g in groups]})
 
 
@@ -110,17 +168,18 @@ def make_dataset(folder: Path, config: DatasetConfig, *, workers: int) -> Iterat
     """
     return make_shards(
         folder,
-        asdict(config),
+        config.settings(),
         partial(_make_shard, config),
         num_shards=config.num_shards,
-        num_bytes=config.num_scenes * config.num_views * config.size**2 * 4,
+        num_bytes=config.num_bytes,
         workers=workers,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """All groups of a folder of shards in memory, as arrays: images `[N, V, 3, H, W]` uint8 and so on."""
+    """All groups of a folder of shards in memory, as arrays: images `[N, V, 3, H, W]` uint8 and so on, as in `Group`;
+    None for what the set was made without."""
 
     images: Tensor
     masks: Tensor
@@ -128,28 +187,45 @@ class Shards:
     fovy_deg: Tensor
     captions: list[str]
     kinds: list[str]
+    depth: Tensor | None = None
+    normals: Tensor | None = None
+    guests: Tensor | None = None
+    guest_masks: Tensor | None = None
+    guest_c2w: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def first(self, count: int) -> Shards:
         """The first groups, all of them if there are no more than `count`."""
-        return Shards(**{each.name: getattr(self, each.name)[:count] for each in fields(self)})
+        there = [each.name for each in fields(self) if getattr(self, each.name) is not None]
+        return Shards(**{name: getattr(self, name)[:count] for name in there})
 
 
 def load_shards(paths: Sequence[Path]) -> Shards:
-    """Read shards whole. Raises `ValueError` when there are none."""
+    """Read shards whole.
+
+    Raises:
+        ValueError: there are none, or some lack pictures of a sort that others have.
+    """
     if not paths:
         raise ValueError("no shards to read: make the data set first")
-    columns: dict[str, list[Tensor]] = {"images": [], "masks": [], "c2w": [], "fovy_deg": []}
+    columns: dict[str, list[Tensor]] = {name: [] for name in (*_ALWAYS, *_FURTHER)}
     captions: list[str] = []
     kinds: list[str] = []
     for path in paths:
         with safe_open(str(path), framework="pt") as file:
+            there = set(file.keys())
             for name, column in columns.items():
-                column.append(file.get_tensor(name))
+                if name in there or name in _ALWAYS:
+                    column.append(file.get_tensor(name))
             words = file.metadata()
         captions += json.loads(words["captions"])
         kinds += json.loads(words["kinds"])
-    joined = {name: torch.cat(column) for name, column in columns.items()}
+    for name, column in columns.items():
+        if 0 < len(column) < len(paths):
+            raise ValueError(
+                f"{len(column)} of {len(paths)} shards have {name}, the others none: read shards of one set"
+            )
+    joined = {name: torch.cat(column) for name, column in columns.items() if column}
     return Shards(captions=captions, kinds=kinds, **joined)

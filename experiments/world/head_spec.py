@@ -65,6 +65,7 @@ _FILLERS = frozenset(
         "her",
     ]
 )
+_CLOSE_UP = re.compile(r"\bclose[\s-]*up\b", re.IGNORECASE)
 _ADJECTIVES = tuple(dict.fromkeys((*HAIR_STYLES, *HAIR_COLORS, *CLOTH_COLORS, *SKIN_TONES, *GLASSES)))
 
 
@@ -74,7 +75,7 @@ class HeadSpec:
 
     None means "not said" for gender, skin, hair_style, hair_color, eye_color and shirt; for glasses and hat
     it means that there are none. hair_color also colours brows, beard and moustache, so a bald head may
-    have one.
+    have one. close_up: whether the picture is of the face alone; says nothing about the head.
     """
 
     gender: str | None = None
@@ -87,6 +88,7 @@ class HeadSpec:
     glasses: str | None = None
     hat: str | None = None
     shirt: str | None = None
+    close_up: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in _ALLOWED.items():
@@ -111,17 +113,22 @@ _SLOTS = {
 
 
 def is_head_caption(caption: str) -> bool:
-    """Whether the caption speaks of a person (so that parse_head is the parser to ask)."""
-    return any(word in _GENDER_WORDS or word == "portrait" for word in _words(caption))
+    """Whether the caption speaks of a person, or of a close-up, which only faces have (so that parse_head is the
+    parser to ask)."""
+    return _CLOSE_UP.search(caption) is not None or any(
+        word in _GENDER_WORDS or word == "portrait" for word in _words(caption)
+    )
 
 
 def parse_head(caption: str) -> HeadSpec:
-    """Reads "a portrait of a man with short black hair, a beard and round glasses, wearing a blue shirt".
+    """Reads "a portrait of a man with short black hair, a beard and round glasses, wearing a blue shirt" and
+    "a close-up of the face of a woman with green eyes".
 
     A word that is neither known nor a filler, an adjective that does not suit its noun, and an attribute
     given twice with different values are ValueErrors.
     """
-    known = (*_NOUNS, *_ADJECTIVES, *_SPELLINGS)
+    known = (*_NOUNS, *_ADJECTIVES, *_SPELLINGS, "close-up", "closeup")
+    text, close_up = _CLOSE_UP.subn(" ", caption)
     found: dict[str, str | bool] = {}
     pending: list[str] = []
     person = False
@@ -133,7 +140,7 @@ def parse_head(caption: str) -> HeadSpec:
             )
         found[name] = value
 
-    for raw in _words(caption):
+    for raw in _words(text):
         word = _SPELLINGS.get(raw, raw)
         if word in _NOUNS:
             kind = _NOUNS[word]
@@ -160,14 +167,15 @@ def parse_head(caption: str) -> HeadSpec:
         elif word not in _FILLERS:
             close = difflib.get_close_matches(word, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
+            only = " A close-up is of a person's face." if close_up else ""
             raise ValueError(
-                f"unknown word {raw!r} in the head caption {caption!r}{hint} Known words: {', '.join(known)}"
+                f"unknown word {raw!r} in the head caption {caption!r}{hint}{only} Known words: {', '.join(known)}"
             )
     if pending:
         raise ValueError(f"the caption {caption!r} ends with {pending[0]!r} and no noun after it")
     if not person:
         raise ValueError(f"the caption {caption!r} names no person; use one of {', '.join(_GENDER_WORDS)}")
-    return HeadSpec(**found)  # pyright: ignore[reportArgumentType]
+    return HeadSpec(**found, close_up=close_up > 0)  # pyright: ignore[reportArgumentType]
 
 
 def _words(caption: str) -> list[str]:
@@ -182,6 +190,11 @@ def _slot(caption: str, adjective: str, kind: str, noun: str) -> str:
     raise ValueError(
         f"{adjective!r} cannot describe {noun!r} in the caption {caption!r}; allowed: {', '.join(allowed)}"
     )
+
+
+_LEADS = ("a portrait of ", "a portrait of ", "a portrait of ", "portrait of ", "a bust of ", "")
+# The longer one is rare: it leaves a short-sighted text encoder less to read.
+_CLOSE_UP_LEADS = (*("a close-up of ",) * 4, "close-up of ", "a close-up of the face of ")
 
 
 def head_caption(spec: HeadSpec, rng: torch.Generator | None = None) -> str:
@@ -209,10 +222,7 @@ def head_caption(spec: HeadSpec, rng: torch.Generator | None = None) -> str:
     person = spec.gender or "person"
     if style == "bald":
         person = f"bald {person}"
-    lead = _pick(
-        rng, ["a portrait of ", "a portrait of ", "a portrait of ", "portrait of ", "a bust of ", ""]
-    )
-    text = f"{lead}a {person}"
+    text = f"{_pick(rng, _CLOSE_UP_LEADS if spec.close_up else _LEADS)}a {person}"
     if said:
         text += " with " + _join(said)
     worn = [item for item in (with_hat, with_shirt) if item]
@@ -277,6 +287,11 @@ def sample_head(rng: torch.Generator) -> HeadSpec:
         hat=_pick(rng, CLOTH_COLORS) if chance(0.25) else None,
         shirt=_pick(rng, CLOTH_COLORS) if chance(0.7) else None,
     )
+
+
+def sample_close_up(rng: torch.Generator) -> HeadSpec:
+    """A random close-up, held out or not, that says nothing of the shirt, which it does not show."""
+    return replace(sample_head(rng), shirt=None, close_up=True)
 
 
 def fill(spec: HeadSpec, rng: torch.Generator | None = None) -> HeadSpec:

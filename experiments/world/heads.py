@@ -2,10 +2,12 @@
 
 A bust faces +Z with +Y up, at rest keeps within the unit sphere (hair or a brim may leave it by 5 % when the head
 is thrown back 20 degrees), and has one fixed scale and place, so that frames of an animation need no refitting.
+Of a close-up, the face at rest fills the unit sphere, and the rest of the bust lies around it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +43,7 @@ from experiments.world.head_spec import (
     parse_head,
     sample_head,
 )  # fmt: skip
+from experiments.world.render import REACH
 from experiments.world.sdf import Color, Part, Vec3, box, capsule, cylinder, ellipsoid, sphere, torus
 
 __all__ = [
@@ -53,6 +56,8 @@ _HEAD_Y = 0.13
 _PIVOT: Vec3 = (0.0, -0.34, -0.04)
 _BASE_Y = -0.80
 _SHOULDERS_FOLLOW = 0.18
+# In head coordinates.
+_BROW_Y, _HAIRLINE_Y = 0.152, 0.35
 _MAX_PARTS = 40
 _WHITE: Color = (0.96, 0.96, 0.95)
 
@@ -63,6 +68,25 @@ class Head:
 
     spec: HeadSpec
     shape: HeadShape
+
+    def face(self) -> tuple[Vec3, float]:
+        """Centre and radius of the ball that the face fills at rest, hairline to chin and ear to ear, on the bust."""
+        shape = self.shape
+        top, chin = _HAIRLINE_Y, JAW_Y - shape.jaw_length
+        radius = max((top - chin) / 2, shape.skull_width + 0.02)
+        # As deep as makes the nose's tip touch the ball.
+        nose = _nose(shape)
+        z = nose.translation[2] + nose.params[2] - radius
+        x, y, z = (value * shape.head_scale for value in (0.0, (top + chin) / 2, z))
+        return (x, y + _HEAD_Y, z), radius * shape.head_scale
+
+    @property
+    def reach(self) -> float:
+        """Radius of a ball about the origin that holds the bust in every pose."""
+        if not self.spec.close_up:
+            return REACH
+        centre, radius = self.face()
+        return (math.hypot(*centre) + REACH) / radius
 
     def parts(self, rig: Rig | None = None) -> list[Part]:
         """The bust's parts in this pose, in joining order."""
@@ -80,7 +104,14 @@ class Head:
         head += hat(CLOTH[spec.hat]) if spec.hat else []
         head += _glints(shape) if len(head) + len(torso) <= _MAX_PARTS - 2 else []
         turned = [_turn(part.scaled(shape.head_scale).at(0.0, _HEAD_Y, 0.0), rig, 1.0) for part in head]
-        return _trimmed(torso + turned)
+        return [self._framed(part) for part in _trimmed(torso + turned)]
+
+    def _framed(self, part: Part) -> Part:
+        """A part of the bust where the caption has the picture taken: of the whole bust, or of its face."""
+        if not self.spec.close_up:
+            return part
+        (x, y, z), radius = self.face()
+        return part.at(-x, -y, -z).scaled(1 / radius)
 
     def landmarks(self, rig: Rig | None = None) -> dict[str, Tensor]:
         """World-space points `[3]` on the bust's surface; left is the head's own left (+X)."""
@@ -102,7 +133,7 @@ class Head:
         placed = {}
         for name, point in points.items():
             marker = sphere(0.01).at(*point).scaled(scale).at(0.0, _HEAD_Y, 0.0)
-            placed[name] = torch.tensor(_turn(marker, rig, 1.0).translation)
+            placed[name] = torch.tensor(self._framed(_turn(marker, rig, 1.0)).translation)
         return placed
 
 
@@ -113,7 +144,7 @@ def make_head(spec: HeadSpec, rng: torch.Generator | None = None) -> Head:
 
 
 def build_head(spec: HeadSpec, rng: torch.Generator | None = None, rig: Rig | None = None) -> list[Part]:
-    """Parts of the bust, +Y up, facing +Z, within the unit sphere.
+    """Parts of the bust, +Y up, facing +Z, within the unit sphere; of a close-up's, the face within it.
 
     rng is drawn from: for several poses of one random person use `make_head` and `Head.parts`.
     """
@@ -223,7 +254,7 @@ def _glints(shape: HeadShape) -> list[Part]:
 def _brows(shape: HeadShape, rig: Rig, color: Color) -> list[Part]:
     parts = []
     for side in (1, -1):
-        x, y = side * (shape.eye_gap + 0.005), 0.152 + 0.045 * rig.brow_raise
+        x, y = side * (shape.eye_gap + 0.005), _BROW_Y + 0.045 * rig.brow_raise
         brow = capsule(0.024 * (0.4 + 0.6 * shape.brow), 0.058).rotate_z(90 + side * 2).rotate_y(side * 20)
         parts.append(brow.at(x, y, face_front(shape, x, y) + 0.008).colored(color).named("brow"))
     return parts

@@ -21,7 +21,7 @@ from gen3d.cameras import Cameras
 # Points evaluated at once: small enough for a core's cache, large enough to hide the cost of a call.
 _CHUNK = 16384
 _LEVELS = (8, 4, 2)
-_FAR = 1.15  # Marching ends where the ray leaves this ball about the origin.
+REACH = 1.15  # radius of the ball about the origin in which scenes are looked for; they fit the unit sphere
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,10 +67,13 @@ def linear_to_srgb(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def render(field: Field, cameras: Cameras, size: int, background: Tensor, light: Light) -> Rendering:
+def render(
+    field: Field, cameras: Cameras, size: int, background: Tensor, light: Light, reach: float = REACH
+) -> Rendering:
     """Render every scene of `field` from its own V cameras (`cameras` holds S*V, scene by scene).
 
-    background: `[S, 3]` sRGB. Returns arrays with leading axes `[S, V]`.
+    background: `[S, 3]` sRGB. reach: radius of the ball about the origin that holds all there is. Returns arrays with
+    leading axes `[S, V]`.
     """
     num_scenes = field.num_scenes
     if len(cameras) % num_scenes:
@@ -85,11 +88,11 @@ def render(field: Field, cameras: Cameras, size: int, background: Tensor, light:
     pixel = 2 * torch.tan(torch.deg2rad(cameras.fovy_deg) / 2) / size
     pixel = pixel.view(num_scenes, views, 1).expand(-1, -1, size * size).reshape(num_scenes, -1)
 
-    start, alive = _cone_march(field, cameras, size, num_scenes)
+    start, alive = _cone_march(field, cameras, size, num_scenes, reach)
     shape = (num_scenes, views, size, size)
     rays = _gather(alive, origins, directions, pixel, start)
     index, valid, o, d, pix, t = rays
-    t, gap = _march(field, o, d, pix, t)
+    t, gap = _march(field, o, d, pix, t, reach)
     coverage = (0.5 - gap).clamp(0, 1) * valid
 
     # Shade only what is seen. Points go onto the surface first: thin paint would be missed half a pixel below it.
@@ -148,21 +151,23 @@ def _chunked_sdf(field: Field, points: Tensor) -> Tensor:
     return torch.cat([field.sdf(p) for p in points.split(max(chunk, 1), dim=1)], dim=1)
 
 
-def _ball(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+def _ball(origins: Tensor, directions: Tensor, reach: float) -> tuple[Tensor, Tensor]:
     """Where rays enter and leave the ball that holds everything; they leave before they enter when they miss it."""
     b = (origins * directions).sum(-1)
-    disc = b * b - (origins * origins).sum(-1) + _FAR * _FAR
+    disc = b * b - (origins * origins).sum(-1) + reach * reach
     root = disc.clamp(min=0).sqrt()
     return (-b - root).clamp(min=0), torch.where(disc > 0, -b + root, -1.0)
 
 
-def _cone_march(field: Field, cameras: Cameras, size: int, num_scenes: int) -> tuple[Tensor, Tensor]:
+def _cone_march(
+    field: Field, cameras: Cameras, size: int, num_scenes: int, reach: float
+) -> tuple[Tensor, Tensor]:
     """A safe starting distance for every pixel and whether its cone may touch anything: both `[S, V * H * W]`."""
     start = alive = None
     for block in _LEVELS:
         n = size // block
         origins, directions = (r.reshape(num_scenes, -1, 3) for r in cameras.rays(n, n))
-        enter, leave = _ball(origins, directions)
+        enter, leave = _ball(origins, directions, reach)
         # Half the block's diagonal, and half a pixel more for the soft edge.
         slope = torch.tan(torch.deg2rad(cameras.fovy_deg) / 2) / n * math.sqrt(2) * (1 + 1 / block)
         slope = slope.view(num_scenes, -1, 1).expand(-1, -1, n * n).reshape(num_scenes, -1)
@@ -189,14 +194,16 @@ def _upsample(values: Tensor, n: int) -> Tensor:
     return values.repeat_interleave(k, 1).repeat_interleave(k, 2)
 
 
-def _march(field: Field, o: Tensor, d: Tensor, pixel: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def _march(
+    field: Field, o: Tensor, d: Tensor, pixel: Tensor, t: Tensor, reach: float
+) -> tuple[Tensor, Tensor]:
     """March single rays: distance along the ray at the hit or the closest pass, and the gap there in pixels.
 
     The ray stops half a pixel below the surface: there it is covered for certain.
     """
     gap = torch.full_like(t, math.inf)
     best = t.clone()
-    _, leave = _ball(o, d)
+    _, leave = _ball(o, d, reach)
     go = torch.ones_like(t, dtype=torch.bool)
     for _ in range(48):
         index, valid, oo, dd, tt, pix, least, at, end = _gather(go, o, d, t, pixel, gap, best, leave)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.world import captions, heads, objects
 from experiments.world.heads import HeadSpec, Rig
-from experiments.world.render import Light, Rendering, render
+from experiments.world.render import REACH, Light, Rendering, render
 from experiments.world.sdf import Color, Field, Part, compile_parts
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ _OFF_SURFACE = 1e-4  # world units, far below what a mesh resolves
 class Scene:
     """One caption made solid. Points are `[N, 3]` float32 in the world; the scene fits the unit sphere.
 
-    kind: 'thing', 'pair' or 'head'. background: sRGB, from the caption's clause, else a light grey.
+    Of a close-up the unit sphere holds the face. Pictures show what lies around it as well; as a solid (`sdf`,
+    `normals`, `mesh`) the scene ends where the sphere cuts it off.
+
+    kind: 'thing', 'pair' or 'head'. background: sRGB, from the caption's clause, else a light grey. field: all there
+    is, cut nowhere. reach: radius of the ball about the origin that holds it.
     """
 
     caption: str
@@ -35,10 +39,26 @@ class Scene:
     parts: tuple[Part, ...]
     background: Color
     field: Field
+    reach: float = REACH
 
     def sdf(self, points: Tensor) -> Tensor:
         """Signed distance `[N]`, negative inside."""
-        return torch.cat([self.field.sdf(p[None])[0] for p in points.split(_CHUNK)])
+        distance = torch.cat([self.field.sdf(p[None])[0] for p in points.split(_CHUNK)])
+        return torch.maximum(distance, _beyond_unit_sphere(points)) if self.is_cut else distance
+
+    def normals(self, points: Tensor) -> Tensor:
+        """Unit gradient `[N, 3]` of the signed distance."""
+        normals = torch.cat([self.field.normals(p[None])[0] for p in points.split(_CHUNK)])
+        if not self.is_cut:
+            return normals
+        # On the cut, the distance is that beyond the sphere.
+        cut = self.sdf(points) == _beyond_unit_sphere(points)
+        return torch.where(cut[:, None], torch.nn.functional.normalize(points, dim=-1), normals)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there is more to see than fits the unit sphere, as in a close-up."""
+        return self.reach > REACH
 
     def albedo(self, points: Tensor) -> Tensor:
         """sRGB albedo `[N, 3]` in [0, 1] of the part nearest to each point."""
@@ -54,7 +74,7 @@ class Scene:
     ) -> Rendering:
         """V square pictures, `[V, ...]`."""
         over = torch.tensor(background or self.background, dtype=torch.float32)[None]
-        r = render(self.field, cameras, size, over, light or Light())
+        r = render(self.field, cameras, size, over, light or Light(), self.reach)
         return Rendering(r.images[0], r.mask[0], r.depth[0], r.normals[0], r.albedo[0])
 
     def mesh(self, resolution: int = 128) -> Mesh:
@@ -73,7 +93,7 @@ class Scene:
         return Mesh(
             vertices=points,
             faces=torch.from_numpy(np.ascontiguousarray(faces)).long(),
-            normals=torch.cat([self.field.normals(p[None])[0] for p in points.split(_CHUNK)]),
+            normals=self.normals(points),
             vertex_colors=self.albedo(points),
         )
 
@@ -90,8 +110,8 @@ def scene_from_caption(caption: str, seed: int | None = None, *, rig: Rig | None
     rng = None if seed is None else np.random.default_rng([seed, _stable_hash(caption)])
     if isinstance(spec, HeadSpec):
         generator = None if rng is None else torch.Generator().manual_seed(int(rng.integers(1 << 31)))
-        parts = heads.build_head(spec, generator, rig or Rig())
-        return _scene(caption, "head", parts, captions.background_of(caption))
+        head = heads.make_head(spec, generator)
+        return _scene(caption, "head", head.parts(rig), captions.background_of(caption), head.reach)
     if rig is not None:
         raise ValueError(
             f"a rig poses heads, but the caption is {caption!r}: say 'a portrait of ...' or leave it out"
@@ -100,8 +120,15 @@ def scene_from_caption(caption: str, seed: int | None = None, *, rig: Rig | None
     return _scene(caption, kind, objects.build_parts(spec, rng), captions.background_of(caption))
 
 
-def _scene(caption: str, kind: str, parts: list[Part], background: Color | None) -> Scene:
-    return Scene(caption, kind, tuple(parts), background or (0.83, 0.83, 0.83), compile_parts([parts]))
+def _scene(
+    caption: str, kind: str, parts: list[Part], background: Color | None, reach: float = REACH
+) -> Scene:
+    return Scene(caption, kind, tuple(parts), background or (0.83, 0.83, 0.83), compile_parts([parts]), reach)
+
+
+def _beyond_unit_sphere(points: Tensor) -> Tensor:
+    """Distance `[N]` to the unit sphere, negative inside."""
+    return points.norm(dim=-1) - 1.0
 
 
 def _stable_hash(text: str) -> int:

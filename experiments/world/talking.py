@@ -18,7 +18,8 @@ from torch import Tensor
 from experiments.portraits import portrait_camera
 from experiments.world.behaviour import BehaviourConfig
 from experiments.world.config import TalkingConfig
-from experiments.world.dataset import random_background, random_light
+from experiments.world.dataset import random_background
+from experiments.world.guests import random_light
 from experiments.world.heads import Head, Rig, head_caption, held_out_head, make_head, sample_head
 from experiments.world.render import Light, render
 from experiments.world.sdf import Color, compile_parts

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.world.dataset import random_light
+from experiments.world.guests import random_light
 from experiments.world.render import Light, linear_to_srgb, render, srgb_to_linear
 from experiments.world.scene import scene_from_caption
 from experiments.world.sdf import box, compile_parts, sphere, torus
