@@ -23,6 +23,7 @@ from diffusion.backbone_folder import Parts, download_patterns, read_facts, read
 from diffusion.conditioning import Conditioning, Inputs
 from diffusion.denoisers.base import Denoiser
 from diffusion.denoisers.unet import UNetDenoiser
+from diffusion.domains import Domain, check_domains
 from diffusion.errors import BackboneError
 from diffusion.facts import BackboneFacts, facts_from
 from diffusion.finite import NonFiniteError, check_finite, is_finite
@@ -70,7 +71,10 @@ class Backbone:
         self.downscale, self.latent_channels = facts.downscale, facts.latent_channels
         self.num_views, self.image_size = facts.num_views, facts.image_size
         # Views of a single-view backbone are strangers to each other.
-        self.denoiser: Denoiser = UNetDenoiser(parts.unet.to(device), multiview=self.num_views > 1)
+        self.domains = facts.domains
+        self.denoiser: Denoiser = UNetDenoiser(
+            parts.unet.to(device), multiview=self.num_views > 1, domains=self.domains
+        )
         self.max_tokens = min(
             self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings
         )
@@ -104,6 +108,7 @@ class Backbone:
             downscale=self.downscale,
             latent_channels=self.latent_channels,
             has_camera=self.has_camera,
+            domains=self.domains,
             scheduler=self.scheduler,
         )
 
@@ -160,17 +165,20 @@ class Backbone:
         conditioning: Conditioning,
         *,
         camera: torch.Tensor | None = None,
+        domain: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The denoiser's prediction in its own parameterisation (`schedule` converts), same shape as `latents`.
 
         Args:
             latents: [B, V, C, h, w], where the views of an object see each other if the backbone is a
                 multiview one; or [B, C, h, w], one view each.
-            timestep: int, [], [B] or [B, V], long.
+            timestep: int, [], [B] or [B, V], long. A view at 0 may be a clean one, which is given.
             conditioning: one row (for all), B rows or B V rows.
             camera: c2w [B, V, 4, 4], or [B, 4, 4] beside [B, C, h, w]; required if and only if `has_camera`.
+            domain: long [B, V], or [B]; what each view shows, of `domains`, as `Inputs` says. None is colours.
         """
-        return self.denoise(latents, timestep, Inputs(conditioning=conditioning, camera=camera))
+        inputs = Inputs(conditioning=conditioning, camera=camera, domain=domain)
+        return self.denoise(latents, timestep, inputs)
 
     def denoise(self, latents: torch.Tensor, timestep: torch.Tensor | int, inputs: Inputs) -> torch.Tensor:
         """What `predict` does, for all that the denoiser takes, and called as a `Denoiser` is (so that
@@ -344,10 +352,13 @@ def save_backbone(
     scheduler: Any | None = None,
     num_views: int | None = None,
     image_size: int | None = None,
+    domains: Sequence[Domain] | None = None,
     revision: str | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Writes a backbone folder, or replaces the given parts and settings of one; each part atomically.
+
+    domains: what the UNet's views can show; a folder that says nothing is of one that shows colours.
 
     The modules passed in are left as they are; on disk the weights have `dtype`.
     """
@@ -360,7 +371,14 @@ def save_backbone(
         "unet": unet,
         "scheduler": scheduler,
     }
-    settings = {"num_views": num_views, "image_size": image_size, "revision": revision}
+    if domains is not None:
+        check_domains(domains)
+    settings = {
+        "num_views": num_views,
+        "image_size": image_size,
+        "domains": None if domains is None else list(domains),
+        "revision": revision,
+    }
     if tokenizer is not None and text_encoder is not None:
         expected, got = tokenizer.eos_token_id, text_encoder.config.eos_token_id
         # 2 is what OpenAI's configs say; transformers then takes the greatest token id for the end instead.

@@ -1,7 +1,7 @@
 """The folder of a backbone: diffusers' layout, safetensors only.
 
     model_index.json     {"unet": ["diffusers", "UNet2DConditionModel"], ...,
-                          "galatea": {"num_views": 4, "image_size": 128, "revision": "..."}}
+                          "galatea": {"num_views": 4, "image_size": 128, "domains": ["color"], "revision": "..."}}
     tokenizer/           CLIPTokenizer: tokenizer.json, or vocab.json and merges.txt
     text_encoder/        CLIPTextModel or CLIPTextModelWithProjection
     image_encoder/       CLIPVisionModelWithProjection (optional)

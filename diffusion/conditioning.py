@@ -69,6 +69,7 @@ class Inputs:
 
     conditioning: one row (for all), B rows (one per object) or B V rows (one per view).
     camera: [B, V, 4, 4] c2w, glTF camera (x right, y up, looks down -z), world +Y up.
+    domain: [B, V] long, what each view shows, an index into `diffusion.domains.DOMAINS`; None is colours.
     features: [B, V or 1, C0, h, w], added to the C0 channels that the network's first convolution makes.
     bank: pictures of the B objects that self-attention reads besides its own tokens.
     record: takes what self-attention sees, under the layer's name; how a bank is made.
@@ -77,6 +78,7 @@ class Inputs:
 
     conditioning: Conditioning
     camera: Tensor | None = None
+    domain: Tensor | None = None
     features: Tensor | None = None
     bank: KVBank | None = None
     record: dict[str, Tensor] | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusion.adapters.camera import reads_cameras
+from diffusion.domains import DOMAINS, Domain
 from diffusion.errors import BackboneError
 
 
@@ -16,7 +17,7 @@ class BackboneFacts:
     pictures, in pixels; latents have `latent_channels` channels and a `downscale`-th of the pixels along an edge.
 
     revision: the hub's, or what its folder says. has_camera: whether it takes cameras, and then requires them.
-    scheduler: a diffusers scheduler with its noise levels, never stepped itself.
+    domains: what its views can show. scheduler: a diffusers scheduler with its noise levels, never stepped itself.
     """
 
     name: str
@@ -26,6 +27,7 @@ class BackboneFacts:
     downscale: int
     latent_channels: int
     has_camera: bool
+    domains: tuple[Domain, ...] = ("color",)
     scheduler: Any
 
 
@@ -44,6 +46,7 @@ def facts_from(
         downscale=downscale,
         latent_channels=int(vae["latent_channels"]),
         has_camera=reads_cameras(unet),
+        domains=_domains(settings.get("domains", ["color"]), reads_cameras(unet)),
         scheduler=scheduler,
     )
 
@@ -52,3 +55,16 @@ def _positive(value: Any, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise BackboneError(f"{name} in model_index.json must be a whole number of at least 1, got {value!r}")
     return value
+
+
+def _domains(value: Any, has_camera: bool) -> tuple[Domain, ...]:
+    """Those that model_index.json names, in the order of `DOMAINS`."""
+    if not isinstance(value, list) or "color" not in value or any(name not in DOMAINS for name in value):
+        raise BackboneError(
+            f"domains in model_index.json must be a list of 'color' and any of {', '.join(DOMAINS[1:])}, got {value!r}"
+        )
+    if len(value) > 1 and not has_camera:
+        raise BackboneError(
+            f"domains in model_index.json are {value!r}, but the UNet has no camera embedding, which tells it the domain"
+        )
+    return tuple(domain for domain in DOMAINS if domain in value)

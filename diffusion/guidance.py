@@ -96,7 +96,9 @@ def check_guidance(guidance_scale: float, guidance_rescale: float) -> None:
         raise ValueError(f"guidance_rescale must lie in [0, 1], got {guidance_rescale}")
 
 
-def rescale(guided: torch.Tensor, cond: torch.Tensor, factor: float) -> torch.Tensor:
+def rescale(
+    guided: torch.Tensor, cond: torch.Tensor, factor: float, counted: torch.Tensor | None = None
+) -> torch.Tensor:
     """Undoes the growth in contrast that guidance brings (Lin et al., arXiv 2305.08891, section 3.4).
 
     The standard deviation is taken over all axes but the first. With latents [B, 4, h, w] that is the paper's
@@ -104,12 +106,23 @@ def rescale(guided: torch.Tensor, cond: torch.Tensor, factor: float) -> torch.Te
     which is this function applied to the two x_0.
 
     factor: 0 leaves `guided` unchanged, 1 gives it the standard deviation of `cond`.
+    counted: [B, V] bool, the views that the deviations are taken of, at least one of each object; None for all.
     """
     if factor == 0.0:
         return guided
-    dims = tuple(range(1, guided.ndim))
-    ratio = (cond.std(dims, keepdim=True) + 1e-8) / (guided.std(dims, keepdim=True) + 1e-8)
+    ratio = (_deviation(cond, counted) + 1e-8) / (_deviation(guided, counted) + 1e-8)
     return guided * (factor * ratio + (1.0 - factor))
+
+
+def _deviation(values: torch.Tensor, counted: torch.Tensor | None) -> torch.Tensor:
+    """Standard deviation [B, 1, ...] of values [B, ...], or of those counted."""
+    dims = tuple(range(1, values.ndim))
+    if counted is None:
+        return values.std(dims, keepdim=True)
+    counts = counted.view(*counted.shape, *[1] * (values.ndim - counted.ndim)).expand_as(values)
+    number = counts.sum(dims, keepdim=True)
+    mean = (values * counts).sum(dims, keepdim=True) / number
+    return (((values - mean).square() * counts).sum(dims, keepdim=True) / (number - 1)).sqrt()
 
 
 def nested_weights(scales: Sequence[float]) -> tuple[float, ...]:

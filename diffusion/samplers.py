@@ -91,6 +91,7 @@ def sample(
     num_steps: int,
     start_timestep: int | None = None,
     generator: torch.Generator | None = None,
+    keep: Callable[[torch.Tensor], torch.Tensor] | None = None,
     callback: Callable[[SampleStep], None] | None = None,
 ) -> torch.Tensor:
     """Runs `latents` from noise down to clean latents; gradients are not recorded. NaN or infinity is a NonFiniteError.
@@ -101,6 +102,8 @@ def sample(
         scheduler: any diffusers scheduler; a copy is stepped, so the one given keeps no state of this run.
         num_steps: steps over the whole schedule; with `start_timestep` only the rest of them are taken.
         generator: for schedulers that add noise.
+        keep: what holds of the latents at every noise level, such as views that are given: makes it so, before the
+            first step and after each.
     """
     scheduler = type(scheduler).from_config(scheduler.config)
     timesteps = plan_timesteps(scheduler, num_steps, start_timestep)
@@ -109,11 +112,13 @@ def sample(
     accepts_generator = "generator" in inspect.signature(scheduler.step).parameters
     scales = hasattr(scheduler, "scale_model_input")  # flow matching has none
     extra = {"generator": generator} if accepts_generator else {}
+    keep = keep or (lambda latents: latents)
     with torch.no_grad():
+        latents = keep(latents)
         for step, timestep in enumerate(timesteps):
             scaled = scheduler.scale_model_input(latents, timestep) if scales else latents
             prediction = denoise(scaled, timestep)
-            latents = scheduler.step(prediction, timestep, latents, return_dict=False, **extra)[0]
+            latents = keep(scheduler.step(prediction, timestep, latents, return_dict=False, **extra)[0])
             check_finite(
                 latents,
                 f"what step {step + 1} of {len(timesteps)} of the sampler makes",
@@ -133,6 +138,7 @@ def guided_denoise(
     *,
     guidance_scale: float,
     guidance_rescale: float = 0.0,
+    fixed: torch.Tensor | None = None,
     at_once: int | None = None,
 ) -> Denoise:
     """A `denoise` for `sample` with classifier-free guidance, both predictions in one forward pass.
@@ -143,15 +149,19 @@ def guided_denoise(
         unconditional: the same with empty or negative words; without it, or with a scale of 1, there is no guidance.
         guidance_scale: standard classifier-free guidance, finite.
         guidance_rescale: in [0, 1], see `guidance.rescale`.
+        fixed: [B, V] bool, views that are given and clean: their timestep is 0, and they do not count in the rescaling.
         at_once: 1 makes one prediction after the other, for half the memory.
     """
     check_guidance(guidance_scale, guidance_rescale)
-    if unconditional is None or guidance_scale == 1.0:
-        return lambda latents, timestep: predict(latents, timestep, given)
+    counted = None if fixed is None else ~fixed
 
     def denoise(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        if fixed is not None:
+            timestep = torch.where(fixed, 0, timestep.to(fixed.device))
+        if unconditional is None or guidance_scale == 1.0:
+            return predict(latents, timestep, given)
         uncond, cond = predict_together(predict, latents, timestep, [unconditional, given], at_once=at_once)
-        return rescale(cfg(uncond, cond, guidance_scale), cond, guidance_rescale)
+        return rescale(cfg(uncond, cond, guidance_scale), cond, guidance_rescale, counted)
 
     return denoise
 
@@ -167,11 +177,13 @@ def sample_views(
     num_steps: int = 20,
     sampler: SamplerName = "ddim",
     negative_prompt: str = "",
+    domains: torch.Tensor | None = None,
     init_images: torch.Tensor | None = None,
     start_timestep: int | None = None,
+    fixed: torch.Tensor | None = None,
     callback: Callable[[SampleStep], None] | None = None,
 ) -> torch.Tensor:
-    """Samples views of objects from words.
+    """Samples views of objects from words, from pictures, or from both.
 
     Args:
         prompts: one for all, B (one per object) or B V (one per view); or their conditioning.
@@ -179,40 +191,50 @@ def sample_views(
         guidance_scale: standard classifier-free guidance, 1 = none.
         guidance_rescale: in [0, 1], see `guidance.rescale`.
         num_steps: over the whole schedule, also when sampling starts in its middle.
-        init_images: [B, V, 3, H, W] in [0, 1] to start from, noised to `start_timestep` (SDEdit).
-        start_timestep: required with `init_images` and only then.
+        domains: long [B, V], what each view shows, as `Inputs.domain`; None is colours.
+        init_images: [B, V, 3, H, W] in [0, 1]: pictures to start from, noised to `start_timestep` (SDEdit), or the
+            `fixed` ones among them, or both.
+        start_timestep: None starts from noise, and then only what is `fixed` of `init_images` counts.
+        fixed: bool [B, V], views that are given: clean from the first step on, they tell the others what to show and
+            come back as they are. At least one view of each object must be left to make. Only models that were trained
+            for it heed them.
 
     Returns:
         [B, V, 3, H, W] in [0, 1]; V is the backbone's own number of views when there are no cameras.
     """
-    if (init_images is None) != (start_timestep is None):
-        raise ValueError("init_images and start_timestep belong together: give both or neither")
+    if (init_images is None) != (start_timestep is None and fixed is None):
+        raise ValueError(
+            "init_images belong together with start_timestep, with fixed, or with both: give neither, or one of these"
+        )
     check_guidance(guidance_scale, guidance_rescale)
     conditioning = prompts if isinstance(prompts, Conditioning) else backbone.encode_prompt(prompts)
     shape = _views_shape(backbone, conditioning, cameras, init_images)
     if len(conditioning) == 1:
         conditioning = conditioning.repeat(shape[0])
     camera = None if cameras is None else cameras.to(backbone.device)
-    given, unconditional = Inputs(conditioning=conditioning, camera=camera), None
+    domain = None if domains is None else domains.to(backbone.device)
+    given, unconditional = Inputs(conditioning=conditioning, camera=camera, domain=domain), None
     if guidance_scale != 1.0:
         negative = backbone.encode_prompt([negative_prompt]).repeat(len(conditioning))
         unconditional = replace(given, conditioning=negative)
 
     scheduler = make_scheduler(backbone.scheduler, sampler)
     noise = torch.randn(shape, generator=generator, device=generator.device).to(backbone.device)
-    if init_images is None:
+    if init_images is None or start_timestep is None:
         latents = noise * float(scheduler.init_noise_sigma)
     else:
         first = plan_timesteps(scheduler, num_steps, start_timestep)[0].round().long()
         with torch.no_grad():
             clean = backbone.encode(init_images.to(backbone.device))
         latents = backbone.schedule.add_noise(clean, noise, first)
+    held = None if init_images is None or fixed is None else _Held(backbone, init_images, fixed)
     denoise = guided_denoise(
         backbone.denoise,
         given,
         unconditional,
         guidance_scale=guidance_scale,
         guidance_rescale=guidance_rescale,
+        fixed=None if held is None else held.fixed,
     )
     latents = sample(
         denoise,
@@ -221,10 +243,43 @@ def sample_views(
         num_steps=num_steps,
         start_timestep=start_timestep,
         generator=generator,
+        keep=None if held is None else held.keep,
         callback=callback,
     )
     with torch.no_grad():
-        return backbone.decode(latents)
+        return backbone.decode(latents) if held is None else held.decode(latents)
+
+
+class _Held:
+    """Views that are given. images: [B, V, 3, H, W], of which those that are fixed, bool [B, V], count."""
+
+    def __init__(self, backbone: Backbone, images: torch.Tensor, fixed: torch.Tensor) -> None:
+        if fixed.shape != images.shape[:2] or fixed.dtype != torch.bool:
+            raise ValueError(
+                f"fixed must be bool {list(images.shape[:2])}, got {fixed.dtype} {list(fixed.shape)}"
+            )
+        if bool(fixed.all(dim=1).any()):
+            raise ValueError("all views of an object are fixed; leave at least one to make")
+        if backbone.num_views == 1:
+            raise ValueError(
+                f"views of backbone {backbone.name!r} do not see each other, so that none can be fixed for the others"
+            )
+        self.backbone = backbone
+        self.images, self.fixed = images.to(backbone.device), fixed.to(backbone.device)
+        with torch.no_grad():
+            self.clean = backbone.encode(self.images[self.fixed])
+
+    def keep(self, latents: torch.Tensor) -> torch.Tensor:
+        """`latents` with the clean ones in their places."""
+        latents = latents.clone()
+        latents[self.fixed] = self.clean.to(latents.dtype)
+        return latents
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """The pictures of `latents`, and in their places those that were given."""
+        images = self.images.to(latents.dtype, copy=True)
+        images[~self.fixed] = self.backbone.decode(latents[~self.fixed])
+        return images
 
 
 def _views_shape(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion.domains import Domain
 from experiments.benchmark.config import ScoreConfig
 from experiments.benchmark.retrieval import views
 from experiments.world import Scene, scene_from_caption
 from gen3d.asset import Material, Mesh
 from gen3d.cameras import Cameras
+from gen3d.domain_pictures import depth_picture, normals_picture
 from gen3d.metrics import occupancy_grid, sample_surface
 
 
@@ -61,9 +64,19 @@ class TrueViews:
     def __init__(self, caption: str, size: int) -> None:
         self.scene, self.size = scene_from_caption(caption), size
 
-    def __call__(self, cameras: Cameras) -> Tensor:
-        """[V, 3, S, S], on the cameras' device."""
-        images = self.scene.render(cameras.to("cpu"), self.size).images
+    def __call__(self, cameras: Cameras, domains: Sequence[Domain] | None = None) -> Tensor:
+        """[V, 3, S, S], on the cameras' device. domains: what each shows, see `gen3d.domain_pictures`; None is
+        colours."""
+        on_cpu = cameras.to("cpu")
+        seen = self.scene.render(on_cpu, self.size)
+        images = seen.images
+        if domains is not None:
+            pictures = {
+                "color": images,
+                "depth": depth_picture(seen.depth, seen.mask, on_cpu),
+                "normals": normals_picture(seen.normals, seen.mask),
+            }
+            images = torch.stack([pictures[domain][view] for view, domain in enumerate(domains)])
         return images.to(cameras.c2w.device)
 
 

@@ -22,5 +22,5 @@ def untrained(backbone: Backbone, seed: int) -> Backbone:
     nn.Module.to(unet, device=backbone.device, dtype=backbone.unet.dtype)
     unet.eval().requires_grad_(False)
     twin = copy.copy(backbone)
-    twin.denoiser = UNetDenoiser(unet, multiview=backbone.num_views > 1)
+    twin.denoiser = UNetDenoiser(unet, multiview=backbone.num_views > 1, domains=backbone.domains)
     return twin

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from diffusion.domains import DOMAINS, Domain
 from experiments.benchmark.truth import TrueViews
 from experiments.priors.config import TruthConfig
 from gen3d.cameras import Cameras
@@ -13,9 +16,11 @@ from gen3d.prompts import Color, background_of, on_background
 
 
 class TruthPrior(Prior):
-    """The world's own pictures, of the backbone's size; what is asked for with `init_images` is shown all the same."""
+    """The world's own pictures, of the backbone's size; what is asked for with `init_images` is shown all the same, but
+    for what is `fixed`."""
 
     num_views = 1
+    domains = DOMAINS
 
     def __init__(self, config: TruthConfig, request: Request) -> None:
         self.caption = on_background(request.prompt, config.background)
@@ -33,5 +38,11 @@ class TruthPrior(Prior):
         *,
         init_images: Tensor | None = None,
         start_timestep: int | None = None,
+        domains: Sequence[Domain] | None = None,
+        fixed: Tensor | None = None,
     ) -> Tensor:
-        return self.views(cameras)
+        self.check_views(cameras, init_images, domains, fixed)
+        images = self.views(cameras, domains)
+        if init_images is None or fixed is None:
+            return images
+        return torch.where(fixed[:, None, None, None], init_images, images)

@@ -61,6 +61,7 @@ def _start_model(folder: Path, config: PartSettings, latent_channels: int) -> No
             scheduler=models.build_scheduler(),
             num_views=source.num_views,
             image_size=source.image_size,
+            domains=source.domains,
             revision=f"{source.revision}, continued",
         )
         return

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
 
+from diffusion.domains import DOMAINS, check_domains
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from diffusion.backbone import Backbone
+    from diffusion.domains import Domain
     from diffusion.facts import BackboneFacts
     from diffusion.schedule import Schedule
     from gen3d.cameras import Cameras
@@ -37,6 +40,11 @@ class Rules(Protocol):
         """How many views of an object it sees at once: what is asked of it is a multiple."""
         ...
 
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """What its pictures can show."""
+        ...
+
     def check_start(self, timestep: int | None) -> None:
         """Refuse, with a ValueError, a `start_timestep` that `sample` could not start from; None is from noise."""
 
@@ -46,6 +54,7 @@ class NoRules:
     """As long as nothing is known: whatever is asked may be right."""
 
     num_views: int = 1
+    domains: tuple[Domain, ...] = DOMAINS
 
     def check_start(self, timestep: int | None) -> None: ...
 
@@ -88,10 +97,12 @@ class PriorConfig(ABC):
 
 
 class Prior(ABC):
-    """num_views: how many views of an object it sees at once. image_size: of its pictures, in pixels."""
+    """num_views: how many views of an object it sees at once. image_size: of its pictures, in pixels. domains: what
+    they can show."""
 
     num_views: int
     image_size: int
+    domains: tuple[Domain, ...] = ("color",)
 
     @abstractmethod
     def sample(
@@ -101,12 +112,34 @@ class Prior(ABC):
         *,
         init_images: Tensor | None = None,
         start_timestep: int | None = None,
+        domains: Sequence[Domain] | None = None,
+        fixed: Tensor | None = None,
     ) -> Tensor:
         """Finished pictures `[V, 3, H, W]`, sRGB in [0, 1], by V cameras, a multiple of `num_views`: from nothing, or
-        from `init_images [V, 3, H, W]` noised to `start_timestep`."""
+        from `init_images [V, 3, H, W]` noised to `start_timestep`.
+
+        domains: what each shows, of the prior's `domains`; depth and normals as `gen3d.domain_pictures` draws them.
+            None is colours.
+        fixed: `[V]` bool, those of `init_images` that are given: they tell the others what to show, and come back as
+            they are. Without `start_timestep` the others start from nothing.
+        """
 
     def check_start(self, timestep: int | None) -> None:  # noqa: B027
         """As `Rules` say."""
+
+    def check_views(
+        self, cameras: Cameras, init_images: Tensor | None, domains: Sequence[Domain] | None, fixed: Tensor | None
+    ) -> None:
+        """Refuse, with a ValueError, what `sample` is asked for beside words, if it does not go together."""
+        count = len(cameras)
+        if domains is not None:
+            if len(domains) != count:
+                raise ValueError(f"domains must be one for each of the {count} cameras, got {len(domains)}")
+            check_domains(domains, self.domains)
+        if fixed is not None and init_images is None:
+            raise ValueError("fixed needs init_images, the pictures that are given")
+        if fixed is not None and tuple(fixed.shape) != (count,):
+            raise ValueError(f"fixed must be one for each of the {count} cameras, got {list(fixed.shape)}")
 
     @property
     def background(self) -> tuple[float, float, float] | None:

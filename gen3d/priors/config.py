@@ -11,6 +11,7 @@ from gen3d.priors.base import PriorConfig, Request
 from gen3d.prompts import Direction, has_phrase, is_blank, speaks_of_background, without
 
 if TYPE_CHECKING:
+    from diffusion.domains import Domain
     from diffusion.facts import BackboneFacts
     from gen3d.priors.text import TextPrior
 
@@ -150,6 +151,10 @@ class TextRules:
     @property
     def num_views(self) -> int:
         return 1 if self.config.joint_views == 1 else self.facts.num_views
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        return self.facts.domains
 
     def check_start(self, timestep: int | None) -> None:
         from diffusion.samplers import make_scheduler, plan_timesteps

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffusion.adapters.lora import LowRank
 from diffusion.conditioning import Conditioning, Inputs
+from diffusion.domains import Domain, domain_indices
 from diffusion.guidance import predict_together
 from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras
@@ -39,7 +40,8 @@ _PERPENDICULAR = ("perpendicular_1", "perpendicular_2")
 
 class TextPrior(ScoringPrior):
     """Views of a set see each other where the backbone is a multiview one with cameras; other backbones make one view
-    at a time and are told in words which. Sets see each other's content only through `init_images`.
+    at a time and are told in words which. Sets see each other's content only through `init_images`; those of one call are
+    as large as `joint_views` allows and hold its views in the order given, so that what belongs together comes together.
 
     contradicts: what is left out of the prompt for a view; None for what is set. A language model may tell it.
     """
@@ -54,7 +56,7 @@ class TextPrior(ScoringPrior):
         backbone = self.backbone
         self.schedule, self.image_size = backbone.schedule, backbone.image_size
         self.rules = config.rules(backbone.facts)
-        self.num_views = self.rules.num_views
+        self.num_views, self.domains = self.rules.num_views, self.rules.domains
         self.is_alone = self.num_views == 1
         self.said: Said = say(
             request.prompt,
@@ -105,7 +107,10 @@ class TextPrior(ScoringPrior):
         *,
         init_images: Tensor | None = None,
         start_timestep: int | None = None,
+        domains: Sequence[Domain] | None = None,
+        fixed: Tensor | None = None,
     ) -> Tensor:
+        self.check_views(cameras, init_images, domains, fixed)
         if len(cameras) % self.num_views:
             raise ValueError(
                 f"backbone {self.backbone.name!r} makes {self.num_views} views at once, got {len(cameras)}"
@@ -114,7 +119,9 @@ class TextPrior(ScoringPrior):
         groups = len(cameras) // together
         if init_images is not None:
             init_images = init_images.view(groups, together, *init_images.shape[1:])
-        sampling = self.config.sampling
+        if fixed is not None and self.is_alone:
+            raise ValueError("views that are alone see no others, so that none can be fixed for them")
+        sampling, asked = self.config.sampling, set(domains or ("color",))
         images = sample_views(
             self.backbone,
             self._conditioning("cond", cameras),
@@ -124,8 +131,11 @@ class TextPrior(ScoringPrior):
             guidance_rescale=sampling.guidance_rescale,
             num_steps=sampling.num_steps,
             negative_prompt=self.request.negative_prompt,
+            # Who has learned colours alone need not be told of them.
+            domains=None if asked == {"color"} else domain_indices(domains or ()).view(groups, together),
             init_images=init_images,
             start_timestep=start_timestep,
+            fixed=None if fixed is None else fixed.view(groups, together),
         )
         return images.flatten(0, 1).float()
 
