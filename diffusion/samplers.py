@@ -227,7 +227,7 @@ def sample_views(
         with torch.no_grad():
             clean = backbone.encode(init_images.to(backbone.device))
         latents = backbone.schedule.add_noise(clean, noise, first)
-    held = None if init_images is None or fixed is None else _Held(backbone, init_images, fixed)
+    held = _held(backbone, init_images, fixed)
     denoise = guided_denoise(
         backbone.denoise,
         given,
@@ -250,20 +250,25 @@ def sample_views(
         return backbone.decode(latents) if held is None else held.decode(latents)
 
 
+def _held(backbone: Backbone, images: torch.Tensor | None, fixed: torch.Tensor | None) -> _Held | None:
+    """The views that are given, if any are; ValueError where they cannot be."""
+    if images is None or fixed is None:
+        return None
+    if fixed.shape != images.shape[:2] or fixed.dtype != torch.bool:
+        raise ValueError(f"fixed must be bool {list(images.shape[:2])}, got {fixed.dtype} {list(fixed.shape)}")
+    if bool(fixed.all(dim=1).any()):
+        raise ValueError("all views of an object are fixed; leave at least one to make")
+    if backbone.num_views == 1:
+        raise ValueError(
+            f"views of backbone {backbone.name!r} do not see each other, so that none can be fixed for the others"
+        )
+    return _Held(backbone, images, fixed) if bool(fixed.any()) else None
+
+
 class _Held:
     """Views that are given. images: [B, V, 3, H, W], of which those that are fixed, bool [B, V], count."""
 
     def __init__(self, backbone: Backbone, images: torch.Tensor, fixed: torch.Tensor) -> None:
-        if fixed.shape != images.shape[:2] or fixed.dtype != torch.bool:
-            raise ValueError(
-                f"fixed must be bool {list(images.shape[:2])}, got {fixed.dtype} {list(fixed.shape)}"
-            )
-        if bool(fixed.all(dim=1).any()):
-            raise ValueError("all views of an object are fixed; leave at least one to make")
-        if backbone.num_views == 1:
-            raise ValueError(
-                f"views of backbone {backbone.name!r} do not see each other, so that none can be fixed for the others"
-            )
         self.backbone = backbone
         self.images, self.fixed = images.to(backbone.device), fixed.to(backbone.device)
         with torch.no_grad():
