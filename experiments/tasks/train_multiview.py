@@ -7,6 +7,7 @@ from pathlib import Path
 from torch.nn import Module
 
 from diffusion.backbone import Backbone, load, save_backbone
+from diffusion.domains import DOMAINS
 from experiments.errors import UserError
 from experiments.run.run import Run
 from experiments.run.seeding import resolve_device
@@ -41,6 +42,7 @@ def run(config: Config, run: Run) -> None:
             channels=config.channels,
             weighting=config.weighting,
             noise=config.noise,
+            sets=config.sets,
             train_text=config.text != "frozen",
             cache=Path(config.data_folder) / "latents",
         )
@@ -48,7 +50,15 @@ def run(config: Config, run: Run) -> None:
     if source is not None:
         _continue(config, recipe, source, seen)
     learn(config, run, recipe, pictures=config.data.num_views)
-    save_backbone(folder, unet=recipe.unet, text_encoder=recipe.text, scheduler=recipe.scheduler)
+    learned = ("color",) if source is None else source.domains
+    domains = DOMAINS if config.sets.domains else learned
+    save_backbone(
+        folder,
+        unet=recipe.unet,
+        text_encoder=recipe.text,
+        scheduler=recipe.scheduler,
+        domains=None if domains == backbone.domains else domains,
+    )
     run.note(f"the UNet and the text transformer of {folder} now hold these weights")
 
 

@@ -89,6 +89,56 @@ class NoiseConfig:
             raise ValueError(f"noise.min_snr_gamma is {self.min_snr_gamma}; it must be above 0, or null")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SetsConfig:
+    """Which pictures of a scene the UNet sees together, and which of them are given. As it is, its views in colours.
+
+    domains: share of sets that show depth and normals beside colours, some by the same cameras, some by others. Data
+        must have them.
+    given: share of sets in which some pictures are given, most often one: they are clean, and the others are learned
+        beside them. given_drop_text: share of those whose caption is left out. given_any: share of those in which depth
+        and normals may be given, not colours alone.
+    guests: share of given pictures of colours in whose place there is a guest, a picture of the same scene by another
+        camera, perhaps in another light and before another background. Data must have them.
+    set_views: pictures in a set, drawn anew for each step, which has accordingly fewer sets; none is as many as there
+        are views. Larger ones, up to three times as many, always show depth and normals too.
+    """
+
+    domains: float = 0.0
+    given: float = 0.0
+    given_drop_text: float = 0.7
+    given_any: float = 0.15
+    guests: float = 0.0
+    set_views: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = ("domains", "given", "given_drop_text", "given_any", "guests")
+        check_range(self, 0, 1, *names, of="sets")
+        if self.given == 0:
+            check_unused("sets", self, ("given_drop_text", "given_any", "guests"), "sets given is 0")
+        if self.domains == 0:
+            check_unused("sets", self, ("given_any", "set_views"), "sets domains is 0")
+
+    def check_data(self, num_views: int, has_domains: bool, num_guests: int) -> None:
+        """Refuse, with a ValueError, to ask for what the pictures of a data set are not."""
+        if self.domains and not has_domains:
+            raise ValueError(
+                f"sets.domains is {self.domains:g}, but the pictures come without depth and normals; give "
+                "data.domains=true, or leave it at 0"
+            )
+        if self.guests and not num_guests:
+            raise ValueError(
+                f"sets.guests is {self.guests:g}, but the scenes have no guests; give data.num_guests=2, or leave it at 0"
+            )
+        if (self.given or self.domains) and num_views == 1:
+            raise ValueError("sets of one view have nothing beside it; give data.num_views=4, or leave sets alone")
+        if any(not num_views <= size <= 3 * num_views for size in self.set_views):
+            raise ValueError(
+                f"sets.set_views must lie in {num_views}..{3 * num_views} for {num_views} views a scene, got "
+                f"{list(self.set_views)}"
+            )
+
+
 def check_channels(channels: tuple[int, ...]) -> None:
     """Refuse channels that no UNet for the latents of `tiny` can have."""
     most = (IMAGE_SIZE // DOWNSCALE).bit_length()  # each level but the last halves them

@@ -1,28 +1,26 @@
 """Recipe of the text-to-multiview UNet: v-prediction on cached latents, four views of a thing at one noise level.
 
+Some views may be of depth or of normals, and some may be clean: those are given, and tell the others what to show.
+
 The text transformer learns with the UNet, as in latent diffusion (arXiv 2112.10752, section 3.3): one that learned
 from contrast alone keeps what tells the captions of a batch apart, which is colour, and little of which thing it is.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from diffusion.adapters.camera import camera_condition
 from diffusion.attention import AttentionContext
 from diffusion.backbone import Backbone
-from diffusion.files import save_tensors
-from diffusion.finite import check_finite
+from diffusion.domains import DOMAINS
 from diffusion.schedule import Schedule
 from experiments.training.channels import pixel_weights
-from experiments.training.config import NoiseConfig, Weighting
+from experiments.training.config import NoiseConfig, SetsConfig, Weighting
 from experiments.training.models import build_scheduler, build_unet
+from experiments.training.sets import Pool, Sets, draw_sets
 from experiments.world.dataset import Shards
 from video.pixels import from_uint8
 
@@ -33,6 +31,7 @@ class MultiviewRecipe:
     weighting: of the latent channels in the loss: "pixels" weighs each by what an error in it costs in the picture,
         "equal" all alike.
     noise: the schedule, what is predicted, and how timesteps are weighed.
+    sets: which pictures of a scene are seen together, and which of them are given.
     train_text: let the text transformer learn too; otherwise it stays as ``backbone`` has it.
     drop_text: share of objects whose caption is left out, for classifier-free guidance.
     cache: folder where latents are kept, so that a continued run need not encode the pictures again.
@@ -47,6 +46,7 @@ class MultiviewRecipe:
         channels: tuple[int, ...] = (64, 128, 128),
         weighting: Weighting = "pixels",
         noise: NoiseConfig | None = None,
+        sets: SetsConfig | None = None,
         train_text: bool = True,
         drop_text: float = 0.1,
         cache: Path | None = None,
@@ -63,23 +63,32 @@ class MultiviewRecipe:
         self.scheduler = build_scheduler(noise.prediction_type, noise.zero_terminal_snr)
         self.schedule = Schedule.from_scheduler(self.scheduler).to(backbone.device)
         self.min_snr_gamma = noise.min_snr_gamma
-        self.drop_text = drop_text
+        self.drop_text, self.sets = drop_text, sets or SetsConfig()
         self.empty = _tokens(backbone, [""])
-        self.train = _Inputs.of(backbone, train, cache)
-        self.held_out = _Inputs.of(backbone, held_out, cache)
+        self.train, self.held_out = (Pool.of(backbone, each, self.sets, cache) for each in (train, held_out))
+        self.train_tokens, self.held_out_tokens = (
+            _tokens(backbone, each.captions) for each in (train, held_out)
+        )
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = torch.randint(len(self.train.latents), (batch_size,), generator=generator)
-        t = self.schedule.sample_timesteps(batch_size, generator=generator)
-        dropped = torch.rand(batch_size, generator=generator) < self.drop_text
-        tokens = torch.where(dropped[:, None], self.empty, self.train.tokens[rows])
-        noise = torch.randn(self.train.latents[rows].shape, generator=generator)
-        output, target, _ = self._predict(self.train, rows, t, tokens, noise)
+        sets = draw_sets(self.sets, self.train, batch_size, generator)
+        count = len(sets.picks)
+        rows = torch.randint(len(self.train), (count,), generator=generator)
+        t = self.schedule.sample_timesteps(count, generator=generator)
+        has_given = sets.given.any(dim=1)
+        drop = torch.where(has_given, self.sets.given_drop_text, self.drop_text)
+        dropped = torch.rand(count, generator=generator) < drop
+        tokens = torch.where(dropped[:, None], self.empty, self.train_tokens[rows])
+        latents, camera = self.train.pick(rows, sets.picks)
+        noise = torch.randn(latents.shape, generator=generator)
+        output, target, _ = self._predict(latents, camera, t, tokens, noise, sets.given)
         error = (output - target).square() * self.weights
         if self.min_snr_gamma is not None:
             error = error * self.schedule.min_snr_weight(t, self.min_snr_gamma).to(error.device).view(
                 -1, 1, 1, 1, 1
             )
+        if bool(has_given.any()):
+            error = error[~sets.given.to(error.device)]
         return error.mean(), {}
 
     @torch.no_grad()
@@ -87,95 +96,72 @@ class MultiviewRecipe:
         """On held-out scenes, the same noise and eight timesteps each time: the mean squared error of what is
         predicted; the same weighted as the loss weighs channels; and how well the latents are denoised in one step,
         which compares whatever is predicted and weighed: variance over squared error, both of channels weighed by their
-        cost in the picture, in dB, mean over the timesteps."""
-        generator = torch.Generator().manual_seed(0)
-        errors, missed, levels = [], [], []
-        for rows in torch.arange(len(self.held_out.latents)).split(16):
-            t = torch.arange(len(rows)) % 8 * 125 + 62
-            noise = torch.randn(self.held_out.latents[rows].shape, generator=generator)
-            output, target, x_t = self._predict(self.held_out, rows, t, self.held_out.tokens[rows], noise)
-            errors.append((output - target).square())
-            x0 = self.held_out.latents[rows].to(x_t.device).float()
-            denoised = self.schedule.to_x0(output, x_t, t.to(x_t.device))
-            missed.append(((denoised - x0).square() * self.costs).mean((1, 2, 3, 4)))
-            levels.append(t)
-        error, squared, level = torch.cat(errors), torch.cat(missed), torch.cat(levels).to(errors[0].device)
-        x0 = self.held_out.latents.to(error.device).float()
-        variance = ((x0 - x0.mean((0, 1, 3, 4), keepdim=True)).square() * self.costs).mean()
-        ratios = torch.stack([variance / squared[level == t].mean() for t in level.unique()])
-        return {
+        cost in the picture, in dB, mean over the timesteps.
+
+        All that for the colours; of what else is learned, how well it is denoised: "depth_db" and "normals_db" of half
+        as many views beside the colours by the same cameras, and "given_db" of colours beside one that is given, without
+        a caption.
+        """
+        pool, views = self.held_out, self.held_out.num_views
+        colors = torch.arange(views)
+        error, measured = self._measure(Sets.same(colors), self.held_out_tokens)
+        found = {
             "error": float(error.mean()),
             "weighted": float((error * self.weights).mean()),
-            "denoised_db": float((10 * ratios.log10()).mean()),
+            "denoised_db": measured,
         }
+        if self.sets.domains:
+            half = colors[:: 2 if views > 1 else 1][: max(views // 2, 1)]
+            for index, domain in enumerate(DOMAINS[1:], start=1):
+                beside = Sets.same(torch.cat([half, index * views + half]), counted=len(half))
+                found[f"{domain}_db"] = self._measure(beside, self.held_out_tokens)[1]
+        if self.sets.given:
+            others = Sets.same(colors, given=1, counted=views - 1)
+            found["given_db"] = self._measure(others, self.empty.expand(len(pool), -1))[1]
+        return found
+
+    def _measure(self, sets: Sets, tokens: Tensor) -> tuple[Tensor, float]:
+        """Squared errors of what is predicted of held-out scenes, ``[N, S, C, h, w]``, and how well the slots that count
+        are denoised, in dB. sets: one for all scenes."""
+        generator = torch.Generator().manual_seed(0)
+        errors, missed, levels, clean = [], [], [], []
+        for rows in torch.arange(len(self.held_out)).split(16):
+            some = sets.expand(len(rows))
+            latents, camera = self.held_out.pick(rows, some.picks)
+            t = torch.arange(len(rows)) % 8 * 125 + 62
+            noise = torch.randn(latents.shape, generator=generator)
+            output, target, x_t = self._predict(latents, camera, t, tokens[rows], noise, some.given)
+            errors.append((output - target).square())
+            x0 = latents.to(x_t.device).float()[:, -sets.counted :]
+            denoised = self.schedule.to_x0(output, x_t, t.to(x_t.device))[:, -sets.counted :]
+            missed.append(((denoised - x0).square() * self.costs).mean((1, 2, 3, 4)))
+            levels.append(t)
+            clean.append(x0)
+        squared, level, x0 = torch.cat(missed), torch.cat(levels).to(missed[0].device), torch.cat(clean)
+        variance = ((x0 - x0.mean((0, 1, 3, 4), keepdim=True)).square() * self.costs).mean()
+        ratios = torch.stack([variance / squared[level == t].mean() for t in level.unique()])
+        return torch.cat(errors), float((10 * ratios.log10()).mean())
 
     def _predict(
-        self, inputs: _Inputs, rows: Tensor, t: Tensor, tokens: Tensor, noise: Tensor
+        self, latents: Tensor, camera: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, given: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the UNet predicts, what it should, and the noisy latents it saw, each ``[B, V, C, h, w]``."""
+        """What the UNet predicts, what it should, and the latents it saw, each ``[B, S, C, h, w]``: noisy ones at
+        timestep ``t [B]``, and clean ones at 0 where they are given, ``[B, S]``."""
         device = self.unet.device
-        x0, camera = inputs.latents[rows].to(device).float(), inputs.camera[rows].to(device)
-        noise, t = noise.to(device), t.to(device)
-        views = x0.shape[1]
+        x0, noise, t, given = latents.to(device).float(), noise.to(device), t.to(device), given.to(device)
+        slots = x0.shape[1]
         target, x_t = self.schedule.target(x0, noise, t), self.schedule.add_noise(x0, noise, t)
+        x_t = torch.where(given[..., None, None, None], x0, x_t)
         output = self.unet(
             x_t.flatten(0, 1),
-            t.repeat_interleave(views),
+            torch.where(given, 0, t[:, None]).flatten(),
             self.text(input_ids=tokens.to(device)).last_hidden_state,
-            class_labels=camera.flatten(0, 1),
-            cross_attention_kwargs={"context": AttentionContext(num_views=views)},
+            class_labels=camera.to(device).flatten(0, 1),
+            cross_attention_kwargs={"context": AttentionContext(num_views=slots)},
         ).sample
         return output.float().view_as(target), target, x_t
-
-
-class _Inputs:
-    """What the UNet sees: latents ``[N, V, C, h, w]``, camera numbers ``[N, V, 16]``, words ``[N, L]``."""
-
-    def __init__(self, latents: Tensor, camera: Tensor, tokens: Tensor) -> None:
-        self.latents, self.camera, self.tokens = latents, camera, tokens
-
-    @staticmethod
-    def of(backbone: Backbone, shards: Shards, cache: Path | None) -> _Inputs:
-        latents = cached_latents(backbone, shards.images, cache)
-        return _Inputs(latents, camera_condition(shards.c2w), _tokens(backbone, shards.captions))
 
 
 def _tokens(backbone: Backbone, captions: list[str]) -> Tensor:
     """Captions as the text tower reads them, ``[N, L]`` long."""
     return backbone.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
-@torch.no_grad()
-def cached_latents(backbone: Backbone, images: Tensor, cache: Path | None) -> Tensor:
-    """Latents ``[N, V, C, h, w]`` in half precision of pictures ``[N, V, 3, H, W]`` uint8, read from ``cache`` if this
-    VAE encoded them before."""
-
-    def encode() -> Tensor:
-        with torch.autocast(backbone.device.type, torch.bfloat16):
-            parts = [
-                backbone.encode(from_uint8(some.to(backbone.device))).half().cpu() for some in images.split(8)
-            ]
-        return check_finite(
-            torch.cat(parts), "an encoding in half precision", "the VAE's latents are too large for it"
-        )
-
-    of = [str(backbone.vae.config["scaling_factor"]), *backbone.vae.state_dict().values(), images]
-    return kept_latents(cache, "latents", of, encode)
-
-
-def kept_latents(
-    cache: Path | None, name: str, of: Sequence[str | Tensor], make: Callable[[], Tensor]
-) -> Tensor:
-    """What ``make`` makes, read from the folder ``cache`` if it was made of the same, ``of``, before."""
-    if cache is None:
-        return make()
-    digest = hashlib.sha256()
-    for each in of:
-        digest.update(each.encode() if isinstance(each, str) else each.cpu().contiguous().numpy().data)
-    path = cache / f"{name}_{digest.hexdigest()[:16]}.safetensors"
-    if path.is_file():
-        return load_file(path)["latents"]
-    latents = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(path, {"latents": latents})
-    return latents

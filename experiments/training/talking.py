@@ -24,7 +24,7 @@ from avatar.trainable import set_trainable
 from avatar.training import TalkingBatch, lesson_loss
 from diffusion.backbone import Backbone
 from experiments.training.channels import pixel_weights
-from experiments.training.multiview import cached_latents
+from experiments.training.latents import cached_latents
 from experiments.world.speech import RIG_CHANNELS
 from experiments.world.talking import LANDMARKS, Clip
 from video.pixels import from_uint8

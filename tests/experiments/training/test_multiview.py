@@ -9,6 +9,7 @@ import torch
 
 from diffusion.backbone import load
 from experiments.training import multiview
+from experiments.training.latents import cached_latents
 from experiments.world.dataset import Shards
 
 
@@ -26,9 +27,9 @@ def _shards(seed: int) -> Shards:
 
 def test_latents_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = load("tiny")
-    first = multiview.cached_latents(backbone, _shards(0).images, tmp_path)
+    first = cached_latents(backbone, _shards(0).images, tmp_path)
     assert first.shape == (2, 4, backbone.latent_channels, 4, 4)
-    other = multiview.cached_latents(backbone, _shards(1).images, tmp_path)
+    other = cached_latents(backbone, _shards(1).images, tmp_path)
     assert not torch.equal(first, other)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -36,7 +37,7 @@ def test_latents_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(backbone, "encode", encode)
-    assert torch.equal(multiview.cached_latents(backbone, _shards(0).images, tmp_path), first)
+    assert torch.equal(cached_latents(backbone, _shards(0).images, tmp_path), first)
 
 
 @pytest.mark.parametrize("train_text", [True, False])
@@ -85,8 +86,8 @@ def test_how_well_latents_are_denoised() -> None:
     backbone = load("tiny")
     recipe = multiview.MultiviewRecipe(backbone, _shards(0), _shards(1), channels=(32, 32))
 
-    def half(inputs, rows, t, tokens, noise):  # type: ignore[no-untyped-def]
-        x0 = inputs.latents[rows].float()
+    def half(latents, camera, t, tokens, noise, given):  # type: ignore[no-untyped-def]
+        x0 = latents.float()
         x_t = recipe.schedule.add_noise(x0, noise, t)
         return -x_t / 2, recipe.schedule.target(x0, noise, t), x_t
 
