@@ -141,10 +141,10 @@ def _given(config: SetsConfig, colors: Tensor, generator: torch.Generator) -> Te
     chance = torch.rand(4, count, generator=generator)
     any_domain = (chance[0] < config.given_any) | ~colors.any(dim=1)
     eligible = colors | any_domain[:, None]
-    mixed = ~colors.all(dim=1)
+    all_colors = ~any_domain & ~colors.all(dim=1) & (chance[2] < _ALL_COLORS)
     number = torch.randint(1, size, (count,), generator=generator)
     number = torch.where(chance[1] < _ONE_GIVEN, 1, number)
-    number = torch.where(mixed & (chance[2] < _ALL_COLORS), size, number)
+    number = torch.where(all_colors, size, number)
     number = torch.minimum(number, eligible.sum(dim=1)).clamp(max=size - 1)
     preference = torch.rand(count, size, generator=generator) - 2.0 * ~eligible
     first = preference.argsort(dim=1, descending=True).argsort(dim=1)
