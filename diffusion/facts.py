@@ -65,6 +65,6 @@ def _domains(value: Any, has_camera: bool) -> tuple[Domain, ...]:
         )
     if len(value) > 1 and not has_camera:
         raise BackboneError(
-            f"domains in model_index.json are {value!r}, but the UNet has no camera embedding, which tells it the domain"
+            f"domains in model_index.json are {value!r}, but its UNet has no camera embedding to tell it which"
         )
     return tuple(domain for domain in DOMAINS if domain in value)

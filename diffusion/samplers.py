@@ -255,7 +255,9 @@ def _held(backbone: Backbone, images: torch.Tensor | None, fixed: torch.Tensor |
     if images is None or fixed is None:
         return None
     if fixed.shape != images.shape[:2] or fixed.dtype != torch.bool:
-        raise ValueError(f"fixed must be bool {list(images.shape[:2])}, got {fixed.dtype} {list(fixed.shape)}")
+        raise ValueError(
+            f"fixed must be bool {list(images.shape[:2])}, got {fixed.dtype} {list(fixed.shape)}"
+        )
     if bool(fixed.all(dim=1).any()):
         raise ValueError("all views of an object are fixed; leave at least one to make")
     if backbone.num_views == 1:

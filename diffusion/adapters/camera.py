@@ -44,7 +44,9 @@ def camera_condition(c2w: torch.Tensor, domain: torch.Tensor | None = None) -> t
     if domain is None:
         return numbers
     if domain.shape != numbers.shape[:-1]:
-        raise ValueError(f"domain must be {list(numbers.shape[:-1])} as the cameras are, got {list(domain.shape)}")
+        raise ValueError(
+            f"domain must be {list(numbers.shape[:-1])} as the cameras are, got {list(domain.shape)}"
+        )
     for index in range(1, len(DOMAINS)):
         numbers[..., _BOTTOM_ROW + index - 1] += domain.to(numbers.device) == index
     return numbers

@@ -21,9 +21,9 @@ from experiments.run.seeding import resolve_device
 from experiments.speaking import ADAPTERS, load_talking
 from experiments.tasks.configs.train_decoder import Config
 from experiments.training.decoder import DecoderRecipe, Pictures
+from experiments.training.latents import cached_latents, kept_latents
 from experiments.training.loop import processes_of, train
 from experiments.training.made_latents import made_frames, made_views
-from experiments.training.latents import cached_latents, kept_latents
 from experiments.training.talking import EncodedClips, TalkingData
 from experiments.world.config import DatasetConfig, TalkingConfig
 from experiments.world.dataset import Shards, load_shards, make_dataset

@@ -128,10 +128,12 @@ class SetsConfig:
             )
         if self.guests and not num_guests:
             raise ValueError(
-                f"sets.guests is {self.guests:g}, but the scenes have no guests; give data.num_guests=2, or leave it at 0"
+                f"sets.guests is {self.guests:g}, but the scenes have none; give data.num_guests=2, or leave it at 0"
             )
         if (self.given or self.domains) and num_views == 1:
-            raise ValueError("sets of one view have nothing beside it; give data.num_views=4, or leave sets alone")
+            raise ValueError(
+                "sets of one view have nothing beside it; give data.num_views=4, or leave sets alone"
+            )
         if any(not num_views <= size <= 3 * num_views for size in self.set_views):
             raise ValueError(
                 f"sets.set_views must lie in {num_views}..{3 * num_views} for {num_views} views a scene, got "

@@ -99,8 +99,8 @@ class MultiviewRecipe:
         cost in the picture, in dB, mean over the timesteps.
 
         All that for the colours; of what else is learned, how well it is denoised: "depth_db" and "normals_db" of half
-        as many views beside the colours by the same cameras, and "given_db" of colours beside one that is given, without
-        a caption.
+        as many views beside the colours by the same cameras, and "given_db" of colours beside one that is given,
+        without a caption.
         """
         pool, views = self.held_out, self.held_out.num_views
         colors = torch.arange(views)
@@ -121,8 +121,8 @@ class MultiviewRecipe:
         return found
 
     def _measure(self, sets: Sets, tokens: Tensor) -> tuple[Tensor, float]:
-        """Squared errors of what is predicted of held-out scenes, ``[N, S, C, h, w]``, and how well the slots that count
-        are denoised, in dB. sets: one for all scenes."""
+        """Squared errors of what is predicted of held-out scenes, ``[N, S, C, h, w]``, and how well the slots that
+        count are denoised, in dB. sets: one for all scenes."""
         generator = torch.Generator().manual_seed(0)
         errors, missed, levels, clean = [], [], [], []
         for rows in torch.arange(len(self.held_out)).split(16):

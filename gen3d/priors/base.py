@@ -128,7 +128,11 @@ class Prior(ABC):
         """As `Rules` say."""
 
     def check_views(
-        self, cameras: Cameras, init_images: Tensor | None, domains: Sequence[Domain] | None, fixed: Tensor | None
+        self,
+        cameras: Cameras,
+        init_images: Tensor | None,
+        domains: Sequence[Domain] | None,
+        fixed: Tensor | None,
     ) -> None:
         """Refuse, with a ValueError, what `sample` is asked for beside words, if it does not go together."""
         count = len(cameras)

@@ -40,8 +40,9 @@ _PERPENDICULAR = ("perpendicular_1", "perpendicular_2")
 
 class TextPrior(ScoringPrior):
     """Views of a set see each other where the backbone is a multiview one with cameras; other backbones make one view
-    at a time and are told in words which. Sets see each other's content only through `init_images`; those of one call are
-    as large as `joint_views` allows and hold its views in the order given, so that what belongs together comes together.
+    at a time and are told in words which. Sets see each other's content only through `init_images`; those of one call
+    are as large as `joint_views` allows and hold its views in the order given, so that what belongs together must come
+    together.
 
     contradicts: what is left out of the prompt for a view; None for what is set. A language model may tell it.
     """

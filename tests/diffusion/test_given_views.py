@@ -90,7 +90,7 @@ def test_views_may_come_in_any_order_and_each_at_its_own_timestep(shows_all: Bac
 
 def test_what_was_not_learned_is_refused(backbone: Backbone, tmp_path: Path) -> None:
     domain = torch.tensor([[COLOR, DEPTH]])
-    with pytest.raises(ValueError, match="cannot read domain; besides conditioning it takes .*camera"):
+    with pytest.raises(ValueError, match=r"cannot read domain; besides conditioning it takes .*camera"):
         drawn(backbone, orbit(1, 2), domains=domain)
     save_backbone(tmp_path / "some", **make_parts(), num_views=4, image_size=64, domains=["color", "normals"])
     some = load(tmp_path / "some")
@@ -115,7 +115,9 @@ def test_the_folder_says_what_a_backbone_shows(model: Path, folder: Path, tmp_pa
     for wrong in (["color", "smell"], ["depth"], "depth", [["color"]], {"color": 1}, None):
         index["galatea"]["domains"] = wrong
         (copied / "model_index.json").write_text(json.dumps(index))
-        with pytest.raises(BackboneError, match=r"domains in model_index\.json must be a list of 'color' and"):
+        with pytest.raises(
+            BackboneError, match=r"domains in model_index\.json must be a list of 'color' and"
+        ):
             load(copied)
     plain_unet = tmp_path / "plain"
     save_backbone(plain_unet, **make_parts(camera=False), num_views=4, image_size=64, domains=DOMAINS)

@@ -135,7 +135,11 @@ def test_views_in_colors_are_what_they_were(backbone: Backbone) -> None:
     learned, drawn = MultiviewRecipe(load("tiny"), old(0), old(1), channels=(32, 32)), generator()
     losses = [float(learned.loss(4, drawn)[0].detach()) for _ in range(3)]
     assert losses == pytest.approx([0.5438550710678101, 0.4014711380004883, 0.5331848859786987], rel=1e-4)
-    measured = {"error": 0.9948526620864868, "weighted": 0.9977357983589172, "denoised_db": 0.8785903453826904}
+    measured = {
+        "error": 0.9948526620864868,
+        "weighted": 0.9977357983589172,
+        "denoised_db": 0.8785903453826904,
+    }
     assert learned.validate() == pytest.approx(measured, rel=1e-4)
 
 
@@ -216,8 +220,14 @@ def test_given_slots_are_clean_and_not_learned(backbone: Backbone, monkeypatch: 
     assert all(torch.equal(row, seen["words"][0]) for row in seen["words"]), "without a caption"
 
     def loss(wrong: float) -> float:
-        def predict(latents: Tensor, camera: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, given: Tensor) -> Any:
-            return wrong * given[..., None, None, None] + 0 * latents.float(), 0 * latents.float() + 1.0, latents
+        def predict(
+            latents: Tensor, camera: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, given: Tensor
+        ) -> Any:
+            return (
+                wrong * given[..., None, None, None] + 0 * latents.float(),
+                0 * latents.float() + 1.0,
+                latents,
+            )
 
         monkeypatch.setattr(learned, "_predict", predict)
         return float(learned.loss(6, generator())[0])
@@ -245,14 +255,20 @@ def test_what_is_measured_of_what(backbone: Backbone, name: str) -> None:
     learned = recipe(backbone, sets=ALL)
     asked: list[tuple[Tensor, Tensor]] = []
 
-    def right(latents: Tensor, camera: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, given: Tensor) -> Any:
+    def right(
+        latents: Tensor, camera: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, given: Tensor
+    ) -> Any:
         asked.append((camera, given))
         x0 = latents.float()
         x_t = learned.schedule.add_noise(x0, noise, t)
         domain = camera[..., 12] + 2 * camera[..., 13]
         counts = ~given if name == "given_db" else domain == DOMAINS.index(name.removesuffix("_db"))  # type: ignore[arg-type]
         target = learned.schedule.target(x0, noise, t)
-        return target + 0.001 * counts[..., None, None, None] + 100.0 * ~counts[..., None, None, None], target, x_t
+        return (
+            target + 0.001 * counts[..., None, None, None] + 100.0 * ~counts[..., None, None, None],
+            target,
+            x_t,
+        )
 
     learned._predict = right  # type: ignore[method-assign]
     assert learned.validate()[name] > 30
@@ -269,9 +285,15 @@ def test_what_is_measured_of_what(backbone: Backbone, name: str) -> None:
     ("make", "words"),
     [
         (lambda: SetsConfig(domains=1.5), "sets domains must lie in 0..1, got 1.5"),
-        (lambda: SetsConfig(given_drop_text=0.5), "given_drop_text is 0.5, which has no effect while sets given is 0"),
+        (
+            lambda: SetsConfig(given_drop_text=0.5),
+            "given_drop_text is 0.5, which has no effect while sets given is 0",
+        ),
         (lambda: SetsConfig(guests=0.5), "sets guests is 0.5, which has no effect while sets given is 0"),
-        (lambda: SetsConfig(set_views=(8,)), r"set_views is \(8,\), which has no effect while sets domains is 0"),
+        (
+            lambda: SetsConfig(set_views=(8,)),
+            r"set_views is \(8,\), which has no effect while sets domains is 0",
+        ),
         (lambda: SetsConfig(domains=1.0).check_data(4, False, 0), r"give data\.domains=true"),
         (lambda: SetsConfig(given=1.0, guests=0.1).check_data(4, True, 0), r"give data\.num_guests=2"),
         (lambda: SetsConfig(given=1.0).check_data(1, True, 0), r"give data\.num_views=4"),
@@ -303,7 +325,13 @@ def test_the_folder_says_what_was_learned(galatea: Callable[..., Any], tmp_path:
     assert list(tmp_path.iterdir()) == []
     made = ("data.domains=true", "data.num_guests=1", "data_folder=d")
     outcome = galatea(
-        *small, *made, "sets.domains=0.5", "sets.given=0.5", "sets.guests=0.5", "continue_from=tiny", "out=first"
+        *small,
+        *made,
+        "sets.domains=0.5",
+        "sets.given=0.5",
+        "sets.guests=0.5",
+        "continue_from=tiny",
+        "out=first",
     )
     assert outcome.status == 0, outcome.err
     assert load(tmp_path / "m").domains == DOMAINS
