@@ -13,7 +13,7 @@ from video.pixels import from_uint8, to_uint8
 class Album:
     """Pictures are kept with 8 bits a channel, as they would be in a file, and handed out as float32.
 
-    tensors: all there is, as a checkpoint holds it: "set/index" -> uint8 [V, 3, S, S], or float32 [V, S, S] of depth.
+    tensors: all there is, as a checkpoint holds it: "set/index" -> uint8 [V, 3, S, S], or float32 of depth or normals.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor] | None = None) -> None:
@@ -24,14 +24,14 @@ class Album:
         self.tensors[_key(name, index)] = to_uint8(images).cpu()
 
     def put_depth(self, name: str, index: int, depth: Tensor) -> None:
-        """Keep depth [V, S, S] as it is."""
+        """Keep depth, or what else is no picture, as it is."""
         self.tensors[_key(name, index)] = depth.detach().float().cpu()
 
     def has(self, name: str, index: int) -> bool:
         return _key(name, index) in self.tensors
 
     def get(self, name: str, index: int) -> Tensor:
-        """Images [V, 3, S, S] in [0, 1], or depth [V, S, S]."""
+        """Images [V, 3, S, S] in [0, 1], or what was kept as it was."""
         kept = self.tensors[_key(name, index)]
         return from_uint8(kept) if kept.dtype == torch.uint8 else kept
 

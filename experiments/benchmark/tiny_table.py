@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.benchmark import sharpness
+from experiments.benchmark import given_views, sharpness
 from experiments.benchmark.table import Columns, cell, escape, group_rows, heading, table
 
 COLUMNS: Columns = {
@@ -117,6 +117,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         f"The untrained UNet drew {result['untrained_captions']} captions, too few for a Frechet distance to compare.",
         "",
+        *(given_views.markdown(result["given"]) if result.get("given") else []),
         "## Captions",
         "",
         *table(["caption", *(title for _, (title, _) in _of_captions())], captions),
@@ -167,4 +168,10 @@ def summary(result: Mapping[str, Any]) -> str:
         for title, count, scores in rows:
             values = " ".join(f"{cell(scores.get(key), COLUMNS[key][1]):>11}" for key in shown)
             lines.append(f"{title:14} {count:>3} {values}")
+    if result.get("given"):
+        means = result["given"]["means"]["all"]["scores"]
+        shown_here = (
+            f"{given_views.COLUMNS[key][0]} {cell(means[key], given_views.COLUMNS[key][1])}" for key in means
+        )
+        lines.append(f"given views: {'; '.join(shown_here)}")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion.backbone import Backbone
 from diffusion.errors import BackboneError
 from diffusion.samplers import sample_views
-from experiments.benchmark import circumstances, contact_sheet, tiny_table, towers
+from experiments.benchmark import circumstances, contact_sheet, given_views, tiny_table, towers
 from experiments.benchmark.cases import GROUPS, Case, default_cases
 from experiments.benchmark.gathered_pictures import Album
 from experiments.benchmark.multiview_scores import Judge, TruePictures, frechet_scores, true_pictures
@@ -52,6 +52,10 @@ def run(config: Config, run: Run) -> None:
             f"backbone {backbone.name!r} has no cameras, so its views cannot be held against the truth; "
             "choose a multiview backbone such as tiny"
         )
+    if config.num_given and backbone.num_views == 1:
+        raise UserError(
+            f"views of backbone {backbone.name!r} do not see each other, so that none can be given; give num_given=0"
+        )
     clip, about_clip = _load_clip(config, run, backbone)
     reader = Reader(clip)
     pictures = _pictures(config, run, backbone.image_size)
@@ -62,6 +66,8 @@ def run(config: Config, run: Run) -> None:
         scored, embeddings = _score(run, judge, cases, album, backbone)
         groups = summarise(scored)
         _add_frechet(groups, cases, embeddings)
+        rows = given_views.chosen(cases, config.num_given)
+        given = given_views.result(cases, rows, album, backbone.num_views) if rows else None
     result = {
         **circumstances.head(
             config, Config(task=config.task, backbone=BackboneConfig(name="tiny")), run, load_average
@@ -79,15 +85,20 @@ def run(config: Config, run: Run) -> None:
         "untrained_captions": len(_drawn_untrained(config, cases)),
         "groups": groups,
         "captions": scored,
+        "given": given,
     }
     with run.phase("write"):
         run.metrics.update({"vae": vae["scores"], "retrieval": retrieval})
         run.metrics.update(
             {name: {**group["scores"], "controls": group["controls"]} for name, group in groups.items()}
         )
+        if given is not None:
+            run.metrics["given"] = given["means"]
         write_json(run.artefact("tiny.json", kind="table"), result)
         write_text(run.artefact("tiny.md", kind="table"), tiny_table.markdown(result))
         _draw(run, cases, scored, album)
+        for name, sheet in (given_views.sheets(cases, given, rows, album) if given else {}).items():
+            contact_sheet.save(sheet, run.artefact(f"{name}.png", kind="image"), titles=("truth", "made"))
     run.say(tiny_table.summary(result))
 
 
@@ -128,11 +139,13 @@ def _gather(
     config: Config, run: Run, backbone: Backbone, cases: Sequence[Case], prompts: Sequence[str]
 ) -> Album:
     """The world's pictures of every prompt ("truth", its "depth", "exchanged" colours, "varied" proportions), those
-    that the backbone draws ("samples") and those that it draws "untrained". Goes on from the checkpoint."""
+    that the backbone draws ("samples"), those that it draws "untrained", and what it makes of those that are "given".
+    Goes on from the checkpoint."""
     everything, few = [case.index for case in cases], _drawn_untrained(config, cases)
     jobs = [("truth", [index]) for index in everything]
     for name, rows in (("samples", everything), ("untrained", few)):
         jobs += [(name, rows[i : i + config.batch_size]) for i in range(0, len(rows), config.batch_size)]
+    jobs += [("given", [index]) for index in given_views.chosen(cases, config.num_given)]
     names = [name for name, _ in jobs]
     album, done = Album(run.resumed.tensors if run.resumed else None), run.resumed.step if run.resumed else 0
     cameras = ring(backbone.num_views)
@@ -141,10 +154,14 @@ def _gather(
         first = names.index(name)
         if step in (done, first):
             run.begin_phase(name, names.count(name), step - first)
+        generator = run.generator(f"{name} {rows[0]}")
         if name == "truth":
             _render_world(album, rows[0], prompts[rows[0]], cameras, backbone.image_size)
+        elif name == "given":
+            told = _said(config, backbone, cases[rows[0]]).text
+            steps = config.sampling.num_steps
+            given_views.gather(album, rows[0], prompts[rows[0]], told, backbone, generator, steps)
         else:
-            generator = run.generator(f"{name} {rows[0]}")
             said = [_said(config, backbone, cases[row]).text for row in rows]
             drawn = _sample(config, denoisers[name], said, cameras, generator)
             for row, images in zip(rows, drawn, strict=True):

@@ -16,6 +16,8 @@ class Config(Settings):
     """num_things, num_pairs, num_heads: how many held-out captions of each kind are drawn.
 
     num_untrained: captions of each kind that an untrained UNet draws too; 0 leaves this control out.
+    num_given: things and heads of which one picture is given, and whose depth and normals are drawn beside their true
+        colours by a backbone that can; 0 leaves this out.
     num_pictures: held-out pictures of the world for the VAE and for caption retrieval among num_captions.
     batch_size: objects sampled at once. workers: processes that make the pictures.
     backbone: a multiview one with cameras. clip: name or folder of the backbone whose CLIP towers are measured and
@@ -28,6 +30,7 @@ class Config(Settings):
     num_pairs: int = 16
     num_heads: int = 12
     num_untrained: int = 2
+    num_given: int = 4
     num_pictures: int = 120
     num_captions: int = 100
     batch_size: int = 4
@@ -41,7 +44,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(self, 0, "num_things", "num_pairs", "num_heads", "num_untrained")
+        check_least(self, 0, "num_things", "num_pairs", "num_heads", "num_untrained", "num_given")
         if not self.num_things + self.num_pairs + self.num_heads:
             raise ValueError("num_things, num_pairs and num_heads are all 0; at least one must be more")
         check_least(self, 1, "num_pictures", "num_captions", "batch_size", "workers")

@@ -52,6 +52,11 @@ def test_measures_writes_and_continues(galatea: Galatea, tmp_path: Path, model: 
     assert pairs["controls"]["truth"]["colors_bound_pixels"] == 1.0
     assert "frechet" not in things["controls"]["truth"]
     assert "other" not in pairs["controls"], "one pair has no other"
+    given = result["given"]
+    assert list(given["means"]) == ["all", "things"], "one thing, and no heads"
+    assert given["means"]["all"]["scores"].keys() == {"others_db", "repeated_db"}, "this backbone knows no depth"
+    assert (folder / "given.png").is_file()
+    assert not (folder / "depth.png").exists()
     text = (folder / "tiny.md").read_text()
     for part in (
         result["created"][:10],
@@ -59,6 +64,7 @@ def test_measures_writes_and_continues(galatea: Galatea, tmp_path: Path, model: 
         "revision r1",
         "right thing",
         "an untrained UNet",
+        "other views, dB",
         "a pink car",
     ):
         assert part in text
@@ -78,7 +84,7 @@ def test_measures_writes_and_continues(galatea: Galatea, tmp_path: Path, model: 
     shutil.rmtree(store.path(store.steps()[-1]))
     assert galatea(*arguments, "out=killed").status == 0
     again = json.loads((tmp_path / "killed" / "tiny.json").read_text())
-    for name in ("groups", "captions", "vae", "retrieval"):
+    for name in ("groups", "captions", "vae", "retrieval", "given"):
         assert again[name] == result[name]
     assert (tmp_path / "killed" / "things.png").read_bytes() == (folder / "things.png").read_bytes()
 
