@@ -54,7 +54,9 @@ def test_measures_writes_and_continues(galatea: Galatea, tmp_path: Path, model: 
     assert "other" not in pairs["controls"], "one pair has no other"
     given = result["given"]
     assert list(given["means"]) == ["all", "things"], "one thing, and no heads"
-    assert given["means"]["all"]["scores"].keys() == {"others_db", "repeated_db"}, "this backbone knows no depth"
+    assert given["means"]["all"]["scores"].keys() == {"others_db", "repeated_db"}, (
+        "this backbone knows no depth"
+    )
     assert (folder / "given.png").is_file()
     assert not (folder / "depth.png").exists()
     text = (folder / "tiny.md").read_text()

@@ -83,6 +83,8 @@ def test_captions_means_and_sheets(made: Album) -> None:
 
 def test_views_that_are_strangers_cannot_be_given(galatea: Callable[..., Any], tmp_path: Path) -> None:
     save_backbone(tmp_path / "model", **make_parts(), num_views=1, image_size=SIZE)
-    outcome = galatea("experiment=benchmark/tiny", "budget=smoke", "threads=1", "backbone=./model", "out=made")
+    outcome = galatea(
+        "experiment=benchmark/tiny", "budget=smoke", "threads=1", "backbone=./model", "out=made"
+    )
     assert outcome.status == 2
     assert "give num_given=0" in outcome.err[-1]
