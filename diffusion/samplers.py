@@ -18,6 +18,7 @@ from diffusion.conditioning import Conditioning, Inputs
 from diffusion.config import SamplerName
 from diffusion.finite import check_finite
 from diffusion.guidance import Given, Predict, cfg, check_guidance, predict_together, rescale
+from diffusion.held_views import held_views
 
 Denoise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -227,7 +228,7 @@ def sample_views(
         with torch.no_grad():
             clean = backbone.encode(init_images.to(backbone.device))
         latents = backbone.schedule.add_noise(clean, noise, first)
-    held = _held(backbone, init_images, fixed)
+    held = held_views(backbone, init_images, fixed)
     denoise = guided_denoise(
         backbone.denoise,
         given,
@@ -248,45 +249,6 @@ def sample_views(
     )
     with torch.no_grad():
         return backbone.decode(latents) if held is None else held.decode(latents)
-
-
-def _held(backbone: Backbone, images: torch.Tensor | None, fixed: torch.Tensor | None) -> _Held | None:
-    """The views that are given, if any are; ValueError where they cannot be."""
-    if images is None or fixed is None:
-        return None
-    if fixed.shape != images.shape[:2] or fixed.dtype != torch.bool:
-        raise ValueError(
-            f"fixed must be bool {list(images.shape[:2])}, got {fixed.dtype} {list(fixed.shape)}"
-        )
-    if bool(fixed.all(dim=1).any()):
-        raise ValueError("all views of an object are fixed; leave at least one to make")
-    if backbone.num_views == 1:
-        raise ValueError(
-            f"views of backbone {backbone.name!r} do not see each other, so that none can be fixed for the others"
-        )
-    return _Held(backbone, images, fixed) if bool(fixed.any()) else None
-
-
-class _Held:
-    """Views that are given. images: [B, V, 3, H, W], of which those that are fixed, bool [B, V], count."""
-
-    def __init__(self, backbone: Backbone, images: torch.Tensor, fixed: torch.Tensor) -> None:
-        self.backbone = backbone
-        self.images, self.fixed = images.to(backbone.device), fixed.to(backbone.device)
-        with torch.no_grad():
-            self.clean = backbone.encode(self.images[self.fixed])
-
-    def keep(self, latents: torch.Tensor) -> torch.Tensor:
-        """`latents` with the clean ones in their places."""
-        latents = latents.clone()
-        latents[self.fixed] = self.clean.to(latents.dtype)
-        return latents
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """The pictures of `latents`, and in their places those that were given."""
-        images = self.images.to(latents.dtype, copy=True)
-        images[~self.fixed] = self.backbone.decode(latents[~self.fixed])
-        return images
 
 
 def _views_shape(

@@ -121,7 +121,7 @@ def test_the_folder_says_what_a_backbone_shows(model: Path, folder: Path, tmp_pa
             load(copied)
     plain_unet = tmp_path / "plain"
     save_backbone(plain_unet, **make_parts(camera=False), num_views=4, image_size=64, domains=DOMAINS)
-    with pytest.raises(BackboneError, match="no camera embedding, which tells it the domain"):
+    with pytest.raises(BackboneError, match="has no camera embedding to tell it which"):
         facts(plain_unet)
 
 
