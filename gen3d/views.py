@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from gen3d.cameras import Cameras
+from gen3d.domain_pictures import depth_of, normals_of
 from gen3d.masks import plain_background, soft_mask
 from gen3d.state import State
 
 # A mask's threshold is at least so many times the unevenness of the background, up to so many times what was asked.
 _ABOVE_NOISE, _AT_MOST = 2.0, 2.5
+_INSIDE = 0.9  # of a mask, where nothing of the background is in a pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +114,20 @@ class Views:
         )
 
     @staticmethod
-    def from_images(images: Tensor, cameras: Cameras, *, threshold: float = 0.06) -> Views:
+    def from_images(
+        images: Tensor,
+        cameras: Cameras,
+        *,
+        threshold: float = 0.06,
+        depth: Tensor | None = None,
+        normals: Tensor | None = None,
+    ) -> Views:
         """Separate `images [V, 3, H, W]` of one plain background from it.
 
         threshold: as of `gen3d.masks.soft_mask`; raised where the background itself is uneven. Where nothing but
         background is seen, the pictures are made even.
+        depth, normals: `[V, 3, H, W]` of the same views, as `gen3d.domain_pictures` draws them; they count inside the
+        outline, not on it, where a picture mixes what is near with what is far.
         """
         background, noise = plain_background(images)
         raised = min(_ABOVE_NOISE * noise, _AT_MOST * threshold)
@@ -126,4 +137,6 @@ class Views:
             masks=masks,
             backgrounds=background.expand(len(images), 3).contiguous(),
             cameras=cameras,
+            depth=None if depth is None else depth_of(depth, cameras) * (masks > _INSIDE),
+            normals=None if normals is None else normals_of(normals) * (masks > _INSIDE),
         )

@@ -3,6 +3,9 @@
 Round one samples the views of one object from noise. Every later round renders the field from new cameras, lets the
 model improve these pictures (noised to a timestep and denoised, SDEdit), and fits the field to the result. A field
 can only show pictures that agree with each other, so disagreements between views die out over the rounds.
+
+Where depth and normals are wanted, a round draws them to its finished colours, which are given to the model as they
+are: they then tell of the same figure.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diffusion.domains import DOMAINS, Domain
 from gen3d.adam import GROUP as MOMENTS
 from gen3d.cameras import Cameras, orbit
 from gen3d.optimize import Fit
@@ -73,7 +77,8 @@ class Reconstruct(Fit):
             shown = self._field(state).render(cameras, self.prior.image_size, background).images
             timestep = config.timesteps[index - 1]
             images = self.prior.sample(cameras, generator, init_images=shown, start_timestep=timestep)
-        new = Views.from_images(images, cameras, threshold=config.mask_threshold)
+        further = {name: self._further(images, cameras, name, generator) for name in DOMAINS[1:] if name in config.domains}
+        new = Views.from_images(images, cameras, threshold=config.mask_threshold, **further)
         if not bool((new.masks > 0.5).any()):
             raise ValueError(
                 "the sampled views show nothing but background, so there is nothing to reconstruct; "
@@ -86,6 +91,25 @@ class Reconstruct(Fit):
         views.save(state)
         self._prepare_field(state, views, index)
         state.drop(MOMENTS)
+
+    def _further(
+        self, colors: Tensor, cameras: Cameras, domain: Domain, generator: torch.Generator
+    ) -> Tensor:
+        """Pictures `[V, 3, H, W]` of another domain of the views whose colours are there."""
+        # Each beside the one it belongs to, for a prior that sees less than all of them looks at them in this order;
+        # every second camera first, so that it sees all sides.
+        order = torch.cat([torch.arange(0, len(cameras), 2), torch.arange(1, len(cameras), 2)])
+        pairs = order.repeat_interleave(2).to(colors.device)
+        given = torch.arange(2, device=colors.device).repeat(len(cameras)) == 0
+        names: list[Domain] = ["color", domain]
+        drawn = self.prior.sample(
+            cameras[pairs],
+            generator,
+            init_images=colors[pairs],
+            domains=names * len(cameras),
+            fixed=given,
+        )
+        return drawn[~given][order.argsort().to(colors.device)]
 
     def _prepare_field(self, state: State, views: Views, index: int) -> None:
         config = self.config

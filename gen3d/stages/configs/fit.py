@@ -24,6 +24,9 @@ class FittingConfig:
         whole pictures, at least one.
     mask, distortion: weights beside the mean squared colour error, numbers or points [[share of the steps, weight],
         ...]: of opacity against the silhouettes, and against fog (the light of a ray comes from one place).
+    depth, normals: further weights, where the views have these: of the absolute error of the distance to the surface
+        and of the squared one of the normals, each pixel's by its opacity. Normals come late: in front of a hollow that
+        is still filled they only hold depth back.
     learning_rate: a number or points, times a factor that falls to learning_rate_decay over the fit, evenly a step.
     refresh_every: after so many steps what is empty is found anew.
     """
@@ -33,6 +36,8 @@ class FittingConfig:
     learning_rate_decay: float = 0.1
     mask: Points = 1.0
     distortion: Points = 0.1
+    depth: Points = 10.0
+    normals: Points = ((0.0, 0.0), (0.5, 0.0), (0.6, 0.3))
     refresh_every: int = 16
 
     def __post_init__(self) -> None:
@@ -44,7 +49,7 @@ class FittingConfig:
 
     @classmethod
     def _weights(cls) -> tuple[str, ...]:
-        return ("mask", "distortion")
+        return ("mask", "distortion", "depth", "normals")
 
     def weights(self, progress: float) -> dict[str, float]:
         """Weights of the losses beside colour, by name, when the share `progress` of the steps is done; none is 0."""
@@ -68,9 +73,7 @@ class FitConfig(FittingConfig, StageConfig):
         the next of its resolutions.
     hull: begin with the visual hull of the views' silhouettes instead, as a field can; hull_tolerance: share of the
         views that carving may overrule.
-    depth, normals: further weights, where the views have these: of the squared errors of the distance to the surface
-        and of the normals, each pixel's by its opacity. Normals come late: in front of a hollow that is still filled
-        they only hold depth back. distortion needs a field.
+    distortion needs a field.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"representation", "init_mesh"})
@@ -83,8 +86,6 @@ class FitConfig(FittingConfig, StageConfig):
     num_levels: int = 1
     hull: bool = False
     hull_tolerance: float = 0.0
-    depth: Points = 5.0
-    normals: Points = ((0.0, 0.0), (0.5, 0.0), (0.6, 0.3))
     distortion: Points = 0.0
 
     def __post_init__(self) -> None:
@@ -95,10 +96,6 @@ class FitConfig(FittingConfig, StageConfig):
         check_range(self, 0, 1, "hull_tolerance", ends="[)", of="fit")
         if not self.hull:
             check_unused("fit", self, ["hull_tolerance"], "hull is false")
-
-    @classmethod
-    def _weights(cls) -> tuple[str, ...]:
-        return ("mask", "distortion", "depth", "normals")
 
     @property
     def left_out(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from diffusion.domains import DOMAINS, Domain
 from diffusion.limits import check_least, check_range
 from gen3d.limits import check_elevations, check_fovy, check_mask_threshold, check_unused
 from gen3d.priors.base import PriorConfig, Rules
@@ -26,7 +27,8 @@ class ReconstructConfig(StageConfig):
     only set is the one that agrees with itself. elevations_deg: of the sets, in turn. keep_rounds: the fit sees the
     views of this many last rounds. hull_rounds: the first rounds carve the field anew from their silhouettes;
     hull_tolerance: share of views that carving may overrule. A round takes the next of the representation's
-    resolutions.
+    resolutions. domains: what is drawn of each view, colours and, where the prior can, depth and normals: those of a
+    round after its colours, which they are drawn to.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation"})
@@ -44,6 +46,7 @@ class ReconstructConfig(StageConfig):
     hull_rounds: int = 1
     hull_tolerance: float = 0.0
     mask_threshold: float = 0.06
+    domains: tuple[Domain, ...] = ("color",)
     fit: FittingConfig = field(default_factory=FittingConfig)
 
     def __post_init__(self) -> None:
@@ -58,6 +61,13 @@ class ReconstructConfig(StageConfig):
         check_fovy("reconstruct fovy_deg", [self.fovy_deg])
         check_range(self, 0, 1, "hull_tolerance", ends="[)", of="reconstruct")
         check_mask_threshold("reconstruct mask_threshold", self.mask_threshold)
+        if "color" not in self.domains or len(set(self.domains)) < len(self.domains):
+            raise ValueError(
+                f"reconstruct domains must be color and what comes with it, each once, got {list(self.domains)}"
+            )
+        for name in DOMAINS[1:]:
+            if name not in self.domains:
+                check_unused("reconstruct fit", self.fit, [name], f"reconstruct domains have no {name}")
         if not self.timesteps:
             check_unused("reconstruct", self, ["groups"], "timesteps are empty, so that there is one round")
 
@@ -85,6 +95,12 @@ class ReconstructConfig(StageConfig):
     def check_rules(self, rules: Callable[[PriorConfig | None], Rules]) -> None:
         own = rules(None)
         check_multiple("reconstruct group_size", self.group_size, own.num_views)
+        cannot = [name for name in self.domains if name not in own.domains]
+        if cannot:
+            raise ValueError(
+                f"reconstruct domains have {cannot[0]}, which the prior does not draw; it draws "
+                f"{', '.join(own.domains)}"
+            )
         check_start("reconstruct", None, own)
         for index, timestep in enumerate(self.timesteps):
             check_start(f"reconstruct timesteps[{index}]", timestep, own)
