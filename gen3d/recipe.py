@@ -58,12 +58,15 @@ def check_recipe(recipe: Recipe, chosen: Chosen, *, init_mesh: bool = False) -> 
 
 
 def _check_heeded(recipe: Recipe, chosen: Chosen) -> None:
-    """Refuse, with a ValueError, words beside the prompt that nothing follows."""
+    """Refuse, with a ValueError, words beside the prompt that nothing follows, and settings of pictures that nothing
+    asks for."""
     stages = used_stages(recipe).values()
     heeded = {each for stage in stages for each in stage.heeds(chosen)}
     for prior in dict.fromkeys([chosen.prior, *(each for stage in stages for each in stage.priors(chosen))]):
         if (prior, "source") not in heeded:
             prior.check_unsourced()
+        if (prior, "domains") not in heeded:
+            prior.check_undrawn()
     if chosen.negative_prompt and "negative" not in {word for _, word in heeded}:
         loss = getattr(chosen.distillation, "name", "")
         raise ValueError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gen3d.cameras import Cameras
@@ -19,7 +20,7 @@ from gen3d.state import State
 
 # A mask's threshold is at least so many times the unevenness of the background, up to so many times what was asked.
 _ABOVE_NOISE, _AT_MOST = 2.0, 2.5
-_INSIDE = 0.9  # of a mask, where nothing of the background is in a pixel
+_INSIDE = 0.9  # of a mask, which is nearly 1 within the object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +133,13 @@ class Views:
         background, noise = plain_background(images)
         raised = min(_ABOVE_NOISE * noise, _AT_MOST * threshold)
         masks = soft_mask(images, background, max(threshold, raised))
+        # A pixel whose neighbours are all the object's shows nothing of the background.
+        inside = -F.max_pool2d(-masks, 3, stride=1, padding=1) > _INSIDE
         return Views(
             images=torch.where(masks > 0.0, images, background[:, None, None]),
             masks=masks,
             backgrounds=background.expand(len(images), 3).contiguous(),
             cameras=cameras,
-            depth=None if depth is None else depth_of(depth, cameras) * (masks > _INSIDE),
-            normals=None if normals is None else normals_of(normals) * (masks > _INSIDE),
+            depth=None if depth is None else depth_of(depth, cameras) * inside,
+            normals=None if normals is None else normals_of(normals) * inside,
         )

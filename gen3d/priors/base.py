@@ -87,6 +87,10 @@ class PriorConfig(ABC):
     def check_unsourced(self) -> None:  # noqa: B027
         """Refuse, with a ValueError, settings of source words, which no loss of the recipe asks for."""
 
+    def check_undrawn(self) -> None:  # noqa: B027
+        """Refuse, with a ValueError, settings of pictures of depth and normals, which no stage of the recipe asks
+        for."""
+
     def rules(self, facts: BackboneFacts) -> Rules:
         """The rules of what `build` will make with such a backbone; ValueError where the two do not go together."""
         return NoRules()

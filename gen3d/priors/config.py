@@ -62,7 +62,8 @@ class Contradictions:
 class TextPriorConfig(PriorConfig):
     """Words, and the backbone's opinion of pictures by them.
 
-    sampling: of finished pictures.
+    sampling: of finished pictures. domain_sampling: of depth and normals alone, of views whose colours are given and
+        leave little open.
     background: asked for in words; "auto" chooses one that the prompt's colours stand out from, "" asks for none.
     joint_views: at most so many views see each other. A multiview model's attention takes more than it was trained
         with, and views of one set agree far better than those of two. With 1, and of a backbone that makes one view at
@@ -76,6 +77,7 @@ class TextPriorConfig(PriorConfig):
 
     name: Literal["text"] = "text"
     sampling: SamplingConfig = SamplingConfig()
+    domain_sampling: SamplingConfig = SamplingConfig(num_steps=8, guidance_scale=1.0, guidance_rescale=0.0)
     background: Annotated[str, "text"] = "auto"
     joint_views: int = 8
     contradictions: Contradictions = Contradictions()
@@ -113,6 +115,10 @@ class TextPriorConfig(PriorConfig):
             raise ValueError(
                 "prior sampling is of finished pictures, which no stage of the recipe asks for; leave it out"
             )
+
+    def check_undrawn(self) -> None:
+        undrawn = "no stage of the recipe asks for depth or normals, as reconstruct can (domains)"
+        check_unused("prior", self, ["domain_sampling"], undrawn)
 
     def rules(self, facts: BackboneFacts) -> TextRules:
         return TextRules(config=self, facts=facts)

@@ -18,7 +18,7 @@ from diffusion.guidance import predict_together
 from diffusion.samplers import sample_views
 from gen3d.cameras import Cameras
 from gen3d.priors.base import Request, ScoringPrior
-from gen3d.priors.config import TextPriorConfig
+from gen3d.priors.config import SamplingConfig, TextPriorConfig
 from gen3d.priors.perp_neg import ViewWords, perp_neg_direction, view_words, weights_of
 from gen3d.prompts import (
     Color,
@@ -122,7 +122,8 @@ class TextPrior(ScoringPrior):
             init_images = init_images.view(groups, together, *init_images.shape[1:])
         if fixed is not None and self.is_alone:
             raise ValueError("views that are alone see no others, so that none can be fixed for them")
-        sampling, asked = self.config.sampling, set(domains or ("color",))
+        asked = set(domains or ("color",))
+        sampling = self._sampling(domains or ["color"] * len(cameras), fixed)
         images = sample_views(
             self.backbone,
             self._conditioning("cond", cameras),
@@ -139,6 +140,16 @@ class TextPrior(ScoringPrior):
             fixed=None if fixed is None else fixed.view(groups, together),
         )
         return images.flatten(0, 1).float()
+
+    def _sampling(self, domains: Sequence[Domain], fixed: Tensor | None) -> SamplingConfig:
+        """How what is to be made of such views is sampled."""
+        given = [False] * len(domains) if fixed is None else fixed.tolist()
+        made = {domain for domain, is_given in zip(domains, given, strict=True) if not is_given}
+        return (
+            self.config.domain_sampling
+            if "color" in domains and "color" not in made
+            else self.config.sampling
+        )
 
     def encode(self, images: Tensor) -> Tensor:
         return self.backbone.encode(images)

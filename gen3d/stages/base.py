@@ -113,7 +113,8 @@ class StageConfig(ABC):
         return [chosen.prior] if "prior" in self.uses else []
 
     def heeds(self, chosen: Chosen) -> set[tuple[PriorConfig, str]]:
-        """Which words of which priors it follows where there are some, beside the prompt: "negative" and "source"."""
+        """Which words of which priors it follows where there are some, beside the prompt: "negative" and "source"; and
+        "domains" of those that it asks for depth or normals."""
         return {(chosen.prior, "negative")} if self.samples else set()
 
     def check(self, chosen: Chosen) -> None:  # noqa: B027

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffusion.domains import DOMAINS, Domain
 from gen3d.adam import GROUP as MOMENTS
+from gen3d.agreement import believed
 from gen3d.cameras import Cameras, orbit
 from gen3d.optimize import Fit
 from gen3d.representations.base import GROUP, Field, load_field
@@ -77,13 +78,19 @@ class Reconstruct(Fit):
             shown = self._field(state).render(cameras, self.prior.image_size, background).images
             timestep = config.timesteps[index - 1]
             images = self.prior.sample(cameras, generator, init_images=shown, start_timestep=timestep)
-        further = {name: self._further(images, cameras, name, generator) for name in DOMAINS[1:] if name in config.domains}
+        further = {
+            name: self._further(images, cameras, name, generator)
+            for name in DOMAINS[1:]
+            if name in config.domains
+        }
         new = Views.from_images(images, cameras, threshold=config.mask_threshold, **further)
         if not bool((new.masks > 0.5).any()):
             raise ValueError(
                 "the sampled views show nothing but background, so there is nothing to reconstruct; "
                 "try another seed, a colour that differs more from the background, or a lower mask_threshold"
             )
+        if new.depth is not None or new.normals is not None:
+            new = believed(new)
         views = new if index == 0 else Views.cat([Views.load(state), new])
         first = config.group_size
         sizes = [first] + [first * config.groups] * index

@@ -63,12 +63,18 @@ class RefineMesh(Fit):
             mode="albedo",
             topology=Topology(state["mesh/weld"], state["mesh/edges"]),
         )
+        wanted = views.normals
         pairs = state["mesh/face_pairs"]
         edges = closed_edges(mesh.faces)
         length = (mesh.vertices[edges[:, 0]] - mesh.vertices[edges[:, 1]]).detach().norm(dim=-1).mean()
-        return {
+        losses = {
             "color": (rendered.images - views.images[chosen]).square().mean(),
             "mask": config.mask * (rendered.mask - views.masks[chosen]).square().mean(),
             "laplacian": config.laplacian * laplacian(mesh.vertices, edges) / length,
-            "normals": config.normal_consistency * normal_consistency(mesh.vertices, mesh.faces, pairs),
+            "consistency": config.normal_consistency * normal_consistency(mesh.vertices, mesh.faces, pairs),
         }
+        if wanted is not None and config.normals:
+            known = (wanted[chosen] != 0.0).any(dim=1, keepdim=True)
+            missed = known * (rendered.normals - wanted[chosen]).square()
+            losses["normals"] = config.normals * missed.sum(dim=1).mean()
+        return losses

@@ -48,7 +48,8 @@ class RefineConfig(StageConfig):
     """Vertices and vertex colours moved to match the views.
 
     vertex_rate, color_rate: learning rates, falling to zero along a cosine. Weights beside the mean squared colour
-    error: mask, laplacian (in mean edge lengths), normal_consistency. num_steps 0 leaves the stage out.
+    error: mask, laplacian (in mean edge lengths), normal_consistency of neighbouring faces, and, where the views have
+    some, the squared error of normals. num_steps 0 leaves the stage out.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"mesh", "views"})
@@ -61,13 +62,14 @@ class RefineConfig(StageConfig):
     mask: float = 1.0
     laplacian: float = 0.15
     normal_consistency: float = 0.08
+    normals: float = 0.1
 
     def __post_init__(self) -> None:
         check_least(self, 0, "num_steps", of="refine")
         check_least(self, 1, "views_per_step", of="refine")
         check_range(self, 0, 0.1, "vertex_rate", of="refine")
         check_range(self, 0, 1, "color_rate", of="refine")
-        check_range(self, 0, 1000, "mask", "laplacian", "normal_consistency", of="refine")
+        check_range(self, 0, 1000, "mask", "laplacian", "normal_consistency", "normals", of="refine")
 
     @property
     def left_out(self) -> bool:

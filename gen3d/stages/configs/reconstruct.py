@@ -83,6 +83,9 @@ class ReconstructConfig(StageConfig):
     def levels(self) -> int:
         return self.num_rounds
 
+    def heeds(self, chosen: Chosen) -> set[tuple[PriorConfig, str]]:
+        return super().heeds(chosen) | ({(chosen.prior, "domains")} if self.domains != ("color",) else set())
+
     def check(self, chosen: Chosen) -> None:
         own = chosen.representation
         if not own.is_field:
