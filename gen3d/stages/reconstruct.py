@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion.domains import DOMAINS, Domain
+from diffusion.domains import Domain
 from gen3d.adam import GROUP as MOMENTS
 from gen3d.agreement import believed
 from gen3d.cameras import Cameras, orbit
@@ -78,11 +78,7 @@ class Reconstruct(Fit):
             shown = self._field(state).render(cameras, self.prior.image_size, background).images
             timestep = config.timesteps[index - 1]
             images = self.prior.sample(cameras, generator, init_images=shown, start_timestep=timestep)
-        further = {
-            name: self._further(images, cameras, name, generator)
-            for name in DOMAINS[1:]
-            if name in config.domains
-        }
+        further = {name: self._further(images, cameras, name, generator) for name in config.draws(index)}
         new = Views.from_images(images, cameras, threshold=config.mask_threshold, **further)
         if not bool((new.masks > 0.5).any()):
             raise ValueError(
@@ -120,7 +116,7 @@ class Reconstruct(Fit):
 
     def _prepare_field(self, state: State, views: Views, index: int) -> None:
         config = self.config
-        if index < config.hull_rounds:
+        if config.carves(index):
             field = self.representation.begin(self.device).level(index)
             assert isinstance(field, Field)
             field.carve(views, tolerance=config.hull_tolerance)

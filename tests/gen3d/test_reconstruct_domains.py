@@ -141,14 +141,21 @@ def about(volume: VolumeConfig) -> Given:
 def test_depth_and_normals_are_drawn_to_the_colours_of_each_round_view_by_view() -> None:
     given = about(VolumeConfig(resolutions=(16,), num_samples=16))
     config = ReconstructConfig(
-        timesteps=(500,), steps_per_round=1, group_size=4, domains=DOMAINS, fit=FittingConfig(num_rays=64)
+        timesteps=(700, 500),
+        steps_per_round=1,
+        group_size=4,
+        domains=DOMAINS,
+        domain_rounds=2,
+        keep_rounds=2,
+        fit=FittingConfig(num_rays=64),
     )
     state = optimize([config.build(given)], State(), generator=torch.Generator().manual_seed(0))
     prior = given.prior()
     assert isinstance(prior, Recorded)
     pairs = [True, False] * 4
     once = [(8, None, ["color", name] * 4, pairs) for name in ("depth", "normals")]
-    assert prior.asked == [(4, None, None, None), *once, (4, 500, None, None), *once]
+    rounds = [(4, start, None, None) for start in (None, 700, 500)]
+    assert prior.asked == [rounds[0], rounds[1], *once, rounds[2], *once]
     views = Views.load(state)
     assert views.depth is not None
     assert views.normals is not None
@@ -162,6 +169,19 @@ def test_depth_and_normals_are_drawn_to_the_colours_of_each_round_view_by_view()
     assert float((missed > 0.02).float().mean()) < 0.05
 
 
+def test_the_first_round_carves_and_those_that_learn_of_depth_but_for_the_last() -> None:
+    def carved(**own: object) -> list[int]:
+        config = ReconstructConfig(**own)  # type: ignore[arg-type]
+        return [index for index in range(config.num_rounds) if config.carves(index)]
+
+    assert carved() == [0]
+    assert carved(hull_rounds=2) == [0, 1]
+    assert carved(domains=DOMAINS) == [0, 3, 4]
+    assert carved(domains=("color", "normals")) == [0]
+    assert carved(domains=DOMAINS, domain_rounds=9) == [0, 1, 2, 3, 4]
+    assert carved(domains=DOMAINS, timesteps=()) == [0]
+
+
 def recipe(config: ReconstructConfig, prior: TextPriorConfig | None = None) -> None:
     check_recipe(
         {"reconstruct": config},
@@ -173,6 +193,7 @@ def recipe(config: ReconstructConfig, prior: TextPriorConfig | None = None) -> N
     ("build", "named"),
     [
         (lambda: ReconstructConfig(domains=("depth",)), "color"),
+        (lambda: ReconstructConfig(domain_rounds=2), "domain_rounds is 2"),
         (lambda: ReconstructConfig(domains=("color", "depth", "depth")), "once"),
         (lambda: ReconstructConfig(fit=FittingConfig(depth=3.0)), "fit depth is 3.0"),
         (lambda: ReconstructConfig(domains=("color", "depth"), fit=FittingConfig(normals=3.0)), "no normals"),
@@ -195,7 +216,6 @@ def test_what_does_not_go_together_is_refused(build, named: str) -> None:  # typ
 
 def test_sampling_of_domains_may_be_set_where_they_are_asked_for() -> None:
     prior = TextPriorConfig(domain_sampling=SamplingConfig(num_steps=3))
-    ReconstructConfig(domains=DOMAINS)
     recipe(ReconstructConfig(domains=("color", "normals")), prior)
 
 

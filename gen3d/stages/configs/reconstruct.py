@@ -28,7 +28,7 @@ class ReconstructConfig(StageConfig):
     views of this many last rounds. hull_rounds: the first rounds carve the field anew from their silhouettes;
     hull_tolerance: share of views that carving may overrule. A round takes the next of the representation's
     resolutions. domains: what is drawn of each view, colours and, where the prior can, depth and normals: those of a
-    round after its colours, which they are drawn to.
+    round after its colours, which they are drawn to; in the last `domain_rounds` rounds.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"prior", "representation"})
@@ -47,11 +47,15 @@ class ReconstructConfig(StageConfig):
     hull_tolerance: float = 0.0
     mask_threshold: float = 0.06
     domains: tuple[Domain, ...] = ("color",)
+    domain_rounds: int = 3
     fit: FittingConfig = field(default_factory=FittingConfig)
 
     def __post_init__(self) -> None:
         check_least(
-            self, 1, "steps_per_round", "groups", "group_size", "keep_rounds", "hull_rounds", of="reconstruct"
+            self,
+            1,
+            *("steps_per_round", "groups", "group_size", "keep_rounds", "hull_rounds", "domain_rounds"),
+            of="reconstruct",
         )
         if any(not 1 <= t <= 1000 for t in self.timesteps):
             raise ValueError(f"reconstruct timesteps must lie in 1..1000, got {list(self.timesteps)}")
@@ -65,6 +69,8 @@ class ReconstructConfig(StageConfig):
             raise ValueError(
                 f"reconstruct domains must be color and what comes with it, each once, got {list(self.domains)}"
             )
+        if self.domains == ("color",):
+            check_unused("reconstruct", self, ["domain_rounds"], "domains are colours alone")
         for name in DOMAINS[1:]:
             if name not in self.domains:
                 check_unused("reconstruct fit", self.fit, [name], f"reconstruct domains have no {name}")
@@ -74,6 +80,18 @@ class ReconstructConfig(StageConfig):
     @property
     def num_rounds(self) -> int:
         return 1 + len(self.timesteps)
+
+    def draws(self, index: int) -> tuple[Domain, ...]:
+        """What round `index` draws beside colours."""
+        if index < self.num_rounds - self.domain_rounds:
+            return ()
+        return tuple(name for name in DOMAINS[1:] if name in self.domains)
+
+    def carves(self, index: int) -> bool:
+        """Whether round `index` carves the field anew: the first `hull_rounds`, and those that learn of depth but for
+        the last round, for a hollow that was fitted to colours as a full one is slow to open."""
+        knows = "depth" in self.draws(index) and index < self.num_rounds - 1
+        return index < self.hull_rounds or knows
 
     @property
     def begins(self) -> Beginning | None:
