@@ -122,8 +122,8 @@ class TextPrior(ScoringPrior):
             init_images = init_images.view(groups, together, *init_images.shape[1:])
         if fixed is not None and self.is_alone:
             raise ValueError("views that are alone see no others, so that none can be fixed for them")
-        asked = set(domains or ("color",))
-        sampling = self._sampling(domains or ["color"] * len(cameras), fixed)
+        shown: Sequence[Domain] = domains or ("color",) * len(cameras)
+        sampling = self._sampling(shown, fixed)
         images = sample_views(
             self.backbone,
             self._conditioning("cond", cameras),
@@ -134,7 +134,7 @@ class TextPrior(ScoringPrior):
             num_steps=sampling.num_steps,
             negative_prompt=self.request.negative_prompt,
             # Who has learned colours alone need not be told of them.
-            domains=None if asked == {"color"} else domain_indices(domains or ()).view(groups, together),
+            domains=None if set(shown) == {"color"} else domain_indices(shown).view(groups, together),
             init_images=init_images,
             start_timestep=start_timestep,
             fixed=None if fixed is None else fixed.view(groups, together),

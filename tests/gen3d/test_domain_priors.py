@@ -85,6 +85,26 @@ def test_sets_hold_the_views_in_the_order_given(backbone: Backbone) -> None:
     assert float((joint - made)[~fixed].abs().max()) > 1e-5, "all eight see each other"
 
 
+def test_what_is_drawn_to_given_colours_has_settings_of_its_own(backbone: Backbone) -> None:
+    cameras, given = orbit([0.0, 0.0, 90.0, 90.0], 10.0), torch.rand(4, 3, 64, 64, generator=generator(1))
+    domains: list[Domain] = ["color", "depth", "color", "normals"]
+    own = SamplingConfig(num_steps=3, guidance_scale=1.0, guidance_rescale=0.0)
+    asked = prior(backbone, replace(CONFIG, domain_sampling=own))
+    indices = torch.tensor([DOMAINS.index(domain) for domain in domains])[None]
+    for fixed, settings in (
+        ([True, False, True, False], own),
+        ([True, False, False, False], CONFIG.sampling),
+    ):
+        held = torch.tensor(fixed)
+        made = asked.sample(cameras, generator(), domains=domains, init_images=given, fixed=held)
+        alone = sample_views(
+            backbone, [asked.prompt], cameras.c2w[None], generator=generator(), domains=indices,
+            guidance_scale=settings.guidance_scale, guidance_rescale=settings.guidance_rescale,
+            num_steps=settings.num_steps, init_images=given[None], fixed=held[None],
+        )  # fmt: skip
+        assert torch.equal(made, alone[0])
+
+
 def test_views_that_are_alone_have_domains_too(backbone: Backbone) -> None:
     asked, cameras = prior(backbone, replace(CONFIG, joint_views=1)), orbit([0.0, 0.0], 10.0)
     colors = asked.sample(cameras, generator())

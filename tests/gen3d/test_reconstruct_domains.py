@@ -223,7 +223,8 @@ def test_sampling_of_domains_may_be_set_where_they_are_asked_for() -> None:
 def test_true_depth_and_normals_hollow_a_mug_over_the_rounds() -> None:
     volume = VolumeConfig(resolutions=(32,), num_samples=48)
     found = {}
-    for name, domains in (("plain", ("color",)), ("full", DOMAINS)):
+    only_color: tuple[Domain, ...] = ("color",)
+    for name, domains in (("plain", only_color), ("full", DOMAINS)):
         config = ReconstructConfig(
             timesteps=(500,), steps_per_round=80, group_size=6, elevations_deg=(55.0, 10.0), domains=domains
         )
