@@ -14,6 +14,7 @@ from gen3d.stages.config import (
     RefineConfig,
     TextureConfig,
 )
+from gen3d.stages.configs.checks import check_latents
 
 if TYPE_CHECKING:
     from diffusion.facts import BackboneFacts
@@ -98,11 +99,13 @@ def made_by_model(recipe: Recipe, chosen: Chosen) -> bool:
 
 
 def check_backbone(recipe: Recipe, chosen: Chosen, facts: BackboneFacts) -> None:
-    """Refuse, with a ValueError, what the priors cannot do with such a backbone, before it is loaded. `build_stages`
-    looks once more, at what is not known before."""
-    for name, stage in used_stages(recipe).items():
+    """Refuse, with a ValueError, what the priors cannot do with such a backbone, and colours that are no latents of it,
+    before it is loaded. `build_stages` looks once more, at what is not known before."""
+    for name, stage, taken in _with_choices(recipe, chosen):
         with _named(name):
-            stage.check_rules(lambda config: (config or chosen.prior).rules(facts))
+            stage.check_rules(lambda config, taken=taken: (config or taken.prior).rules(facts))
+            if taken.representation.latents:
+                check_latents(taken.representation.num_channels, facts.latent_channels)
 
 
 def used_stages(recipe: Recipe) -> dict[str, StageConfig]:

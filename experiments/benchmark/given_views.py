@@ -32,7 +32,7 @@ EXPLAINED = (
     (
         "Other views: one picture of the world, 20 degrees from the front, is given without a caption, and seven views "
         "evenly around are sampled beside it, without guidance; PSNR of the seven. For each: that of the given picture "
-        "in their places, the floor."
+        "in their places, a control."
     ),
     (
         "Depth, normals: sampled without guidance beside true pictures by the same cameras, with the caption. Error of "

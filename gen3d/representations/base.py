@@ -44,6 +44,11 @@ class RepresentationConfig(ABC):
         """Whether its colours are the latents of a model."""
         return False
 
+    @property
+    def num_channels(self) -> int:
+        """C of its colours: 3 for sRGB, or those of a model's latents."""
+        return 3
+
     @abstractmethod
     def begin(self, device: torch.device | str = "cpu") -> Representation:
         """The representation at its beginning, such as a blob."""

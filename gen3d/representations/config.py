@@ -76,7 +76,6 @@ class VolumeConfig(RepresentationConfig):
 
     @property
     def num_channels(self) -> int:
-        """C of its colours."""
         return self.latent_channels if self.latents else 3
 
     def begin(self, device: torch.device | str = "cpu") -> Volume:

@@ -27,6 +27,7 @@ from gen3d.representations.base import GROUP, Field, Rendered, Representation, l
 from gen3d.schedules import Points, value_at
 from gen3d.stages.base import Given
 from gen3d.stages.config import DistillConfig
+from gen3d.stages.configs.checks import check_latents
 from gen3d.stages.fitting import finish_step
 from gen3d.state import Scope, State
 
@@ -189,11 +190,7 @@ class Distill(Fit):
         prior = next(iter(self.opinions.values())).prior
         latents = self._latents_of(prior, background)
         representation = load(self.representation, state)
-        if latents.shape[1] != representation.num_channels:
-            raise ValueError(
-                f"the representation has latents of {representation.num_channels} channels, but the prior's have "
-                f"{latents.shape[1]}; give it latent_channels: {latents.shape[1]}"
-            )
+        check_latents(representation.num_channels, latents.shape[1])
         representation.learn_colors(prior)
         representation.save(state)
         return latents[0].mean(dim=(-1, -2))

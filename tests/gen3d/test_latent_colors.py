@@ -9,14 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion.backbone import load as load_backbone
 from gen3d.cameras import orbit
 from gen3d.distillation.sds import SDS
 from gen3d.latent_colors import affine_rgb
-from gen3d.recipe import check_recipe
+from gen3d.priors.config import TextPriorConfig
+from gen3d.recipe import check_backbone, check_recipe
 from gen3d.representations.base import load_field
 from gen3d.representations.config import VolumeConfig
 from gen3d.representations.volume import Volume
-from gen3d.stages.base import StageConfig
+from gen3d.stages.base import Chosen, StageConfig
 from gen3d.stages.config import (
     ConvertConfig,
     DistillConfig,
@@ -123,6 +125,11 @@ def test_another_number_of_channels_is_refused_with_the_right_one() -> None:
         ValueError, match=r"latents of 4 channels, but the prior's have 5; .* latent_channels: 5"
     ):
         distil(DistillConfig(num_steps=1, num_views=2, render_size=(8,)), given(Coder(), volume))
+    known = replace(load_backbone("tiny").facts, latent_channels=5)
+    chosen = Chosen(prior=TextPriorConfig(), representation=volume, distillation=SDS())
+    with pytest.raises(ValueError, match=r"^recipe.mine: the representation has latents of 4 channels"):
+        check_backbone({"mine": DistillConfig()}, chosen, known)
+    check_backbone({"mine": DistillConfig()}, chosen, replace(known, latent_channels=4))
     with pytest.raises(ValueError, match="latent_channels is 5, which has no effect while colors are rgb"):
         VolumeConfig(latent_channels=5)
 

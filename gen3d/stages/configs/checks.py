@@ -28,3 +28,12 @@ def check_colors(name: str, representation: RepresentationConfig) -> None:
         raise ValueError(
             f"{name} has colours to give, and the representation's are a model's latents; give it colors: rgb"
         )
+
+
+def check_latents(channels: int, of_prior: int) -> None:
+    """Refuse colours that are latents of another number of channels than a prior's."""
+    if channels != of_prior:
+        raise ValueError(
+            f"the representation has latents of {channels} channels, but the prior's have {of_prior}; give it "
+            f"latent_channels: {of_prior}"
+        )
