@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -104,26 +104,11 @@ class Recorded(TruthPrior):
 
     asked: list[tuple[int, int | None, list[Domain] | None, list[bool] | None]]
 
-    def sample(
-        self,
-        cameras: Cameras,
-        generator: torch.Generator,
-        *,
-        init_images: Tensor | None = None,
-        start_timestep: int | None = None,
-        domains: Sequence[Domain] | None = None,
-        fixed: Tensor | None = None,
-    ) -> Tensor:
-        said = None if domains is None else list(domains)
-        self.asked.append((len(cameras), start_timestep, said, None if fixed is None else fixed.tolist()))
-        return super().sample(
-            cameras,
-            generator,
-            init_images=init_images,
-            start_timestep=start_timestep,
-            domains=domains,
-            fixed=fixed,
-        )
+    def sample(self, cameras: Cameras, generator: torch.Generator, **asked: Any) -> Tensor:
+        fixed = asked.get("fixed")
+        said = (asked.get("start_timestep"), asked.get("domains"), None if fixed is None else fixed.tolist())
+        self.asked.append((len(cameras), *said))
+        return super().sample(cameras, generator, **asked)
 
 
 class RecordedConfig(TruthConfig):
