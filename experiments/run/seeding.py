@@ -39,6 +39,7 @@ def make_deterministic(seed: int, threads: int, device: torch.device) -> dict[st
         # cuBLAS picks its workspace, and with it the order of its sums, unless told.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.enable_cudnn_sdp(False)  # its attention has no gradients that repeat
     # Some CUDA kernels have no deterministic form; there torch warns and the run is only nearly repeatable.
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     # That setting also fills every new tensor with NaN, which costs time and changes no result of correct code.

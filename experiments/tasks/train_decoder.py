@@ -176,12 +176,12 @@ def _near(config: Config) -> DatasetConfig:
 
 
 def _scenes(config: Config, run: Run, name: str, wanted: DatasetConfig) -> Shards:
-    making = make_dataset(Path(config.data_folder) / name, wanted, workers=config.workers)
+    making = make_dataset(Path(config.data_folder) / name, wanted, workers=config.workers, device=run.device)
     return load_shards(run.collect(f"data/{name}", making, wanted.num_shards))
 
 
 def _clips(config: Config, run: Run, backbone: Backbone, name: str, wanted: TalkingConfig) -> EncodedClips:
-    making = make_talking(Path(config.data_folder) / name, wanted, workers=config.workers)
+    making = make_talking(Path(config.data_folder) / name, wanted, workers=config.workers, device=run.device)
     data = TalkingData(TalkingClips(run.collect(f"data/{name}", making, wanted.num_shards)))
     with run.phase(f"encode {name}"):
         return EncodedClips.of(backbone, data, _cache(config))

@@ -27,6 +27,9 @@ class LoopConfig:
         launch` or `torchrun` they are those that it started.
     ema_decay: how much of the averaged weights, which are what is kept, each step leaves. bf16: the forward pass is
         computed in bfloat16 where that is safe.
+    cuda_graphs: on a GPU, record what a step computes once for each shape of its batch and replay it: the same numbers,
+        without the time Python takes to ask for each of them. Of recipes that draw first and compute then, as
+        `train/tiny_multiview` does.
     validate_every: steps between held-out measurements (and at the end).
     """
 
@@ -41,6 +44,7 @@ class LoopConfig:
     grad_clip: float = 1.0
     ema_decay: float = 0.998
     bf16: bool = True
+    cuda_graphs: bool = False
     validate_every: int = 500
 
     def __post_init__(self) -> None:

@@ -14,10 +14,12 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from diffusion.finite import NonFiniteError
 from experiments.run.run import Run
 from experiments.training.config import LoopConfig
+from experiments.training.cuda_graphs import CudaGraphs, Drawing
 from experiments.training.optimizers import Optimizers
 from experiments.training.parallel import Group, group, launched
 
@@ -50,6 +52,13 @@ class _Learner:
             muon_scale=config.muon_scale if config.optimizer == "muon" else None,
             weight_decay=config.weight_decay,
         )
+        self.graphs = None
+        if config.cuda_graphs:
+            if not isinstance(recipe, Drawing):
+                raise ValueError(
+                    "loop.cuda_graphs is true, but this training cannot be recorded; leave it false"
+                )
+            self.graphs = CudaGraphs(recipe, list(self.weights.values()), bf16=config.bf16)
 
     def step(self, step: int, group: Group) -> dict[str, float]:
         """One step on this process's share of the batch and the gradients of all."""
@@ -59,15 +68,22 @@ class _Learner:
         self.recipe.modules.train()
         if isinstance(self.recipe, Paced):
             self.recipe.begin(step)
-        with torch.autocast(_device_type(self.weights), torch.bfloat16, enabled=self.config.bf16):
-            loss, metrics = self.recipe.loss(self.config.batch_size // group.size, own)
-        for p in self.weights.values():
-            p.grad = None
-        loss.backward()
+        loss, metrics = self._backward(self.config.batch_size // group.size, own)
         mean = group.average(self.weights.values(), loss.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.config.grad_clip)
         self.optimizers.step(self.config.rate(step))
         return {"loss": float(mean), "grad_norm": float(norm), **metrics}
+
+    def _backward(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss and what else is measured; the gradients are put into the weights."""
+        if self.graphs is not None:
+            return self.graphs.backward(self.graphs.recipe.draw(batch_size, generator)), {}
+        with torch.autocast(_device_type(self.weights), torch.bfloat16, enabled=self.config.bf16):
+            loss, metrics = self.recipe.loss(batch_size, generator)
+        for p in self.weights.values():
+            p.grad = None
+        loss.backward()
+        return loss, metrics
 
     def state(self) -> dict[str, Tensor]:
         weights = {f"weights.{name}": p.detach() for name, p in self.weights.items()}
@@ -114,8 +130,7 @@ def train(run: Run, recipe: Recipe, config: LoopConfig, *, generator: torch.Gene
             # Early on a long memory would average in the random start.
             decay = min(config.ema_decay, done / (done + 10))
             with torch.no_grad():
-                for name, p in weights.items():
-                    average[name].lerp_(p, 1 - decay)
+                get_ema_multi_avg_fn(decay)(list(average.values()), list(weights.values()), done)
             if done % config.validate_every == 0 or done == config.steps:
                 with averaged(weights, average):
                     recipe.modules.eval()
@@ -139,6 +154,8 @@ def processes_of(config: LoopConfig, device: torch.device) -> int:
     size = launched() if launched() > 1 else config.processes
     if size > 1 and device.type != "cpu":
         raise ValueError(f"{size} processes train together, which is for device=cpu; with {device} start one")
+    if config.cuda_graphs and device.type != "cuda":
+        raise ValueError(f"loop.cuda_graphs is true, which is for device=cuda, got {device}; leave it false")
     if config.processes not in (1, size):
         raise ValueError(
             f"loop.processes is {config.processes}, but the launcher started {size}; leave it at 1"

@@ -71,25 +71,32 @@ class MultiviewRecipe:
         )
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        return self.loss_of(*self.draw(batch_size, generator)), {}
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What a step learns from, for `loss_of`: latents, camera, timesteps, tokens, noise and which are given."""
         sets = draw_sets(self.sets, self.train, batch_size, generator)
         count = len(sets.picks)
         rows = torch.randint(len(self.train), (count,), generator=generator)
         t = self.schedule.sample_timesteps(count, generator=generator)
-        has_given = sets.given.any(dim=1)
-        drop = torch.where(has_given, self.sets.given_drop_text, self.drop_text)
+        drop = torch.where(sets.given.any(dim=1), self.sets.given_drop_text, self.drop_text)
         dropped = torch.rand(count, generator=generator) < drop
         tokens = torch.where(dropped[:, None], self.empty, self.train_tokens[rows])
         latents, camera = self.train.pick(rows, sets.picks)
         noise = torch.randn(latents.shape, generator=generator)
-        output, target, _ = self._predict(latents, camera, t, tokens, noise, sets.given)
+        return latents, camera, t, tokens, noise, sets.given
+
+    def loss_of(
+        self, latents: Tensor, camera: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, given: Tensor
+    ) -> Tensor:
+        """The mean error of what is not given."""
+        output, target, _ = self._predict(latents, camera, t, tokens, noise, given)
         error = (output - target).square() * self.weights
         if self.min_snr_gamma is not None:
-            error = error * self.schedule.min_snr_weight(t, self.min_snr_gamma).to(error.device).view(
-                -1, 1, 1, 1, 1
-            )
-        if bool(has_given.any()):
-            error = error[~sets.given.to(error.device)]
-        return error.mean(), {}
+            weight = self.schedule.min_snr_weight(t, self.min_snr_gamma).to(error.device)
+            error = error * weight.view(-1, 1, 1, 1, 1)
+        learned = ~given.to(error.device)
+        return (error.mean((2, 3, 4)) * learned).sum() / learned.sum()
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -7,19 +7,31 @@ steps.
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import (
+    Tensor,
+    _foreach_add_,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_lerp_,  # pyright: ignore[reportPrivateImportUsage]
+    _foreach_mul_,  # pyright: ignore[reportPrivateImportUsage]
+    nn,
+)
 
 # First and last layers and the embeddings of time and camera: not the hidden matrices that Muon is meant for.
 _NOT_HIDDEN = ("conv_in", "conv_out", "embedding", "logit_scale")
 
 
 class KernelMuon(torch.optim.Muon):
-    """torch's Muon takes matrices alone; here a convolution's kernel [O, I, h, w] is the matrix [O, I h w] too."""
+    """torch's Muon with two differences: a convolution's kernel [O, I, h, w] is the matrix [O, I h w] too, and matrices
+    of one shape are stepped together, for one small matrix at a time keeps a GPU waiting for its orders.
 
-    def __init__(self, weights: list[nn.Parameter], **settings: float | str) -> None:
+    Rates are AdamW's: torch's `adjust_lr_fn="match_rms_adamw"`.
+    """
+
+    def __init__(self, weights: list[nn.Parameter], **settings: float) -> None:
         self._weights = weights
         # These share their memory with the weights, so that a step on them is a step on the weights.
         self.matrices = [nn.Parameter(p.detach().flatten(1)) for p in weights]
@@ -27,9 +39,37 @@ class KernelMuon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
+        (settings,) = self.param_groups
+        rate, keep = settings["lr"], settings["momentum"]
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
         for weight, matrix in zip(self._weights, self.matrices, strict=True):
-            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
-        super().step(closure)
+            if weight.grad is not None:
+                state = self.state[matrix]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix)
+                alike[matrix.shape].append(
+                    (matrix.detach(), weight.grad.flatten(1), state["momentum_buffer"])
+                )
+        for shape, of_shape in alike.items():
+            matrices, grads, momenta = (list(each) for each in zip(*of_shape, strict=True))
+            _foreach_lerp_(momenta, grads, 1 - keep)
+            ahead = torch.stack(grads).lerp_(torch.stack(momenta), keep)  # Nesterov's
+            updates = _orthogonal(ahead, settings["ns_coefficients"], settings["ns_steps"], settings["eps"])
+            _foreach_mul_(matrices, 1 - rate * settings["weight_decay"])
+            _foreach_add_(matrices, updates.unbind(), alpha=-0.2 * math.sqrt(max(shape)) * rate)
+
+
+def _orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Matrices [K, M, N] nearly orthogonalised by Newton-Schulz iterations, in the precision that they bear."""
+    x = matrices.bfloat16()
+    if x.shape[1] > x.shape[2]:
+        return _orthogonal(matrices.mT, coefficients, steps, eps).mT
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    linear, cubic, quintic = coefficients
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=cubic, alpha=quintic), x, beta=linear)
+    return x.to(matrices.dtype)
 
 
 class Optimizers:
@@ -48,9 +88,7 @@ class Optimizers:
             self._parts.append((adam, {n: weights[n] for n in rest}))
             self._scales.append(1.0)
         if hidden:
-            muon = KernelMuon(
-                [weights[n] for n in hidden], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+            muon = KernelMuon([weights[n] for n in hidden], weight_decay=weight_decay)
             self._parts.append((muon, dict(zip(hidden, muon.matrices, strict=True))))
             self._scales.append(float(muon_scale or 1.0))
 

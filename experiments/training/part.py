@@ -36,7 +36,9 @@ def begin(config: PartSettings, run: Run, *, latent_channels: int = LATENT_CHANN
         mixed_elevations=config.data.mixed_elevations, domains=config.data.domains, num_guests=config.data.num_guests,
     )  # fmt: skip
     for name, wanted in (("train", config.data), ("held_out", held_out)):
-        making = make_dataset(Path(config.data_folder) / name, wanted, workers=config.workers)
+        making = make_dataset(
+            Path(config.data_folder) / name, wanted, workers=config.workers, device=run.device
+        )
         sets.append(load_shards(run.collect(f"data/{name}", making, wanted.num_shards)))
     folder = Path(config.model)
     if not (folder / "model_index.json").is_file():

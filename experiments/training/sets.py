@@ -18,7 +18,9 @@ from experiments.training.config import SetsConfig
 from experiments.training.latents import cached_latents
 from experiments.world.dataset import Shards
 
-_FEW_CAMERAS = 0.5  # share of mixed sets that show several domains by the same cameras
+# Shares of mixed sets: half the cameras in colours and then in one other domain, which is what a reconstruction asks
+# for; as few cameras in whatever domains; the rest, all cameras in one domain each.
+_PAIRED, _FEW_CAMERAS = 0.35, 0.3
 _ONE_GIVEN = 0.7  # share of sets with given slots in which there is just one
 _ALL_COLORS = 0.5  # share of mixed sets with given slots in which those are all the colours
 _SHARES = (0.5, 0.25, 0.25)  # of colours, depth and normals in mixed sets
@@ -121,17 +123,22 @@ def draw_sets(config: SetsConfig, pool: Pool, batch_size: int, generator: torch.
 def _mixed(count: int, size: int, views: int, generator: torch.Generator) -> Tensor:
     """Picks [count, size] of colours, depth and normals, no picture twice: of half as many cameras as slots, or one a
     camera."""
-    shares = torch.tensor(_SHARES)
+    shares, half = torch.tensor(_SHARES), (size + 1) // 2
     order = torch.rand(count, views, generator=generator).argsort(dim=1)
-    chosen = (order.argsort(dim=1) < (size + 1) // 2).float()
+    kind = torch.rand(count, 1, generator=generator)
+
+    chosen = (order.argsort(dim=1) < half).float()
     weights = (shares[:, None] * chosen[:, None]).flatten(1)
-    few = torch.multinomial(weights, size, generator=generator)
-    if size > views:
-        return few
-    domains = torch.multinomial(shares, count * size, replacement=True, generator=generator)
-    each = domains.view(count, size) * views + torch.arange(size)
-    is_few = torch.rand(count, 1, generator=generator) < _FEW_CAMERAS
-    return torch.where(is_few, few, each)
+    picks = torch.multinomial(weights, size, generator=generator)
+    if half <= views:
+        domain = torch.randint(1, len(shares), (count, 1), generator=generator)
+        paired = torch.cat([order[:, :half], domain * views + order[:, : size - half]], dim=1)
+        picks = torch.where(kind < _PAIRED, paired, picks)
+    if size <= views:
+        domains = torch.multinomial(shares, count * size, replacement=True, generator=generator)
+        each = domains.view(count, size) * views + torch.arange(size)
+        picks = torch.where(kind > _PAIRED + _FEW_CAMERAS, each, picks)
+    return picks
 
 
 def _given(config: SetsConfig, colors: Tensor, generator: torch.Generator) -> Tensor:

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from experiments.world.captions import BACKGROUNDS, is_short, sample_caption, with_background
 from experiments.world.config import DatasetConfig
-from experiments.world.guests import guest_pictures, random_light
-from experiments.world.scene import scene_from_caption
-from experiments.world.sdf import Color
+from experiments.world.guests import Guest, invite, random_light
+from experiments.world.render import Light, render
+from experiments.world.scene import Scene, scene_from_caption
+from experiments.world.sdf import Color, compile_parts
 from experiments.world.shard_files import make_shards, write_shard
 from gen3d.cameras import Cameras, orbit
 from gen3d.domain_pictures import depth_picture, normals_picture
@@ -35,6 +36,7 @@ _CLOSE_UP_AZIMUTH = 35.0
 _CLOSE_UP_ELEVATION = (-15.0, 25.0)
 # What has random numbers of its own, so that all else in a set is the same with it and without.
 _GUESTS, _ELEVATIONS = 1, 2
+_TOGETHER_ON_GPU = 64  # scenes rendered at once
 # Tensors of a shard: of every one, and of sets that ask for them.
 _ALWAYS = ("images", "masks", "c2w", "fovy_deg")
 _FURTHER = ("depth", "normals", "guests", "guest_masks", "guest_c2w")
@@ -61,8 +63,44 @@ class Group:
     guest_c2w: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """All that is drawn by chance of a group, before any picture is taken."""
+
+    caption: str
+    kind: str
+    scene: Scene
+    background: Color
+    light: Light
+    cameras: Cameras
+    guests: tuple[Guest, ...]
+
+
 def make_group(config: DatasetConfig, index: int) -> Group:
     """Group `index` of the set: a pure function of its arguments."""
+    return _take_pictures(config, [_plan(config, index)], torch.device("cpu"))[0]
+
+
+def make_groups(
+    config: DatasetConfig, indices: Sequence[int], device: torch.device, *, together: int | None = None
+) -> list[Group]:
+    """Those groups of the set, in their order.
+
+    together: how many are rendered at once, which gives the same pictures but for rounding; None is one on a CPU and
+        many on a GPU.
+    """
+    together = together or (1 if device.type == "cpu" else _TOGETHER_ON_GPU)
+    plans = [_plan(config, index) for index in indices]
+    # Scenes of as many parts beside each other, for all are rendered as if they had as many as the one with the most.
+    order = sorted(range(len(plans)), key=lambda i: len(plans[i].scene.parts))
+    groups: dict[int, Group] = {}
+    for first in range(0, len(order), together):
+        some = order[first : first + together]
+        groups |= zip(some, _take_pictures(config, [plans[i] for i in some], device), strict=True)
+    return [groups[i] for i in range(len(plans))]
+
+
+def _plan(config: DatasetConfig, index: int) -> _Plan:
     rng = _numbers(config, index)
     shares = np.asarray(config.shares) / sum(config.shares)
     kind = KINDS[rng.choice(len(shares), p=shares)]
@@ -83,27 +121,64 @@ def make_group(config: DatasetConfig, index: int) -> Group:
             elevation = torch.from_numpy(aside.uniform(*config.elevation_deg, config.num_views))
     cameras = orbit(azimuth, elevation, fovy_deg=float(rng.uniform(*config.fovy_deg)))
     light = random_light(rng)
-    r = scene.render(cameras, config.size, background=background, light=light)
-    domains, guests = {}, {}
-    if config.domains:
-        domains["depth"] = to_uint8(depth_picture(r.depth, r.mask, cameras)[:, :1])
-        domains["normals"] = to_uint8(normals_picture(r.normals, r.mask))
+    guests: tuple[Guest, ...] = ()
     if config.num_guests:
         others = _numbers(config, index, _GUESTS)
         there = _guest_cameras(config, others, close_up, float(cameras.fovy_deg[0]))
-        pictures, masks = guest_pictures(
-            scene, there, config.size, others, background=background, light=light
+        guests = invite(there, config.size, others, background=background, light=light)
+    return _Plan(caption, kind, scene, background, light, cameras, guests)
+
+
+def _take_pictures(config: DatasetConfig, plans: Sequence[_Plan], device: torch.device) -> list[Group]:
+    """The groups of `plans`, rendered together on `device`."""
+    size = config.size
+    cameras = _joined([plan.cameras for plan in plans]).to(device)
+    r = render(
+        compile_parts([plan.scene.parts for plan in plans], device),
+        cameras,
+        size,
+        torch.tensor([plan.background for plan in plans], dtype=torch.float32, device=device),
+        [plan.light for plan in plans],
+        torch.tensor([plan.scene.reach for plan in plans]),
+    )
+    columns = {"images": to_uint8(r.images), "masks": to_uint8(r.mask)}
+    if config.domains:
+        depth, normals, mask = (each.flatten(0, 1) for each in (r.depth, r.normals, r.mask))
+        lead = r.mask.shape[:2]
+        columns["depth"] = to_uint8(depth_picture(depth, mask, cameras)[:, :1]).unflatten(0, lead)
+        columns["normals"] = to_uint8(normals_picture(normals, mask)).unflatten(0, lead)
+    guests = [(plan, guest) for plan in plans for guest in plan.guests]
+    if guests:
+        seen = render(
+            compile_parts([plan.scene.parts for plan, _ in guests], device),
+            _joined([guest.camera for _, guest in guests]).to(device),
+            size,
+            torch.zeros(len(guests), 3, device=device),
+            [guest.light for _, guest in guests],
+            torch.tensor([plan.scene.reach for plan, _ in guests]),
         )
-        guests = {"guests": to_uint8(pictures), "guest_masks": to_uint8(masks), "guest_c2w": there.c2w}
-    return Group(
-        images=to_uint8(r.images),
-        masks=to_uint8(r.mask),
-        c2w=cameras.c2w,
-        fovy_deg=float(cameras.fovy_deg[0]),
-        caption=caption,
-        kind=kind,
-        **domains,
-        **guests,
+        lead = (len(plans), config.num_guests)
+        behind = torch.stack([guest.behind.expand(3, size, size) for _, guest in guests]).to(device)
+        pictures = seen.images[:, 0] + (1 - seen.mask[:, 0]) * behind
+        columns["guests"] = to_uint8(pictures).unflatten(0, lead)
+        columns["guest_masks"] = to_uint8(seen.mask[:, 0]).unflatten(0, lead)
+    columns = {name: each.cpu() for name, each in columns.items()}
+    return [
+        Group(
+            c2w=plan.cameras.c2w,
+            fovy_deg=float(plan.cameras.fovy_deg[0]),
+            caption=plan.caption,
+            kind=plan.kind,
+            guest_c2w=_joined([guest.camera for guest in plan.guests]).c2w if plan.guests else None,
+            **{name: each[i] for name, each in columns.items()},
+        )
+        for i, plan in enumerate(plans)
+    ]
+
+
+def _joined(cameras: Sequence[Cameras]) -> Cameras:
+    return Cameras(
+        c2w=torch.cat([each.c2w for each in cameras]), fovy_deg=torch.cat([each.fovy_deg for each in cameras])
     )
 
 
@@ -142,11 +217,10 @@ def random_background(rng: np.random.Generator) -> tuple[str | None, Color]:
     return None, (red, green, blue)
 
 
-def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
+def _make_shard(config: DatasetConfig, device: torch.device, shard: int, path: Path) -> None:
     first = shard * config.scenes_per_shard
-    groups = [
-        make_group(config, i) for i in range(first, min(first + config.scenes_per_shard, config.num_scenes))
-    ]
+    indices = range(first, min(first + config.scenes_per_shard, config.num_scenes))
+    groups = make_groups(config, indices, device)
     tensors = {
         "images": torch.stack([g.images for g in groups]),
         "masks": torch.stack([g.masks for g in groups]),
@@ -160,8 +234,12 @@ def _make_shard(config: DatasetConfig, shard: int, path: Path) -> None:
     write_shard(path, tensors, {"captions": [g.caption for g in groups], "kinds": [g.kind for g in groups]})
 
 
-def make_dataset(folder: Path, config: DatasetConfig, *, workers: int) -> Iterator[Path]:
+def make_dataset(
+    folder: Path, config: DatasetConfig, *, workers: int, device: torch.device | str = "cpu"
+) -> Iterator[Path]:
     """Make every shard that `folder` lacks; yields each shard's path, in order, once it is there.
+
+    device: where the pictures are rendered, by `workers` processes.
 
     Raises:
         ValueError: `folder` holds a set made with other settings, or the disk is too full.
@@ -169,7 +247,7 @@ def make_dataset(folder: Path, config: DatasetConfig, *, workers: int) -> Iterat
     return make_shards(
         folder,
         config.settings(),
-        partial(_make_shard, config),
+        partial(_make_shard, config, torch.device(device)),
         num_shards=config.num_shards,
         num_bytes=config.num_bytes,
         workers=workers,

@@ -5,36 +5,40 @@ Half of them are taken as the scene's own views are; the others in another light
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.world.render import Light
-from experiments.world.scene import Scene
 from experiments.world.sdf import Color
 from gen3d.cameras import Cameras
 
 _OWN = 0.5  # share of guests under the scene's own light, before its own background
 
 
-def guest_pictures(
-    scene: Scene, cameras: Cameras, size: int, rng: np.random.Generator, *, background: Color, light: Light
-) -> tuple[Tensor, Tensor]:
-    """Pictures `[G, 3, size, size]` and masks `[G, 1, size, size]`, one a camera, in [0, 1].
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A picture to be taken. camera: one. behind: what stands behind the scene, sRGB `[3, H, W]` or `[3, 1, 1]`."""
 
-    background, light: the scene's own.
-    """
-    images, masks = [], []
+    camera: Cameras
+    light: Light
+    behind: Tensor
+
+
+def invite(
+    cameras: Cameras, size: int, rng: np.random.Generator, *, background: Color, light: Light
+) -> tuple[Guest, ...]:
+    """A guest for each camera, of `size` pixels. background, light: the scene's own."""
+    guests = []
     for i in range(len(cameras)):
-        behind = torch.tensor(background, dtype=torch.float32).view(3, 1, 1)
-        lit = light
+        behind, lit = torch.tensor(background, dtype=torch.float32).view(3, 1, 1), light
         if rng.random() >= _OWN:
             behind, lit = random_backdrop(rng, size), random_light(rng)
-        seen = scene.render(cameras[[i]], size, background=(0.0, 0.0, 0.0), light=lit)
-        images.append(seen.images[0] + (1 - seen.mask[0]) * behind)
-        masks.append(seen.mask[0])
-    return torch.stack(images), torch.stack(masks)
+        guests.append(Guest(cameras[[i]], lit, behind))
+    return tuple(guests)
 
 
 def random_light(rng: np.random.Generator) -> Light:

@@ -10,6 +10,7 @@ Legend: S scenes, V cameras a scene, N rays. Images are sRGB in [0, 1].
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,26 @@ class Light:
 
 
 @dataclass(frozen=True, slots=True)
+class _Lights:
+    """The lights of S scenes, as in `Light`: direction `[S, 3]` of length 1, the rest `[S, 1]`."""
+
+    direction: Tensor
+    key: Tensor
+    sky: Tensor
+    fill: Tensor
+    ambient: Tensor
+    specular: Tensor
+    occlusion: Tensor
+
+    @staticmethod
+    def of(lights: Sequence[Light], device: torch.device) -> _Lights:
+        names = ("key", "sky", "fill", "ambient", "specular", "occlusion")
+        shares = {n: torch.tensor([[getattr(each, n)] for each in lights], device=device) for n in names}
+        direction = torch.tensor([each.direction for each in lights], device=device)
+        return _Lights(torch.nn.functional.normalize(direction, dim=-1), **shares)
+
+
+@dataclass(frozen=True, slots=True)
 class Rendering:
     """What the cameras see; leading axes `[V]`, or `[S, V]` for several scenes.
 
@@ -68,12 +89,17 @@ def linear_to_srgb(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def render(
-    field: Field, cameras: Cameras, size: int, background: Tensor, light: Light, reach: float = REACH
+    field: Field,
+    cameras: Cameras,
+    size: int,
+    background: Tensor,
+    light: Light | Sequence[Light],
+    reach: float | Tensor = REACH,
 ) -> Rendering:
-    """Render every scene of `field` from its own V cameras (`cameras` holds S*V, scene by scene).
+    """Render every scene of `field` from its own V cameras (`cameras` holds S*V, scene by scene), on their device.
 
-    background: `[S, 3]` sRGB. reach: radius of the ball about the origin that holds all there is. Returns arrays with
-    leading axes `[S, V]`.
+    background: `[S, 3]` sRGB. light: one for all, or one a scene. reach: radius of the ball about the origin that holds
+    all there is, one for all or `[S]`. Returns arrays with leading axes `[S, V]`.
     """
     num_scenes = field.num_scenes
     if len(cameras) % num_scenes:
@@ -81,6 +107,9 @@ def render(
     if size % _LEVELS[0]:
         raise ValueError(f"size must be a multiple of {_LEVELS[0]} pixels, got {size}")
     views = len(cameras) // num_scenes
+    lights = _Lights.of([light] * num_scenes if isinstance(light, Light) else light, cameras.device)
+    if isinstance(reach, Tensor):
+        reach = reach.to(cameras.device)[:, None]
     origins, directions = cameras.rays(size, size)
     origins = origins.reshape(num_scenes, -1, 3)
     directions = directions.reshape(num_scenes, -1, 3)
@@ -99,7 +128,7 @@ def render(
     seen = coverage > 0
     slot, seen_valid, o, d, t = _gather(seen, o, d, t)
     points = o + d * t[..., None]
-    color, albedo, normals, depth = _shade(field, points, o, d, light)
+    color, albedo, normals, depth = _shade(field, points, o, d, lights)
 
     def scatter(values: Tensor, channels: int) -> Tensor:
         inner = torch.zeros(num_scenes, index.shape[1] + 1, channels, device=values.device)
@@ -151,7 +180,7 @@ def _chunked_sdf(field: Field, points: Tensor) -> Tensor:
     return torch.cat([field.sdf(p) for p in points.split(max(chunk, 1), dim=1)], dim=1)
 
 
-def _ball(origins: Tensor, directions: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+def _ball(origins: Tensor, directions: Tensor, reach: float | Tensor) -> tuple[Tensor, Tensor]:
     """Where rays enter and leave the ball that holds everything; they leave before they enter when they miss it."""
     b = (origins * directions).sum(-1)
     disc = b * b - (origins * origins).sum(-1) + reach * reach
@@ -160,7 +189,7 @@ def _ball(origins: Tensor, directions: Tensor, reach: float) -> tuple[Tensor, Te
 
 
 def _cone_march(
-    field: Field, cameras: Cameras, size: int, num_scenes: int, reach: float
+    field: Field, cameras: Cameras, size: int, num_scenes: int, reach: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """A safe starting distance for every pixel and whether its cone may touch anything: both `[S, V * H * W]`."""
     start = alive = None
@@ -195,7 +224,7 @@ def _upsample(values: Tensor, n: int) -> Tensor:
 
 
 def _march(
-    field: Field, o: Tensor, d: Tensor, pixel: Tensor, t: Tensor, reach: float
+    field: Field, o: Tensor, d: Tensor, pixel: Tensor, t: Tensor, reach: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """March single rays: distance along the ray at the hit or the closest pass, and the gap there in pixels.
 
@@ -222,7 +251,7 @@ def _march(
 
 
 def _shade(
-    field: Field, points: Tensor, o: Tensor, d: Tensor, light: Light
+    field: Field, points: Tensor, o: Tensor, d: Tensor, light: _Lights
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Colour (sRGB), albedo (sRGB), normal and depth at `points [S, N, 3]`."""
     chunk = max(_CHUNK // field.num_scenes, 1024) if points.device.type == "cpu" else max(points.shape[1], 1)
@@ -235,7 +264,7 @@ def _shade(
 
 
 def _shade_chunk(
-    field: Field, points: Tensor, o: Tensor, d: Tensor, light: Light
+    field: Field, points: Tensor, o: Tensor, d: Tensor, light: _Lights
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     normals = field.normals(points)
     points = points - normals * field.sdf(points)[..., None]
@@ -248,12 +277,11 @@ def _shade_chunk(
         taken = taken + (reach - field.sdf(points + normals * reach)).clamp(min=0) / reach / 3
     open_sky = 1 - light.occlusion * taken.clamp(0, 1)
 
-    to_light = torch.nn.functional.normalize(torch.tensor(light.direction, device=points.device), dim=0)
     # Wrapped diffuse: softer than Lambert where the surface turns away.
-    diffuse = ((normals @ to_light + 0.35) / 1.35).clamp(min=0)
+    diffuse = (((normals @ light.direction[..., None])[..., 0] + 0.35) / 1.35).clamp(min=0)
     sky = 0.5 + 0.5 * normals[..., 1]
     facing = -(normals * d).sum(-1).clamp(max=0)
-    half = torch.nn.functional.normalize(to_light - d, dim=-1)
+    half = torch.nn.functional.normalize(light.direction[:, None] - d, dim=-1)
     shine = light.specular * (normals * half).sum(-1).clamp(min=0) ** 24
     brightness = (light.key * diffuse + light.sky * sky + light.fill * facing + light.ambient) * open_sky
     color = srgb_to_linear(albedo) * brightness[..., None] + (shine * open_sky)[..., None]

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,7 +59,9 @@ def make_shards(
     others = multiprocessing.active_children()
     with (
         TemporaryDirectory(prefix="unfinished_", dir=folder) as unfinished,
-        ProcessPoolExecutor(max_workers=workers, initializer=_obey_the_first_process) as pool,
+        ProcessPoolExecutor(
+            max_workers=workers, mp_context=_start_method(), initializer=_obey_the_first_process
+        ) as pool,
     ):
         try:
             jobs = {i: pool.submit(_make_one, make, i, Path(unfinished), paths[i]) for i in missing}
@@ -78,6 +81,11 @@ def make_shards(
                     "what is finished is kept"
                 ) from error
             raise
+
+
+def _start_method() -> BaseContext:
+    """A process that has used the GPU cannot be forked: its children could not use it."""
+    return multiprocessing.get_context("spawn" if torch.cuda.is_initialized() else None)
 
 
 def _obey_the_first_process() -> None:

@@ -6,8 +6,9 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from diffusion.backbone import load
 from diffusion.errors import BackboneError
 from experiments.training.config import LoopConfig
-from experiments.training.loop import processes_of
+from experiments.training.cuda_graphs import CudaGraphs
+from experiments.training.loop import processes_of, train
 from experiments.training.optimizers import KernelMuon, Optimizers
 from experiments.training.parallel import Group, group, is_further_process
 from gen3d.cameras import ring
@@ -233,15 +235,51 @@ def test_a_part_that_one_process_drops_still_takes_the_mean() -> None:
     }
 
 
-def test_muon_turns_a_kernel_as_the_matrix_it_is() -> None:
+@dataclass
+class _NoRun:
+    """All that is looked at of a run that is refused."""
+
+    device: torch.device
+
+
+class _Line:
+    """A recipe that says nothing of what it draws."""
+
+    def __init__(self) -> None:
+        self.modules = nn.ModuleDict({"line": nn.Linear(3, 2)})
+
+    def loss(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        raise AssertionError("no step is taken")
+
+    def validate(self) -> dict[str, float]:
+        raise AssertionError("nothing is measured")
+
+
+class _Drawn(_Line):
+    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        return (torch.randn(batch_size, 3, generator=generator),)
+
+    def loss_of(self, *drawn: torch.Tensor) -> torch.Tensor:
+        return self.modules["line"](drawn[0]).square().mean()
+
+
+def test_muon_takes_the_steps_of_torch() -> None:
+    """Of kernels as the matrices they are, and of several matrices of a shape at once."""
     generator = torch.Generator().manual_seed(0)
-    matrix = nn.Parameter(torch.randn(4, 18, generator=generator))
-    kernel = nn.Parameter(matrix.detach().clone().view(4, 2, 3, 3))
-    gradient = torch.randn(4, 18, generator=generator)
-    matrix.grad, kernel.grad = gradient.clone(), gradient.clone().view(4, 2, 3, 3)
-    torch.optim.Muon([matrix], lr=0.1).step()
-    KernelMuon([kernel], lr=0.1).step()
-    assert torch.equal(kernel.view(4, 18), matrix)
+    shapes = [(4, 2, 3, 3), (4, 18), (24, 8), (24, 8), (5, 5)]
+    weights = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    matrices = [nn.Parameter(weight.detach().flatten(1).clone()) for weight in weights]
+    ours = KernelMuon(weights, lr=0.1, weight_decay=0.1)
+    theirs = torch.optim.Muon(matrices, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for step in range(3):
+        for index, (weight, matrix) in enumerate(zip(weights, matrices, strict=True)):
+            gradient = torch.randn(weight.shape, generator=generator)
+            used = (step, index) != (1, 2)  # one is left out once, and keeps its momentum
+            weight.grad, matrix.grad = (gradient, gradient.flatten(1)) if used else (None, None)
+        ours.step()
+        theirs.step()
+    for weight, matrix in zip(weights, matrices, strict=True):
+        torch.testing.assert_close(weight.flatten(1), matrix)
 
 
 def test_only_hidden_matrices_go_to_muon() -> None:
@@ -278,6 +316,30 @@ def test_rate_rises_and_falls() -> None:
 def test_settings_that_cannot_be(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=key):
         LoopConfig(**{"steps": 1, "batch_size": 4, "learning_rate": 0.1, key: value})  # type: ignore[arg-type]
+
+
+def test_cuda_graphs_are_for_a_gpu_and_for_what_can_be_recorded() -> None:
+    config = LoopConfig(steps=1, batch_size=4, learning_rate=0.1, cuda_graphs=True)
+    with pytest.raises(ValueError, match=r"loop\.cuda_graphs is true, which is for device=cuda, got cpu"):
+        processes_of(config, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"loop\.cuda_graphs is true, but this training cannot be recorded"):
+        train(cast(Any, _NoRun(torch.device("cuda"))), _Line(), config, generator=torch.Generator())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_graphs_give_the_gradients_of_the_loss() -> None:
+    recipe = _Drawn()
+    recipe.modules.cuda()
+    weights = list(recipe.modules.parameters())
+    graphs, generator = CudaGraphs(recipe, weights, bf16=False), torch.Generator().manual_seed(0)
+    for batch_size in (4, 8, 4, 8):
+        drawn = recipe.draw(batch_size, generator)
+        loss = float(graphs.backward(drawn))
+        found = [p.grad.clone() for p in weights if p.grad is not None]
+        expected = recipe.loss_of(*(each.cuda() for each in drawn))
+        assert loss == pytest.approx(float(expected), rel=1e-5)
+        for got, wanted in zip(found, torch.autograd.grad(expected, weights), strict=True):
+            torch.testing.assert_close(got, wanted)
 
 
 @pytest.mark.parametrize(

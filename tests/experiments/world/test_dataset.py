@@ -13,8 +13,8 @@ import torch
 
 from experiments.world.captions import parse
 from experiments.world.config import DatasetConfig
-from experiments.world.dataset import Group, load_shards, make_dataset, make_group
-from experiments.world.guests import guest_pictures, random_backdrop
+from experiments.world.dataset import Group, load_shards, make_dataset, make_group, make_groups
+from experiments.world.guests import invite, random_backdrop
 from experiments.world.head_spec import HeadSpec
 from experiments.world.render import Light
 from experiments.world.scene import scene_from_caption
@@ -143,22 +143,49 @@ def test_guests_are_pictures_of_the_scene() -> None:
     assert torch.allclose(cameras.positions.norm(dim=-1), fitting_distance(cameras.fovy_deg), atol=1e-4)
 
 
-def test_half_of_the_guests_have_the_scene_s_background_and_all_its_mask() -> None:
-    scene = scene_from_caption("a blue duck", seed=1)
+def test_half_of_the_guests_have_the_scene_s_light_and_background() -> None:
     cameras = orbit(torch.linspace(0, 350, 40), 20.0)
     background, light = (0.9, 0.1, 0.4), Light()
-    own = scene.render(cameras, 32, background=background, light=light)
-    images, masks = guest_pictures(
-        scene, cameras, 32, np.random.default_rng(0), background=background, light=light
+    guests = invite(cameras, 32, np.random.default_rng(0), background=background, light=light)
+    assert torch.equal(torch.cat([guest.camera.c2w for guest in guests]), cameras.c2w)
+    own = torch.tensor(background).view(3, 1, 1)
+    alike = [guest.light is light for guest in guests]
+    assert alike == [torch.equal(guest.behind.expand(3, 32, 32), own.expand(3, 32, 32)) for guest in guests]
+    assert 10 <= sum(alike) <= 30
+    others = [guest for guest, is_alike in zip(guests, alike, strict=True) if not is_alike]
+    assert len({guest.light for guest in others}) == len(others)
+    assert len({tuple(guest.behind.expand(3, 32, 32)[:, 0, 0].tolist()) for guest in others}) == len(others)
+
+
+def test_guests_stand_before_what_they_were_given() -> None:
+    """About half of them before the scene's own background, wherever the scene is not."""
+    found = 0
+    for index in range(6):
+        group = make_group(RICH, index)
+        assert group.guests is not None
+        assert group.guest_masks is not None
+        background = group.images[:1, :, :1, :1]
+        own = (group.guests[:, :, :1, :1] == background).flatten(1).all(dim=1)
+        outside = (group.guest_masks == 0) & own.view(-1, 1, 1, 1)
+        assert bool(((group.guests == background) | ~outside).all())
+        found += int(own.sum())
+    assert 4 <= found <= 14
+
+
+def test_groups_rendered_together_are_those_rendered_alone() -> None:
+    """But for rounding, which may turn a bit or, along an outline, a pixel."""
+    config = replace(RICH, shares=(1, 1, 1, 1))
+    alone = [make_group(config, index) for index in range(7)]
+    assert {group.kind for group in alone} > {"thing", "close_up"}
+    cpu = torch.device("cpu")
+    assert all(_same(a, b) for a, b in zip(make_groups(config, range(7), cpu), alone, strict=True)), (
+        "one by one on a CPU"
     )
-    torch.testing.assert_close(masks, own.mask, atol=1e-5, rtol=0)
-    alike = (images - own.images).abs().amax((1, 2, 3)) < 1e-4
-    assert 10 <= int(alike.sum()) <= 30
-    others = images[~alike]
-    behind = (others * (masks[~alike] == 0)).flatten(1)
-    assert len({tuple(row[:3].tolist()) for row in behind}) == len(others)
-    lit = ((others - own.images[~alike]).abs() * (masks[~alike] == 1)).amax((1, 2, 3))
-    assert bool((lit > 0.01).all())  # under another light
+    for one, other in zip(make_groups(config, range(7), cpu, together=3), alone, strict=True):
+        assert (one.caption, one.kind, one.fovy_deg) == (other.caption, other.kind, other.fovy_deg)
+        for name in ("images", "masks", "c2w", *FURTHER):
+            off = (getattr(one, name).float() - getattr(other, name).float()).abs()
+            assert float((off > 1).float().mean()) < 1e-3, name
 
 
 def test_backdrops_are_smooth_and_of_three_sorts() -> None:
