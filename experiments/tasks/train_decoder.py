@@ -181,7 +181,7 @@ def _scenes(config: Config, run: Run, name: str, wanted: DatasetConfig) -> Shard
 
 
 def _clips(config: Config, run: Run, backbone: Backbone, name: str, wanted: TalkingConfig) -> EncodedClips:
-    making = make_talking(Path(config.data_folder) / name, wanted, workers=config.workers, device=run.device)
+    making = make_talking(Path(config.data_folder) / name, wanted, workers=config.workers)
     data = TalkingData(TalkingClips(run.collect(f"data/{name}", making, wanted.num_shards)))
     with run.phase(f"encode {name}"):
         return EncodedClips.of(backbone, data, _cache(config))
