@@ -30,7 +30,7 @@ class ASD(Loss):
     `weighting.weight`."""
 
     name: Literal["asd"] = "asd"
-    guidance_scale: float = 7.5
+    guidance_scale: float = 5.0
     plus: float = 0.1
     weighting: Weighting = "sds"
 

@@ -5,8 +5,8 @@ gradient alpha (a g + (1 - a) d), where a in [0, 1] makes a g + (1 - a) d shorte
 object by itself. That is the descent of two tasks which worsens neither; how much guidance counts is found, not set.
 
 d is eps_uncond (denoiser=noise), or denoiser_scale (eps_uncond - eps) with the drawn noise taken out
-(denoiser=residual). Scales as in the paper, 15 and 1.25. Two evaluations a step. The shortest mixture is short: where
-one part is small it is that part alone, and of two opposite ones hardly anything is left.
+(denoiser=residual). Scales 5, where the paper has 15, and 1.25, the paper's. Two evaluations a step. The shortest
+mixture is short: where one part is small it is that part alone, and of two opposite ones hardly anything is left.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BSD(Loss):
     residual."""
 
     name: Literal["bsd"] = "bsd"
-    classifier_scale: float = 15.0
+    classifier_scale: float = 5.0
     denoiser: Literal["noise", "residual"] = "noise"
     denoiser_scale: float = 1.25
 

@@ -39,7 +39,7 @@ class CFD(Loss):
     draws_noise: ClassVar[bool] = False
 
     name: Literal["cfd"] = "cfd"
-    guidance_scale: float = 5.0
+    guidance_scale: float = 1.5
     gamma: Points = 0.01
     cells: int = 64
 

@@ -27,7 +27,7 @@ class DDS(Loss):
     """guidance_scale: the standard one, of both. weighting: w(t), see `weighting.weight`."""
 
     name: Literal["dds"] = "dds"
-    guidance_scale: float = 7.5
+    guidance_scale: float = 10.0
     weighting: Weighting = "uniform"
 
     def __post_init__(self) -> None:

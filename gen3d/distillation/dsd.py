@@ -36,7 +36,7 @@ class DSD(Loss):
     draws_noise: ClassVar[bool] = False
 
     name: Literal["dsd"] = "dsd"
-    guidance_scale: float = 7.5
+    guidance_scale: float = 2.5
     second_scale: float = 1.0
     plus: float = 0.1
     num_steps: int = 10

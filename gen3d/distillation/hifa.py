@@ -5,7 +5,7 @@ w(t) alpha / sigma (z - x0_hat), and for the pictures `[B, V, 3, H, W]` themselv
 image_weight w(t) alpha / sigma (images - decode(x0_hat)).
 
 Its timesteps fall by the root of the steps (`annealing.mode=hifa`), and its z-variance is a weight of the distill
-stage (`z_variance`). Default scale 20 here; threestudio's 100 is 101 of the standard convention. Two evaluations a
+stage (`z_variance`). Default scale 2.5 here; threestudio's 100 is 101 of the standard convention. Two evaluations a
 step and one pass of the decoder, which costs more than the denoiser where latents are large. Pictures that the decoder
 draws badly are learnt as they are.
 """
@@ -32,7 +32,7 @@ class HiFA(Loss):
     of the pictures beside the latents; 0 leaves them out, and the loss is SDS."""
 
     name: Literal["hifa"] = "hifa"
-    guidance_scale: float = 20.0
+    guidance_scale: float = 2.5
     weighting: Weighting = "sds"
     image_weight: float = 0.1
 

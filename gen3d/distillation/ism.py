@@ -31,7 +31,7 @@ class ISM(Loss):
     [[share of the steps, gap], ...]. stride: of the inversion up to s, as a share of the schedule."""
 
     name: Literal["ism"] = "ism"
-    guidance_scale: float = 7.5
+    guidance_scale: float = 2.5
     gap: Points = ((0.0, 0.1), (0.3, 0.08))
     stride: float = 0.2
 

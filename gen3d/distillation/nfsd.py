@@ -32,7 +32,7 @@ class NFSD(Loss):
     weighting: w(t), see `weighting.weight`."""
 
     name: Literal["nfsd"] = "nfsd"
-    guidance_scale: float = 7.5
+    guidance_scale: float = 5.0
     low_noise: float = 0.2
     weighting: Weighting = "sds"
 

@@ -5,7 +5,7 @@ the clean latents is such a velocity: z_t / (alpha + sigma) lies on the rectifie
 sigma). So it is exact on variance-preserving backbones too, where it equals (alpha + sigma) / alpha (eps_hat - eps) =
 (z - x0_hat) / sigma_flow, and it is finite at pure noise wherever the clean latents can be told there.
 
-It has no weight. Default scale 5 here; the paper takes 100 with Stable Diffusion 3 and 50 with InstaFlow, both
+It has no weight. Default scale 1.5 here; the paper takes 100 with Stable Diffusion 3 and 50 with InstaFlow, both
 standard. Two evaluations a step. It is x0 divided by the noise level: loud at small timesteps, so keep the range of
 timesteps away from 0.
 """
@@ -29,7 +29,7 @@ class RFDS(Loss):
     """guidance_scale: the standard one; 1 is no guidance."""
 
     name: Literal["rfds"] = "rfds"
-    guidance_scale: float = 5.0
+    guidance_scale: float = 1.5
 
     def __post_init__(self) -> None:
         check_guidance_scale("rfds", self.guidance_scale)

@@ -3,8 +3,8 @@
 At CFG 1, eps' = eps + (1 - sigma_flow) (v_cond(z_t) + z - eps); then `gen3d.distillation.rfds` with eps' in place of
 eps, at the latents that are noised with it. sigma_flow = sigma / (alpha + sigma), which is sigma on a rectified flow.
 
-Three evaluations a step: one for the noise, two for the gradient. Default scale 5 here; the paper's is RFDS's. Loud at
-small timesteps, as RFDS.
+Three evaluations a step: one for the noise, two for the gradient. Default scale 1.5 here; the paper's is RFDS's. Loud
+at small timesteps, as RFDS.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RFDSRev(Loss):
     """guidance_scale: of the gradient, the standard one; 1 is no guidance."""
 
     name: Literal["rfds_rev"] = "rfds_rev"
-    guidance_scale: float = 5.0
+    guidance_scale: float = 1.5
 
     def __post_init__(self) -> None:
         check_guidance_scale("rfds_rev", self.guidance_scale)

@@ -34,7 +34,7 @@ class SDI(Loss):
     draws_noise: ClassVar[bool] = False
 
     name: Literal["sdi"] = "sdi"
-    guidance_scale: float = 7.5
+    guidance_scale: float = 2.5
     inversion_scale: float = -7.5
     num_steps: int = 10
     eta: float = 0.3

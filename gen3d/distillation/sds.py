@@ -26,7 +26,7 @@ class SDS(Loss):
     """guidance_scale: the standard one (threestudio's plus 1). weighting: w(t), see `weighting.weight`."""
 
     name: Literal["sds"] = "sds"
-    guidance_scale: float = 20.0
+    guidance_scale: float = 2.5
     weighting: Weighting = "sds"
 
     def __post_init__(self) -> None:

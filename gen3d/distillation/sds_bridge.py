@@ -37,7 +37,7 @@ class SDSBridge(Loss):
     steps at which that begins; 1 for never. weighting: w(t), see `weighting.weight`."""
 
     name: Literal["sds_bridge"] = "sds_bridge"
-    guidance_scale: float = 20.0
+    guidance_scale: float = 2.5
     bridge_scale: float = 20.0
     switch: float = 0.8
     weighting: Weighting = "uniform"

@@ -25,7 +25,7 @@ class SJC(Loss):
     out (SDS with w = 1); without it, with the noisy ones, as the paper derives it."""
 
     name: Literal["sjc"] = "sjc"
-    guidance_scale: float = 20.0
+    guidance_scale: float = 2.5
     variance_reduction: bool = True
 
     def __post_init__(self) -> None:

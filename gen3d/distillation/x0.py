@@ -21,7 +21,7 @@ class X0(Loss):
     with 0 the loss is SDS with w(t) = sigma / alpha."""
 
     name: Literal["x0"] = "x0"
-    guidance_scale: float = 5.0
+    guidance_scale: float = 1.5
     rescale: float = 0.5
 
     def __post_init__(self) -> None:

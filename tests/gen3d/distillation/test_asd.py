@@ -20,13 +20,15 @@ def prior() -> Small:
 def test_golden_and_passes(prior: Small) -> None:
     prior.passes.clear()
     golden = (-0.000520647979, 0.0278252932, 0.046202393)
-    assert golden_of(gradient_of(ASD(), prior)) == pytest.approx(golden, rel=1e-6)
+    assert golden_of(gradient_of(ASD(guidance_scale=7.5), prior)) == pytest.approx(golden, rel=1e-6)
     assert sorted(prior.passes) == [("cond",), ("uncond", "cond")]
 
 
 def test_at_one_time_it_is_the_guidance_of_sds(prior: Small) -> None:
     csd = gradient_of(CSD(negative=0.0, uncond=-1.0, weighting="sds", normalize=False), prior)
-    torch.testing.assert_close(gradient_of(ASD(plus=0.0), prior), 6.5 * csd, rtol=1e-6, atol=1e-10)
+    torch.testing.assert_close(
+        gradient_of(ASD(guidance_scale=7.5, plus=0.0), prior), 6.5 * csd, rtol=1e-6, atol=1e-10
+    )
 
 
 def test_by_hand() -> None:

@@ -47,7 +47,7 @@ def test_it_is_the_equation_worked_by_hand(denoiser: str, prior: Small) -> None:
     cond, uncond = prior.predict(noisy, t, orbit([0.0, 90.0], 0.0), ["cond", "uncond"])
     g = 15.0 * (cond - uncond)
     d = uncond if denoiser == "noise" else 1.25 * (uncond - noise)
-    found = gradient_of(BSD(denoiser=denoiser), prior)  # type: ignore[arg-type]
+    found = gradient_of(BSD(classifier_scale=15.0, denoiser=denoiser), prior)  # type: ignore[arg-type]
     for item in range(2):
         share = float(((d - g) * d)[item].sum() / (d - g)[item].square().sum())
         share = min(max(share, 0.0), 1.0)
@@ -58,8 +58,8 @@ def test_it_is_the_equation_worked_by_hand(denoiser: str, prior: Small) -> None:
 @pytest.mark.parametrize(
     ("loss", "golden"),
     [
-        (BSD(), (0.0121992971, 0.0538278877, 0.0391808142)),
-        (BSD(denoiser="residual"), (-0.000800225198, 0.0610085782, 0.0286334603)),
+        (BSD(classifier_scale=15.0), (0.0121992971, 0.0538278877, 0.0391808142)),
+        (BSD(classifier_scale=15.0, denoiser="residual"), (-0.000800225198, 0.0610085782, 0.0286334603)),
     ],
 )
 def test_gradients_are_as_they_were(loss: BSD, golden: tuple[float, float, float], prior: Small) -> None:

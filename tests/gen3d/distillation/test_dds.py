@@ -13,7 +13,7 @@ from tests.gen3d.small_prior import Small, golden_of, gradient_of, numbers
 
 def test_golden_and_passes() -> None:
     prior = Small()
-    assert golden_of(gradient_of(DDS(), prior)) == pytest.approx(
+    assert golden_of(gradient_of(DDS(guidance_scale=7.5), prior)) == pytest.approx(
         (0.0469659235, 0.0883738386, 0.179561419), rel=1e-6
     )
     assert prior.passes == [("uncond", "cond"), ("uncond", "source")]
@@ -27,7 +27,7 @@ def test_it_is_the_difference_of_two_sds_gradients() -> None:
         here = gradient_at(sds, Truths(cond=cond, uncond=uncond), latents, noise, 500)
         there = gradient_at(sds, Truths(cond=source, uncond=uncond), began, noise, 500)
         prior = Truths(cond=cond, uncond=uncond, source=source)
-        loss = DDS(weighting=weighting)  # type: ignore[arg-type]
+        loss = DDS(guidance_scale=7.5, weighting=weighting)  # type: ignore[arg-type]
         gradient = gradient_at(loss, prior, latents, noise, 500, source=began)
         torch.testing.assert_close(gradient, here - there)
 

@@ -20,8 +20,12 @@ def prior() -> Small:
 @pytest.mark.parametrize(
     ("loss", "golden", "evaluations"),
     [
-        (DSD(), (0.00172266336, 0.0545279943, 0.0618531889), 21),
-        (DSD(second_scale=2.0, num_steps=3), (0.000401861671, 0.0473243334, 0.043047873), 12),
+        (DSD(guidance_scale=7.5), (0.00172266336, 0.0545279943, 0.0618531889), 21),
+        (
+            DSD(guidance_scale=7.5, second_scale=2.0, num_steps=3),
+            (0.000401861671, 0.0473243334, 0.043047873),
+            12,
+        ),
     ],
 )
 def test_gradients_are_as_they_were(
@@ -41,10 +45,12 @@ def test_where_the_times_meet_it_is_guidance_alone() -> None:
         prior = Truths("v_prediction", cond=cond, uncond=uncond)
         if schedule is not None:
             prior.schedule = schedule
-        gradient = gradient_at(DSD(plus=0.0, weighting="uniform"), prior, latents, unused, 600)
+        gradient = gradient_at(
+            DSD(guidance_scale=7.5, plus=0.0, weighting="uniform"), prior, latents, unused, 600
+        )
         csd = CSD(negative=0.0, uncond=-1.0, normalize=False)
         torch.testing.assert_close(gradient, 6.5 * gradient_at(csd, prior, latents, unused, 600))
-        same = DSD(plus=0.0, second_scale=7.5)
+        same = DSD(guidance_scale=7.5, plus=0.0, second_scale=7.5)
         assert float(gradient_at(same, prior, latents, unused, 600).abs().max()) < 1e-9
 
 
@@ -53,7 +59,7 @@ def test_its_noise_is_what_the_path_of_the_run_has_found() -> None:
     truth = numbers(*SHAPE, seed=1)
     prior = Truths("flow", cond=truth, uncond=truth)
     prior.schedule = FLOW
-    loss = DSD(plus=0.5)
+    loss = DSD(guidance_scale=7.5, plus=0.5)
     assert float(gradient_at(loss, prior, truth, truth, 600).abs().max()) < 1e-9
     assert float(gradient_at(loss, prior, truth + 0.1, truth, 600).abs().max()) > 1e-3
 
@@ -61,7 +67,7 @@ def test_its_noise_is_what_the_path_of_the_run_has_found() -> None:
 def test_pictures_follow_a_prior_that_knows_them() -> None:
     truth = 0.5 * numbers(*SHAPE, seed=9)
     prior = Truths("v_prediction", cond=truth, uncond=truth)
-    ended = followed(DSD(plus=0.5, weighting="uniform", num_steps=3), prior, steps=800)
+    ended = followed(DSD(guidance_scale=7.5, plus=0.5, weighting="uniform", num_steps=3), prior, steps=800)
     assert float((ended - truth).abs().max()) < 0.05
 
 

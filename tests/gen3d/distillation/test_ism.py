@@ -20,8 +20,8 @@ def prior() -> Small:
 @pytest.mark.parametrize(
     ("loss", "golden", "evaluations"),
     [
-        (ISM(), (0.0144428389, 0.217689936, 0.114848632), 7),
-        (ISM(gap=0.3, stride=0.05), (0.0342530552, 0.230528323, 0.159493888), 11),
+        (ISM(guidance_scale=7.5), (0.0144428389, 0.217689936, 0.114848632), 7),
+        (ISM(guidance_scale=7.5, gap=0.3, stride=0.05), (0.0342530552, 0.230528323, 0.159493888), 11),
     ],
 )
 def test_gradients_are_as_they_were(
@@ -54,18 +54,22 @@ def test_without_a_gap_it_is_guidance_at_the_inverted_latents() -> None:
     latents, noise, t = numbers(*SHAPE, seed=3), numbers(*SHAPE, seed=4), torch.tensor([600])
     ratio = known.schedule.sigma(t, latents) / known.schedule.alpha(t, latents)
     csd = gradient_at(CSD(negative=0.0, uncond=-1.0, normalize=False), known, latents, noise, t)
-    gradient = gradient_at(ISM(gap=0.0), known, latents, noise, t)
+    gradient = gradient_at(ISM(guidance_scale=7.5, gap=0.0), known, latents, noise, t)
     torch.testing.assert_close(gradient, 7.5 * ratio * csd, rtol=1e-6, atol=1e-9)
     # It goes there in proportion to the gap.
     smooth = Normals(cond=(0.4, 0.3), uncond=(-0.2, 1.0))
-    none, small, large = (gradient_at(ISM(gap=gap), smooth, latents, noise, t) for gap in (0.0, 0.002, 0.02))
+    none, small, large = (
+        gradient_at(ISM(guidance_scale=7.5, gap=gap), smooth, latents, noise, t) for gap in (0.0, 0.002, 0.02)
+    )
     assert float((small - none).abs().max()) < 0.15 * float((large - none).abs().max())
 
 
 def test_it_is_finite_at_pure_noise() -> None:
     prior = Truths("flow", cond=numbers(*SHAPE, seed=1), uncond=numbers(*SHAPE, seed=2))
     prior.schedule = FLOW
-    gradient = gradient_at(ISM(), prior, numbers(*SHAPE, seed=3), numbers(*SHAPE, seed=4), 999)
+    gradient = gradient_at(
+        ISM(guidance_scale=7.5), prior, numbers(*SHAPE, seed=3), numbers(*SHAPE, seed=4), 999
+    )
     way = 7.5 * (prior.predictions["uncond"] - prior.predictions["cond"])
     torch.testing.assert_close(gradient, way, rtol=1e-6, atol=1e-9)
 
@@ -73,7 +77,9 @@ def test_it_is_finite_at_pure_noise() -> None:
 def test_a_prior_that_knows_one_picture_leaves_all_where_they_are() -> None:
     truth = numbers(*SHAPE, seed=9)
     prior = Truths("v_prediction", cond=truth, uncond=truth)
-    gradient = gradient_at(ISM(), prior, numbers(*SHAPE, seed=3), numbers(*SHAPE, seed=4), 300)
+    gradient = gradient_at(
+        ISM(guidance_scale=7.5), prior, numbers(*SHAPE, seed=3), numbers(*SHAPE, seed=4), 300
+    )
     assert float(gradient.abs().max()) < 1e-9
 
 

@@ -59,8 +59,8 @@ def test_gradients_are_as_they_were(loss: Loss, golden: tuple[float, float, floa
                 weighting="uniform",
             ),
         ),
-        (NFSD(low_noise=0.0), Linear(cond=7.5, uncond=-6.5, negative=-1.0, noise=0.0)),
-        (NFSD(low_noise=1.0), Linear(cond=7.5, uncond=-6.5, noise=0.0)),
+        (NFSD(guidance_scale=7.5, low_noise=0.0), Linear(cond=7.5, uncond=-6.5, negative=-1.0, noise=0.0)),
+        (NFSD(guidance_scale=7.5, low_noise=1.0), Linear(cond=7.5, uncond=-6.5, noise=0.0)),
     ],
 )
 def test_sds_csd_and_nfsd_are_choices_of_it(loss: Loss, same: Linear, prior: Small) -> None:

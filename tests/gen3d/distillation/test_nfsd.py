@@ -21,8 +21,8 @@ def prior() -> Small:
 @pytest.mark.parametrize(
     ("loss", "golden"),
     [
-        (NFSD(), (0.000966679469, 0.028087857, 0.0455754749)),
-        (NFSD(low_noise=0.8), (0.0603747517, 0.1242933, 0.285213932)),
+        (NFSD(guidance_scale=7.5), (0.000966679469, 0.028087857, 0.0455754749)),
+        (NFSD(guidance_scale=7.5, low_noise=0.8), (0.0603747517, 0.1242933, 0.285213932)),
     ],
 )
 def test_gradients_are_as_they_were(loss: Loss, golden: tuple[float, float, float], prior: Small) -> None:
@@ -30,12 +30,14 @@ def test_gradients_are_as_they_were(loss: Loss, golden: tuple[float, float, floa
 
 
 def test_each_object_has_the_rule_of_its_own_timestep(prior: Small) -> None:
-    low, high = (gradient_of(NFSD(low_noise=share), prior) for share in (1.0, 0.0))
-    mixed = gradient_of(NFSD(low_noise=0.5), prior)  # at the timesteps 200 and 700
+    low, high = (gradient_of(NFSD(guidance_scale=7.5, low_noise=share), prior) for share in (1.0, 0.0))
+    mixed = gradient_of(NFSD(guidance_scale=7.5, low_noise=0.5), prior)  # at the timesteps 200 and 700
     torch.testing.assert_close(mixed[0], low[0], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(mixed[1], high[1], rtol=1e-9, atol=1e-12)
     # 200 itself is the first of the high ones.
-    torch.testing.assert_close(gradient_of(NFSD(low_noise=0.2), prior), high, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        gradient_of(NFSD(guidance_scale=7.5, low_noise=0.2), prior), high, rtol=1e-9, atol=1e-12
+    )
 
 
 def test_limits() -> None:
@@ -45,7 +47,7 @@ def test_limits() -> None:
     above = gradient_at(NFSD(weighting="uniform", guidance_scale=1.0), known, latents, noise, 700)
     csd = CSD(negative=-1.0, uncond=0.0, normalize=False)
     torch.testing.assert_close(above, gradient_at(csd, known, latents, noise, 700))
-    below = gradient_at(NFSD(weighting="uniform"), known, latents, noise, 100)
+    below = gradient_at(NFSD(guidance_scale=7.5, weighting="uniform"), known, latents, noise, 100)
     sds = gradient_at(SDS(weighting="uniform", guidance_scale=7.5), known, latents, noise, 100)
     torch.testing.assert_close(below, sds + noise)
 
@@ -56,7 +58,7 @@ def test_it_is_still_where_all_conditions_agree_unless_noise_is_low() -> None:
     latents, noise = numbers(*SHAPE, seed=4), numbers(*SHAPE, seed=5)
     assert float(gradient_at(NFSD(), prior, latents, noise, 500).abs().max()) < 1e-12
     # Low noise alone pulls to the truth; the drawn noise, which stays in, averages out.
-    low = NFSD(low_noise=1.0, weighting="uniform")
+    low = NFSD(guidance_scale=7.5, low_noise=1.0, weighting="uniform")
     assert float((followed(low, prior, steps=600, rate=0.02) - truth).square().mean().sqrt()) < 0.15
 
 

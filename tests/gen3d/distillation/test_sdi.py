@@ -22,8 +22,12 @@ def prior() -> Small:
 @pytest.mark.parametrize(
     ("loss", "golden", "evaluations"),
     [
-        (SDI(), (0.0873746742, 0.732802923, 1.32850744), 16),
-        (SDI(eta=0.0, num_steps=4, inversion_scale=1.0), (0.0336870407, 0.201964044, 0.119792929), 8),
+        (SDI(guidance_scale=7.5), (0.0873746742, 0.732802923, 1.32850744), 16),
+        (
+            SDI(guidance_scale=7.5, eta=0.0, num_steps=4, inversion_scale=1.0),
+            (0.0336870407, 0.201964044, 0.119792929),
+            8,
+        ),
     ],
 )
 def test_gradients_are_as_they_were(
@@ -53,7 +57,7 @@ def test_at_every_timestep_it_is_finite(flow: bool) -> None:
     latents = numbers(2, *SHAPE[1:], seed=3)
     end = prior.schedule.num_timesteps - 1
     for t in ([0, 0], [0, end], [950, 1], [end, end]):
-        gradient = gradient_at(SDI(), prior, latents, latents, torch.tensor(t))
+        gradient = gradient_at(SDI(guidance_scale=7.5), prior, latents, latents, torch.tensor(t))
         assert bool(gradient.isfinite().all()), t
 
 
@@ -71,7 +75,7 @@ def test_noise_between_two_levels_is_ddpms() -> None:
 def test_pictures_follow_a_prior_that_knows_them() -> None:
     truth = 0.5 * numbers(*SHAPE, seed=9)
     prior = Truths("v_prediction", cond=truth, uncond=truth)
-    assert float((followed(SDI(num_steps=3), prior) - truth).abs().max()) < 0.05
+    assert float((followed(SDI(guidance_scale=7.5, num_steps=3), prior) - truth).abs().max()) < 0.05
 
 
 @pytest.mark.parametrize(

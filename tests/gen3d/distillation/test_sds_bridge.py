@@ -19,7 +19,7 @@ def prior() -> Small:
 @pytest.mark.parametrize(
     ("loss", "golden"),
     [
-        (SDSBridge(), (0.285797235, 1.07985745, 1.9215051)),
+        (SDSBridge(guidance_scale=20.0), (0.285797235, 1.07985745, 1.9215051)),
         (SDSBridge(switch=0.25), (0.125365318, 0.189814425, 0.494078242)),  # the second phase
     ],
 )
