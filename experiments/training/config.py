@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diffusion.limits import check_least, check_range
-from gen3d.limits import check_unused
+from gen3d.limits import check_fovy, check_unused
 
 Weighting = Literal["pixels", "equal"]
 
@@ -184,9 +184,7 @@ class DecoderConfig:
         check_range(self, 0, 1, "portrait_share", "made_share", ends="[)", of="decoder")
         if self.made_share == 0:
             check_unused("decoder", self, ("made_weight", "made_scenes"), "decoder made_share is 0")
+        check_fovy("decoder.fovy_deg", self.fovy_deg)
         low, high = self.fovy_deg
-        if not 0 < low <= high < 180:
-            raise ValueError(
-                f"decoder.fovy_deg is {list(self.fovy_deg)}; it must be two angles above 0 and below 180, the lower "
-                "first"
-            )
+        if low > high:
+            raise ValueError(f"decoder.fovy_deg must rise, got {low:g} ... {high:g}")
