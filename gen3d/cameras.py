@@ -41,6 +41,11 @@ class Cameras:
     def __getitem__(self, index: slice | Tensor | list[int]) -> Cameras:
         return Cameras(c2w=self.c2w[index], fovy_deg=self.fovy_deg[index])
 
+    @staticmethod
+    def cat(parts: Sequence[Cameras]) -> Cameras:
+        """All of `parts`, in their order."""
+        return Cameras(c2w=torch.cat([p.c2w for p in parts]), fovy_deg=torch.cat([p.fovy_deg for p in parts]))
+
     @property
     def device(self) -> torch.device:
         return self.c2w.device

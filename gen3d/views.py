@@ -106,10 +106,7 @@ class Views:
             images=torch.cat([p.images for p in parts]),
             masks=torch.cat([p.masks for p in parts]),
             backgrounds=torch.cat([p.backgrounds for p in parts]),
-            cameras=Cameras(
-                c2w=torch.cat([p.cameras.c2w for p in parts]),
-                fovy_deg=torch.cat([p.cameras.fovy_deg for p in parts]),
-            ),
+            cameras=Cameras.cat([p.cameras for p in parts]),
             depth=known("depth", 1),
             normals=known("normals", 3),
         )

@@ -132,7 +132,7 @@ def _plan(config: DatasetConfig, index: int) -> _Plan:
 def _take_pictures(config: DatasetConfig, plans: Sequence[_Plan], device: torch.device) -> list[Group]:
     """The groups of `plans`, rendered together on `device`."""
     size = config.size
-    cameras = _joined([plan.cameras for plan in plans]).to(device)
+    cameras = Cameras.cat([plan.cameras for plan in plans]).to(device)
     r = render(
         compile_parts([plan.scene.parts for plan in plans], device),
         cameras,
@@ -151,7 +151,7 @@ def _take_pictures(config: DatasetConfig, plans: Sequence[_Plan], device: torch.
     if guests:
         seen = render(
             compile_parts([plan.scene.parts for plan, _ in guests], device),
-            _joined([guest.camera for _, guest in guests]).to(device),
+            Cameras.cat([guest.camera for _, guest in guests]).to(device),
             size,
             torch.zeros(len(guests), 3, device=device),
             [guest.light for _, guest in guests],
@@ -169,17 +169,11 @@ def _take_pictures(config: DatasetConfig, plans: Sequence[_Plan], device: torch.
             fovy_deg=float(plan.cameras.fovy_deg[0]),
             caption=plan.caption,
             kind=plan.kind,
-            guest_c2w=_joined([guest.camera for guest in plan.guests]).c2w if plan.guests else None,
+            guest_c2w=Cameras.cat([guest.camera for guest in plan.guests]).c2w if plan.guests else None,
             **{name: each[i] for name, each in columns.items()},
         )
         for i, plan in enumerate(plans)
     ]
-
-
-def _joined(cameras: Sequence[Cameras]) -> Cameras:
-    return Cameras(
-        c2w=torch.cat([each.c2w for each in cameras]), fovy_deg=torch.cat([each.fovy_deg for each in cameras])
-    )
 
 
 def _numbers(config: DatasetConfig, index: int, *what: int) -> np.random.Generator:
